@@ -1,0 +1,100 @@
+//! A pipeline file, checked and built: stages in an order in which each comes after what it reads.
+
+use std::path::PathBuf;
+
+use serde_json::Value;
+use stages::registry::StageSpec;
+use stages::{Outputs, Port, Stage};
+
+/// A pipeline, ready to be planned.
+pub struct Graph {
+    /// The pipeline's name.
+    pub name: String,
+    /// The file it was read from.
+    pub file: PathBuf,
+    /// The file's text, as written (nothing expanded, so it holds no secret that the file does not).
+    pub text: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// The output folder, absolute.
+    pub output: PathBuf,
+    /// How checkpoints are kept.
+    pub checkpoints: Checkpoints,
+    /// The stages, each after what it reads; otherwise in the order of the file.
+    pub nodes: Vec<Node>,
+}
+
+/// One stage of a graph.
+pub struct Node {
+    /// The stage's id: its key in the file.
+    pub id: String,
+    /// Its type.
+    pub spec: &'static StageSpec,
+    /// Every setting with its value, defaults included, for fingerprints, `run.json` and the report.
+    pub settings: Value,
+    /// What feeds it, by port; empty for a source.
+    pub inputs: Vec<NodeInput>,
+    /// Schemas of what leaves it.
+    pub outputs: Outputs,
+    /// The stage.
+    pub stage: Stage,
+    /// Whether its output is written though another stage reads it.
+    pub keep: bool,
+    /// How its output is written.
+    pub write: datasets::WriteSettings,
+    /// How many rows may be rejected before the run stops.
+    pub max_rejected: MaxRejected,
+    /// What building it found out.
+    pub notes: Vec<String>,
+}
+
+/// One input port of a stage.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NodeInput {
+    /// The port.
+    pub port: Port,
+    /// What is concatenated into it, in order.
+    pub from: Vec<Edge>,
+}
+
+/// An output of a stage that another reads.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Edge {
+    /// Index into [`Graph::nodes`].
+    pub node: usize,
+    /// Which of its outputs.
+    pub port: Port,
+}
+
+/// How checkpoints are kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Checkpoints {
+    /// Plain Arrow IPC: several times faster to write and to read than Parquet.
+    #[default]
+    Fast,
+    /// Parquet, zstd level 1.
+    Small,
+    /// Arrow IPC, removed when the run is done: a later edit starts from the sources.
+    Discard,
+}
+
+/// How many of a stage's rows may be rejected: a share of the rows it saw, but at least 10 rows.
+#[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
+pub struct MaxRejected {
+    /// Share of the rows, 0 to 1.
+    pub share: f64,
+}
+
+impl Default for MaxRejected {
+    fn default() -> Self {
+        Self { share: 0.001 }
+    }
+}
+
+impl MaxRejected {
+    /// Whether `rejected` of `rows` is more than allowed.
+    pub fn is_exceeded(self, rejected: u64, rows: u64) -> bool {
+        rejected > 10 && rejected as f64 > self.share * rows as f64
+    }
+}

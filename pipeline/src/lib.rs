@@ -1,0 +1,4 @@
+//! The engine and its command: a pipeline file becomes a graph, the graph a plan, the plan a run, the run a report.
+
+pub mod graph;
+pub mod record;

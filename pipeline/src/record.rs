@@ -1,0 +1,161 @@
+//! What a run leaves behind about itself: `run.json`, and what the report and the card are made of.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// `run.json`.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct RunRecord {
+    /// Version of the program.
+    pub granary: String,
+    /// The pipeline's name.
+    pub name: String,
+    /// File name of the pipeline file.
+    pub file: String,
+    /// Its text.
+    pub recipe: String,
+    /// The run's seed.
+    pub seed: u64,
+    /// `done`, `failed`, `stopped` or `interrupted`.
+    pub state: String,
+    /// Why, when the state is not `done`.
+    pub error: Option<String>,
+    /// When this run started; RFC 3339, UTC.
+    pub started: String,
+    /// How long this run took.
+    pub wall_seconds: f64,
+    /// CPU time of this run, all threads.
+    pub cpu_seconds: f64,
+    /// Most memory the process held.
+    pub peak_memory_bytes: u64,
+    /// Tasks done by this run, and tasks found done by an earlier one.
+    pub tasks: TaskCounts,
+    /// Worker threads.
+    pub threads: usize,
+    /// The memory it was told to keep to.
+    pub memory_bytes: u64,
+    /// The machine: cores, operating system, processor.
+    pub machine: Machine,
+    /// The stages, each after what it reads.
+    pub stages: Vec<StageRecord>,
+}
+
+/// How many tasks a run did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+pub struct TaskCounts {
+    /// Done by this run.
+    pub done: u64,
+    /// Found done.
+    pub reused: u64,
+}
+
+/// The machine a run was made on.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Machine {
+    /// Logical processors.
+    pub cores: usize,
+    /// Operating system.
+    pub os: String,
+    /// Processor architecture.
+    pub arch: String,
+}
+
+/// One stage of a run.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StageRecord {
+    /// Its id.
+    pub id: String,
+    /// Its type.
+    #[serde(rename = "use")]
+    pub stage_type: String,
+    /// Its type's version.
+    pub version: u32,
+    /// Its fingerprint: what its rows depend on.
+    pub fingerprint: String,
+    /// Every setting with its value.
+    pub settings: Value,
+    /// What feeds it: port, then `id` or `id.port`.
+    pub inputs: Vec<(String, Vec<String>)>,
+    /// What was found out while building it.
+    pub notes: Vec<String>,
+    /// Counts, times and profile over all its tasks.
+    #[serde(flatten)]
+    pub totals: StageTotals,
+    /// What it published, by output folder (`sft`, `split.holdout`, `dropped/clean`, `rejected/pages`).
+    pub published: Vec<Published>,
+}
+
+/// Counts, times and profile of a stage: of one task in a done mark, of all in `run.json`. Everything in it can be added up.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct StageTotals {
+    /// Rows that came in; for a source, rows read and rejected.
+    pub rows_in: u64,
+    /// Rows that left, by port (`out`, `dropped`, …).
+    pub rows_out: BTreeMap<String, u64>,
+    /// Bytes of the rows that left through `out`, in memory.
+    pub bytes_out: u64,
+    /// Rows dropped, by reason.
+    pub dropped: BTreeMap<String, u64>,
+    /// Rows rejected, by reason.
+    pub rejected: BTreeMap<String, u64>,
+    /// Time spent in the stage's own code, summed over threads.
+    pub busy_seconds: f64,
+    /// Most bytes of rows that one of its tasks held.
+    pub peak_bytes: u64,
+    /// What its rows look like.
+    pub profile: Profile,
+}
+
+/// What a stage published in one folder.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Published {
+    /// The folder, relative to the output.
+    pub folder: String,
+    /// Rows in all parts.
+    pub rows: u64,
+    /// The files, in order: name, rows, bytes.
+    pub parts: Vec<PublishedPart>,
+}
+
+/// A published file.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PublishedPart {
+    /// File name.
+    pub name: String,
+    /// Rows.
+    pub rows: u64,
+    /// Bytes.
+    pub bytes: u64,
+}
+
+/// What the rows that leave a stage look like; made row by row, so it adds up and does not depend on batches or tasks.
+#[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
+pub struct Profile {
+    /// How many texts have a length of `2^k .. 2^(k+1)` characters: `k` to count (`k` = 0 also holds the empty ones). Empty if there is no `text`.
+    pub lengths: BTreeMap<u8, u64>,
+    /// Rows by the value of column `source`, up to [`Profile::MAX_SOURCES`] values; the rest under `…`. Empty if there is no such column.
+    pub sources: BTreeMap<String, u64>,
+    /// A few rows that were kept, chosen by hash of their id.
+    pub kept: Vec<Sample>,
+    /// A few rows for each reason they were dropped for.
+    pub dropped: BTreeMap<String, Vec<Sample>>,
+}
+
+/// One row shown to a person.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Sample {
+    /// Hash of the id: the smallest ones are chosen.
+    pub order: u64,
+    /// The row's id.
+    pub id: String,
+    /// Columns and their values as text, each cut to a few hundred characters.
+    pub values: Vec<(String, String)>,
+    /// For a dropped row: the measured value, the threshold, and the row it duplicates.
+    pub drop_value: Option<f64>,
+    /// See `drop_value`.
+    pub drop_threshold: Option<f64>,
+    /// See `drop_value`.
+    pub duplicate_of: Option<String>,
+}

@@ -1,0 +1,11 @@
+//! Arrow schemas of the record types, and the column constants that stages read and write them by.
+//!
+//! Nothing here reads a file or runs a stage: this crate is what the others agree on.
+
+mod column;
+pub mod document;
+pub mod dropped;
+mod size;
+
+pub use column::{Column, ColumnSpec, SchemaError, describe};
+pub use size::{batch_bytes, row_bytes};

@@ -1,0 +1,68 @@
+//! What can go wrong in a stage, before or during a run.
+
+use std::path::PathBuf;
+
+use arrow::error::ArrowError;
+use schemas::SchemaError;
+
+/// Why a stage cannot be built, or cannot go on. A row that cannot be processed is no error: it is rejected, see [`crate::Emit::reject`].
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StageError {
+    /// A setting has a value that cannot work.
+    #[error("{problem}")]
+    Setting {
+        /// The setting's name, `a.b` for a nested one; the error is shown at its place in the pipeline file.
+        setting: String,
+        /// What was wanted and what was found.
+        problem: String,
+        /// The next step for the reader.
+        help: Option<String>,
+    },
+    /// A column is missing or has another type.
+    #[error(transparent)]
+    Schema(#[from] SchemaError),
+    /// An input cannot be read at all.
+    #[error("can't read {path}: {problem}")]
+    Input {
+        /// The file or pattern.
+        path: PathBuf,
+        /// What happened, with the offset where it is known.
+        problem: String,
+    },
+    /// A format could not be read or written.
+    #[error(transparent)]
+    Data(#[from] datasets::DataError),
+    /// A step needs more memory than the run may use.
+    #[error("{what} needs about {needs} bytes of memory, the run may use {has}")]
+    OverBudget {
+        /// What is too large.
+        what: String,
+        /// Bytes it would take.
+        needs: u64,
+        /// Bytes there are.
+        has: u64,
+    },
+    /// Arrow refused an operation on the rows.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    /// A bug of ours.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
+}
+
+impl StageError {
+    /// A setting whose value cannot work.
+    pub fn setting(setting: impl Into<String>, problem: impl Into<String>) -> Self {
+        Self::Setting { setting: setting.into(), problem: problem.into(), help: None }
+    }
+
+    /// The same error with a next step for the reader.
+    #[must_use]
+    pub fn with_help(mut self, text: impl Into<String>) -> Self {
+        if let Self::Setting { help, .. } = &mut self {
+            *help = Some(text.into());
+        }
+        self
+    }
+}

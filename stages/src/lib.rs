@@ -1,0 +1,8 @@
+//! The stages of a pipeline: the traits they implement, the one table that registers them, and every stage, one file each.
+
+mod error;
+pub mod registry;
+mod stage;
+
+pub use error::StageError;
+pub use stage::*;

@@ -1,0 +1,39 @@
+//! What a stage is: its config, its columns, and the traits that the engine runs.
+
+mod config;
+mod emit;
+mod global;
+mod source;
+
+pub use config::{BuildContext, Inputs, Kind, Outputs, Port, StageConfig};
+pub use emit::{Dropped, Emit, Rejection, Verdict};
+pub use global::{
+    Done, Global, Keyed, MailIn, RangeIn, Route, RowRef, ShardIn, ShardRows, Step, StepKind, TablePart, TableSpec, Tables, TablesIn,
+    WholeIn,
+};
+pub use source::{RowSink, Source, Split, SplitFile};
+
+use arrow::array::RecordBatch;
+
+use crate::StageError;
+
+/// A stage ready to run.
+pub enum Stage {
+    /// Makes rows from files or from nothing.
+    Source(Box<dyn Source>),
+    /// Each row's result depends on that row alone.
+    RowLocal(Box<dyn RowLocal>),
+    /// Needs to have seen every row.
+    Global(Box<dyn Global>),
+}
+
+/// A stage whose result for a row depends on that row alone: batch in, batches out.
+///
+/// `&self`, so the engine runs copies on any thread; batches may come in any size. No state between batches.
+pub trait RowLocal: Send + Sync {
+    /// Processes one batch; its rows leave through `out`.
+    ///
+    /// # Errors
+    /// Only what makes the whole run wrong. A row that cannot be processed is rejected through `out`.
+    fn process(&self, batch: RecordBatch, out: &mut Emit) -> Result<(), StageError>;
+}

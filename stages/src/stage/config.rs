@@ -1,0 +1,219 @@
+//! The settings of a stage: how it is named, what it reads and gives, how it is built.
+
+use std::borrow::Cow;
+use std::cell::RefCell;
+use std::fmt;
+use std::path::{Path, PathBuf};
+
+use arrow::datatypes::{Field, Schema, SchemaRef};
+use schemars::JsonSchema;
+use schemas::{ColumnSpec, SchemaError, dropped};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use crate::{Stage, StageError};
+
+/// A named way in or out of a stage.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Port(Cow<'static, str>);
+
+impl Port {
+    /// The input of a stage that has one.
+    pub const FROM: Port = Port::new("from");
+    /// The rows a stage gives: what `from: id` means.
+    pub const OUT: Port = Port::new("out");
+    /// The rows a stage decided against: `from: id.dropped`.
+    pub const DROPPED: Port = Port::new("dropped");
+    /// What could not be read or processed. Not readable by other stages.
+    pub const REJECTED: Port = Port::new("rejected");
+
+    /// A port known at compile time.
+    pub const fn new(name: &'static str) -> Self {
+        Self(Cow::Borrowed(name))
+    }
+
+    /// A port that the pipeline file names.
+    pub fn named(name: &str) -> Self {
+        Self(Cow::Owned(name.to_owned()))
+    }
+
+    /// The port's name.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Port {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// What kind of stage a config builds, for the catalogue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// Has no input.
+    Source,
+    /// Works row by row.
+    RowLocal,
+    /// Needs to have seen every row.
+    Global,
+}
+
+/// How a stage is fed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Inputs {
+    /// By nothing: a source.
+    None,
+    /// By `from: id`, or a list of ids, which is their concatenation.
+    One,
+    /// By `from: id` (then the port is called `from`), or by a mapping of names of the user's choice to ids.
+    OneOrNamed,
+}
+
+/// The schemas that leave a stage: `out` first, then its other ports. `dropped` stands here when the stage drops rows.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Outputs(Vec<(Port, SchemaRef)>);
+
+impl Outputs {
+    /// Outputs with the main port alone.
+    pub fn new(out: SchemaRef) -> Self {
+        Self(vec![(Port::OUT, out)])
+    }
+
+    /// The same with one more port.
+    #[must_use]
+    pub fn with(mut self, port: Port, schema: SchemaRef) -> Self {
+        self.0.push((port, schema));
+        self
+    }
+
+    /// The same with a `dropped` port: the columns of `input`, then the reasons.
+    ///
+    /// # Errors
+    /// [`SchemaError::Clash`] if the input already has a column of that name.
+    pub fn with_dropped(self, input: &Schema) -> Result<Self, SchemaError> {
+        let schema = add_columns(input, &dropped::columns())?;
+        Ok(self.with(Port::DROPPED, schema))
+    }
+
+    /// The schema of `port`.
+    pub fn get(&self, port: &Port) -> Option<&SchemaRef> {
+        self.0.iter().find(|(name, _)| name == port).map(|(_, schema)| schema)
+    }
+
+    /// All ports in order.
+    pub fn iter(&self) -> impl Iterator<Item = (&Port, &SchemaRef)> {
+        self.0.iter().map(|(port, schema)| (port, schema))
+    }
+}
+
+/// `schema` with columns added at its end.
+///
+/// # Errors
+/// [`SchemaError::Clash`] if it already has a column of that name.
+pub(crate) fn add_columns(schema: &Schema, added: &[ColumnSpec]) -> Result<SchemaRef, SchemaError> {
+    let mut fields: Vec<_> = schema.fields().iter().cloned().collect();
+    for column in added {
+        if fields.iter().any(|field| *field.name() == column.name) {
+            return Err(SchemaError::Clash { column: column.name.clone() });
+        }
+        fields.push(Field::into(column.field()));
+    }
+    Ok(Schema::new_with_metadata(fields, schema.metadata().clone()).into())
+}
+
+/// Where and among what a stage is built.
+#[derive(Debug)]
+pub struct BuildContext {
+    /// The stage's id in the pipeline file.
+    pub stage_id: String,
+    /// What relative paths are relative to: the pipeline file's folder.
+    pub base_dir: PathBuf,
+    /// The run's seed.
+    pub seed: u64,
+    /// Schema of each input port, in the order of the file; empty for a source.
+    pub inputs: Vec<(Port, SchemaRef)>,
+    /// What `StageConfig::outputs` gave; present when `build` is called.
+    pub outputs: Option<Outputs>,
+    notes: RefCell<Vec<String>>,
+}
+
+impl BuildContext {
+    /// A context with no notes.
+    pub fn new(stage_id: &str, base_dir: &Path, seed: u64, inputs: Vec<(Port, SchemaRef)>) -> Self {
+        Self { stage_id: stage_id.to_owned(), base_dir: base_dir.to_owned(), seed, inputs, outputs: None, notes: RefCell::default() }
+    }
+
+    /// The schema of the one input of a stage that has one.
+    ///
+    /// # Errors
+    /// [`StageError::Internal`] if there is none: the graph was not checked.
+    pub fn input(&self) -> Result<&SchemaRef, StageError> {
+        match self.inputs.as_slice() {
+            [(_, schema)] => Ok(schema),
+            other => Err(StageError::Internal(format!("stage `{}` was built with {} inputs, not one", self.stage_id, other.len()))),
+        }
+    }
+
+    /// What `StageConfig::outputs` gave for this stage.
+    ///
+    /// # Errors
+    /// [`StageError::Internal`] if it was not asked before.
+    pub fn outputs(&self) -> Result<&Outputs, StageError> {
+        self.outputs
+            .as_ref()
+            .ok_or_else(|| StageError::Internal(format!("stage `{}` was built before its outputs were known", self.stage_id)))
+    }
+
+    /// Tells the user something found while building (a schema that was inferred, say); `check` and `run` show it.
+    pub fn note(&self, text: impl Into<String>) {
+        self.notes.borrow_mut().push(text.into());
+    }
+
+    /// The notes so far; leaves none.
+    pub fn take_notes(&self) -> Vec<String> {
+        self.notes.take()
+    }
+}
+
+/// The settings of one stage type: a struct that serde reads from the pipeline file and that says how the stage is built.
+///
+/// The struct's doc comments are the manual that `pipeline stages <type>` shows. `Serialize` writes every setting, defaults included: that
+/// text is part of the fingerprint, so spelling out a default re-runs nothing.
+pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Clone + Send + Sync + 'static {
+    /// The stage's `use` in a pipeline file; `snake_case`, verb first.
+    const NAME: &'static str;
+    /// Raised when the same input would give other rows; a golden test notices a forgotten one.
+    const VERSION: u32;
+    /// What kind of stage this builds.
+    const KIND: Kind;
+    /// How it is fed.
+    const INPUTS: Inputs;
+    /// One stage of a pipeline file, in flow style, that builds.
+    const EXAMPLE: &'static str;
+
+    /// The columns it reads; checked against the input of every port before anything runs.
+    fn reads(&self) -> Vec<ColumnSpec> {
+        Vec::new()
+    }
+
+    /// The columns it adds to its input.
+    fn adds(&self) -> Vec<ColumnSpec> {
+        Vec::new()
+    }
+
+    /// The schemas that leave it: by default `out` alone, the input's columns and then `adds()`. A source reads its files' schema here.
+    ///
+    /// # Errors
+    /// A setting or an input that cannot work.
+    fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
+        Ok(Outputs::new(add_columns(cx.input()?, &self.adds())?))
+    }
+
+    /// Makes the stage. `cx.outputs()` holds what `outputs` gave.
+    ///
+    /// # Errors
+    /// A setting or an input that cannot work.
+    fn build(&self, cx: &BuildContext) -> Result<Stage, StageError>;
+}

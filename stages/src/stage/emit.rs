@@ -1,0 +1,182 @@
+//! How rows leave a stage: kept, sent to another port, dropped with a reason, or rejected.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::compute::{filter_record_batch, take_record_batch};
+use schemas::document;
+
+use crate::{Outputs, Port, StageError};
+
+/// What a stage decides about one row.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Verdict {
+    /// The row goes on.
+    Keep,
+    /// The row goes to the `dropped` output.
+    Drop(Dropped),
+}
+
+/// Why a row is dropped.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Dropped {
+    /// The reason, in `snake_case`.
+    pub reason: &'static str,
+    /// The measured value that decided.
+    pub value: Option<f64>,
+    /// The threshold it was held against.
+    pub threshold: Option<f64>,
+    /// The `id` of the kept row that this one duplicates.
+    pub duplicate_of: Option<String>,
+}
+
+impl Dropped {
+    /// A reason with the value and the threshold behind it.
+    pub fn measured(reason: &'static str, value: f64, threshold: f64) -> Self {
+        Self { reason, value: Some(value), threshold: Some(threshold), duplicate_of: None }
+    }
+}
+
+/// A row, or a part of a file, that could not be read or processed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rejection {
+    /// The row's id, where it has one.
+    pub id: Option<String>,
+    /// The file it comes from, as ids name it.
+    pub file: Option<String>,
+    /// Byte offset in the (decompressed) file where it begins, or its row number in a format that has rows.
+    pub offset: Option<u64>,
+    /// The reason, in `snake_case`.
+    pub reason: &'static str,
+    /// What was wanted and what was found.
+    pub detail: String,
+}
+
+/// Collects what leaves a stage while it processes a batch or a shard.
+#[derive(Debug)]
+pub struct Emit {
+    outputs: Outputs,
+    batches: Vec<(Port, RecordBatch)>,
+    rejections: Vec<Rejection>,
+    dropped: BTreeMap<&'static str, u64>,
+}
+
+impl Emit {
+    /// An empty collector for a stage with these outputs.
+    pub fn new(outputs: Outputs) -> Self {
+        Self { outputs, batches: Vec::new(), rejections: Vec::new(), dropped: BTreeMap::new() }
+    }
+
+    /// Gives rows to the main output.
+    ///
+    /// # Errors
+    /// [`StageError::Internal`] if they do not have its schema.
+    pub fn rows(&mut self, batch: RecordBatch) -> Result<(), StageError> {
+        self.to(Port::OUT, batch)
+    }
+
+    /// Gives rows to `port`.
+    ///
+    /// # Errors
+    /// [`StageError::Internal`] if the stage has no such port or the rows do not have its schema.
+    pub fn to(&mut self, port: Port, batch: RecordBatch) -> Result<(), StageError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        let schema =
+            self.outputs.get(&port).ok_or_else(|| StageError::Internal(format!("rows for `{port}`, which the stage does not declare")))?;
+        let same = schema.fields().len() == batch.num_columns()
+            && schema.fields().iter().zip(batch.schema().fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
+        if !same {
+            return Err(StageError::Internal(format!(
+                "rows for `{port}` have columns {:?}, declared are {:?}",
+                batch.schema().fields(),
+                schema.fields()
+            )));
+        }
+        let batch = RecordBatch::try_new(Arc::clone(schema), batch.columns().to_vec())?;
+        self.batches.push((port, batch));
+        Ok(())
+    }
+
+    /// Gives each row of `batch` to the main output or, with its reason, to `dropped`. One verdict a row, in order.
+    ///
+    /// # Errors
+    /// [`StageError::Internal`] if the verdicts are not as many as the rows.
+    pub fn split(&mut self, batch: &RecordBatch, verdicts: impl IntoIterator<Item = Verdict>) -> Result<(), StageError> {
+        let mut keep = Vec::with_capacity(batch.num_rows());
+        let (mut rows, mut dropped) = (Vec::new(), Vec::new());
+        for verdict in verdicts {
+            match verdict {
+                Verdict::Keep => keep.push(true),
+                Verdict::Drop(why) => {
+                    rows.push(u32::try_from(keep.len()).map_err(|_| StageError::Internal("a batch of over 2^32 rows".to_owned()))?);
+                    dropped.push(why);
+                    keep.push(false);
+                }
+            }
+        }
+        if keep.len() != batch.num_rows() {
+            return Err(StageError::Internal(format!("{} verdicts for {} rows", keep.len(), batch.num_rows())));
+        }
+        if rows.is_empty() {
+            return self.rows(batch.clone());
+        }
+        self.rows(filter_record_batch(batch, &BooleanArray::from(keep))?)?;
+        self.drop_rows(&take_record_batch(batch, &UInt32Array::from(rows))?, &dropped)
+    }
+
+    /// Gives all rows of `batch` to `dropped`; one reason a row.
+    ///
+    /// # Errors
+    /// [`StageError::Internal`] if the reasons are not as many as the rows.
+    pub fn drop_rows(&mut self, batch: &RecordBatch, reasons: &[Dropped]) -> Result<(), StageError> {
+        if reasons.len() != batch.num_rows() {
+            return Err(StageError::Internal(format!("{} reasons for {} rows", reasons.len(), batch.num_rows())));
+        }
+        for why in reasons {
+            *self.dropped.entry(why.reason).or_default() += 1;
+        }
+        let added: [ArrayRef; 4] = [
+            Arc::new(reasons.iter().map(|why| Some(why.reason)).collect::<StringArray>()),
+            Arc::new(reasons.iter().map(|why| why.value).collect::<Float64Array>()),
+            Arc::new(reasons.iter().map(|why| why.threshold).collect::<Float64Array>()),
+            Arc::new(reasons.iter().map(|why| why.duplicate_of.as_deref()).collect::<StringArray>()),
+        ];
+        let schema = self
+            .outputs
+            .get(&Port::DROPPED)
+            .ok_or_else(|| StageError::Internal("rows dropped by a stage that declares no `dropped`".to_owned()))?;
+        let columns = batch.columns().iter().cloned().chain(added).collect();
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns)?;
+        self.to(Port::DROPPED, batch)
+    }
+
+    /// Takes a row that could not be processed out of the stream. It is counted against `max_rejected` and kept under `rejected/`.
+    pub fn reject(&mut self, rejection: Rejection) {
+        self.rejections.push(rejection);
+    }
+
+    /// Rejects row `row` of `batch`, with its id.
+    pub fn reject_row(&mut self, batch: &RecordBatch, row: usize, reason: &'static str, detail: impl Into<String>) {
+        let ids = batch.column_by_name(document::ID.name()).and_then(|ids| ids.as_string_opt::<i32>());
+        let id = ids.filter(|ids| ids.is_valid(row)).map(|ids| ids.value(row).to_owned());
+        self.reject(Rejection { id, file: None, offset: None, reason, detail: detail.into() });
+    }
+
+    /// What was given since the last call, in order; leaves nothing.
+    pub fn take_batches(&mut self) -> Vec<(Port, RecordBatch)> {
+        std::mem::take(&mut self.batches)
+    }
+
+    /// What was rejected since the last call; leaves nothing.
+    pub fn take_rejections(&mut self) -> Vec<Rejection> {
+        std::mem::take(&mut self.rejections)
+    }
+
+    /// Rows dropped so far, by reason.
+    pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
+        &self.dropped
+    }
+}
