@@ -1,4 +1,5 @@
 //! The engine and its command: a pipeline file becomes a graph, the graph a plan, the plan a run, the run a report.
 
+pub mod file;
 pub mod graph;
 pub mod record;
