@@ -170,8 +170,11 @@ fn references(draft: &Draft<'_>, ids: &[String], problems: &mut Vec<Problem>) ->
     };
     match (draft.node.entry("from"), spec.inputs) {
         (None, Inputs::None) => Vec::new(),
-        // That a source has no `from` is said by its schema.
-        (Some(_), Inputs::None) => Vec::new(),
+        (Some((key, _)), Inputs::None) => {
+            let problem = Problem::new(format!("{} is a source: it reads no stage", draft.whose()));
+            problems.push(problem.at(&key.place, "`from` has no meaning here").help("remove `from`".to_owned()));
+            Vec::new()
+        }
         (None, _) => {
             let problem = Problem::new(format!("{} needs `from`: the stage whose rows it reads", draft.whose()));
             let others: Vec<&str> = ids.iter().map(String::as_str).filter(|id| *id != draft.id).collect();

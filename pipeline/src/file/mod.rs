@@ -96,7 +96,7 @@ fn read(path: &Path) -> Result<String, Problem> {
         return Err(wrong(&"it is a folder"));
     }
     if metadata.len() > MAX_BYTES as u64 {
-        return Err(wrong(&format!("it has {} MiB, a pipeline file may have {}", metadata.len() >> 20, MAX_BYTES >> 20)));
+        return Err(wrong(&format!("it is larger than {} MiB", MAX_BYTES >> 20)));
     }
     let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
     String::from_utf8(bytes).map_err(|error| {

@@ -206,10 +206,11 @@ impl Global for JoinAll {
 static TABLE: &[StageSpec] =
     &[StageSpec::of::<JoinAllConfig>(), StageSpec::of::<KeepLongConfig>(), StageSpec::of::<ReadRowsConfig>()];
 
-/// Loads `text` as `web.yaml` in a folder that has `a.txt` and `b.txt`.
+/// Loads `text` as `web.yaml` in a folder that has `a.txt`, `b.txt` and `in/c.txt`.
 fn load_sets(text: &str, sets: &[&str]) -> Result<Graph, Problems> {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for file in ["a.txt", "b.txt"] {
+    std::fs::create_dir(folder.path().join("in")).expect("a folder in it");
+    for file in ["a.txt", "b.txt", "in/c.txt"] {
         std::fs::write(folder.path().join(file), "x").expect("a file in it");
     }
     let env = |name: &str| match name {
@@ -480,7 +481,7 @@ fn a_typo_in_a_stage_or_a_setting_gets_the_nearest_name() {
   long: {{use: keep_long, from: mroe, min_chars: 1, unit: byte}}
   longer: {{use: keep_long, from: more.droped, min_chars: 1}}
 "), &[]), @r#"
-      × 6 problems in web.yaml
+      × 5 problems in web.yaml
 
     Error:
       × stage `rows` uses `raed_rows`, which is no stage type
@@ -492,17 +493,6 @@ fn a_typo_in_a_stage_or_a_setting_gets_the_nearest_name() {
      5 │   texts: {use: read_rows, paht: b.txt}
        ╰────
       help: did you mean `read_rows`? `pipeline stages` lists all types
-
-    Error:
-      × stage `texts` (read_rows) needs `path`
-       ╭─[web.yaml:5:3]
-     4 │   rows: {use: raed_rows, path: a.txt}
-     5 │   texts: {use: read_rows, paht: b.txt}
-       ·   ──┬──
-       ·     ╰── `path` is missing
-     6 │   more: {use: read_rows, path: b.txt, columns: [{name: text, type: txt}]}
-       ╰────
-      help: `path` is text: The file.
 
     Error:
       × stage `texts` (read_rows) has no setting `paht`
@@ -774,7 +764,18 @@ fn a_stage_needs_the_right_kind_of_from() {
   d: {{use: keep_long, min_chars: 1, from: []}}
   e: {{use: keep_long, min_chars: 1, from: more.rejected}}
 "), &[]), @r"
-      × 5 problems in web.yaml
+      × 6 problems in web.yaml
+
+    Error:
+      × stage `rows` (read_rows) is a source: it reads no stage
+       ╭─[web.yaml:4:39]
+     3 │ stages:
+     4 │   rows: {use: read_rows, path: a.txt, from: more}
+       ·                                       ──┬─
+       ·                                         ╰── `from` has no meaning here
+     5 │   more: {use: read_rows, path: b.txt}
+       ╰────
+      help: remove `from`
 
     Error:
       × stage `a` (keep_long) needs `from`: the stage whose rows it reads
@@ -833,7 +834,7 @@ fn a_stage_needs_the_right_kind_of_from() {
 #[test]
 fn the_top_of_the_file_is_checked_too() {
     insta::assert_snapshot!(told("version: 2\nname: \"\"\nseed: -1\noutput: s3://bucket/x\ncheckpoints: slow\nmax_rejected: lots\nllms: {}\nstages: {}\n", &[]), @r#"
-      × 7 problems in web.yaml
+      × 8 problems in web.yaml
 
     Error:
       × this program reads version 1 of the pipeline file
@@ -907,6 +908,15 @@ fn the_top_of_the_file_is_checked_too() {
      8 │ stages: {}
        ╰────
       help: it has `version`, `name`, `seed`, `output`, `stages`, `write`, `checkpoints`, `max_rejected`
+
+    Error:
+      × the file: `stages` must be a mapping that is not empty
+       ╭─[web.yaml:8:9]
+     7 │ llms: {}
+     8 │ stages: {}
+       ·         ┬
+       ·         ╰── found a mapping
+       ╰────
     "#);
     insta::assert_snapshot!(told("name: ../x\n", &[]), @r"
       × 3 problems in web.yaml
@@ -964,6 +974,30 @@ fn the_output_and_the_inputs_keep_out_of_each_other() {
 }
 
 #[test]
+fn an_input_in_the_output_and_the_reverse_are_refused() {
+    insta::assert_snapshot!(told(&format!("output: in\n{HEAD}  rows: {{use: read_rows, path: in/c.txt}}\n"), &[]), @r"
+     × stage `rows` (read_rows) reads in/c.txt, which lies in the output folder
+      ╭─[web.yaml:5:32]
+    4 │ stages:
+    5 │   rows: {use: read_rows, path: in/c.txt}
+      ·                                ────┬───
+      ·                                    ╰── inside the output
+      ╰────
+     help: let `output` name a folder that no stage reads from
+    ");
+    insta::assert_snapshot!(told(&format!("output: in/out\n{HEAD}  rows: {{use: read_rows, path: in}}\n"), &[]), @r"
+     × stage `rows` (read_rows) would read the output of this pipeline: in reaches into it
+      ╭─[web.yaml:5:32]
+    4 │ stages:
+    5 │   rows: {use: read_rows, path: in}
+      ·                                ─┬
+      ·                                 ╰── the output is in/out
+      ╰────
+     help: let `output` name a folder that no stage reads from
+    ");
+}
+
+#[test]
 fn variables_are_expanded_and_typed_as_yaml_would() {
     let graph = loaded(&format!("{HEAD}  rows: {{use: read_rows, path: \"${{FILE}}\"}}
   long:
@@ -996,12 +1030,16 @@ fn an_unset_variable_is_told_and_nothing_behind_it() {
 
 #[test]
 fn a_bare_variable_in_braces_is_told_to_be_quoted() {
-    insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: ${{FILE}}}}\n"), &[]), @r"
+    insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: ${{FILE}}}}\n"), &[]), @r#"
      × the file is no valid YAML: while parsing a flow mapping, did not find expected ',' or '}'
-      ╭─[web.yaml:5:1]
+      ╭─[web.yaml:4:33]
+    3 │ stages:
     4 │   rows: {use: read_rows, path: ${FILE}}
+      ·                                 ┬
+      ·                                 ╰── here
       ╰────
-    ");
+     help: quote it: inside `{…}` and `[…]`, YAML reads the braces of `${NAME}` itself, so write "${NAME}"
+    "#);
 }
 
 #[test]
@@ -1058,8 +1096,10 @@ fn a_wrong_set_is_told_at_the_argument() {
 
     Error:
       × the value of --set is no valid YAML: unclosed bracket '['
-       ╭─[--set:1:23]
+       ╭─[--set:1:21]
      1 │ stages.rows.columns=[a
+       ·                     ┬
+       ·                     ╰── here
        ╰────
 
     Error:
@@ -1154,23 +1194,23 @@ fn hostile_yaml_is_refused_in_words() {
         })
         .collect();
     insta::assert_snapshot!(lines.join("\n"), @r"
-    alias bomb: :6:22: the file is no valid YAML: YAML document too large or too complex: total_replayed_events=100001 > 100000
-    alias chain: :24:12: the file is no valid YAML: YAML document too large or too complex: limits breached: Depth { depth: 25 }
-    deep flow: :1:10001: the file is no valid YAML: recursion limit exceeded
+    alias bomb: :1:9: the file is no valid YAML: its aliases (`*name`) stand for more than 100000 values
+    alias chain: :1:9: the file is no valid YAML: lists and mappings are nested deeper than 24 levels
+    deep flow: :1:25: the file is no valid YAML: lists and mappings are nested deeper than 24 levels
     deep block: :25:25: the file is no valid YAML: lists and mappings are nested deeper than 24 levels
     deep list: :1:49: the file is no valid YAML: lists and mappings are nested deeper than 24 levels
     recursive alias: :1:5: the file is no valid YAML: Recursive reference not allowed here
-    NUL: :2:1: the file is no valid YAML: unexpected character: `\u{0}'
-    escape: :2:1: the file is no valid YAML: unexpected character: `\u{1b}'
+    NUL: :1:8: the file is no valid YAML: unexpected character: `\u{0}'
+    escape: :1:7: the file is no valid YAML: unexpected character: `\u{1b}'
     empty: :1:1: the file is empty: a pipeline needs `version`, `name` and `stages`
     comment alone: :1:1: the file is empty: a pipeline needs `version`, `name` and `stages`
     a list: :1:1: the file must be a mapping: a pipeline needs `version`, `name` and `stages`
     two documents: :3:1: the file is no valid YAML: only single YAML document expected but multiple found
     tag: :1:15: the file is no valid YAML: unsupported tag `!secret`
-    tab: :3:1: the file is no valid YAML: tabs disallowed within this context (block indentation)
+    tab: :2:2: the file is no valid YAML: tabs disallowed within this context (block indentation)
     not finite: :1:7: the file is no valid YAML: value `.inf` is not a finite number
-    open quote: :3:1: the file is no valid YAML: unclosed quote
-    unknown alias: :2:1: the file is no valid YAML: reference to unknown value
+    open quote: :1:7: the file is no valid YAML: unclosed quote
+    unknown alias: :1:7: the file is no valid YAML: reference to unknown value
     null key: :1:1: the file is no valid YAML: null is not allowed here
     list as key: :1:3: the file is no valid YAML: expected string scalar
     ");
@@ -1182,27 +1222,14 @@ fn a_byte_order_mark_and_windows_line_ends_change_nothing() {
     assert_eq!(loaded(&text.replace('\n', "\r\n")).nodes.len(), 2);
     let wrong = text.replace("min_chars", "mim_chars").replace('\n', "\r\n");
     insta::assert_snapshot!(told(&wrong, &[]), @r"
-      × 2 problems in web.yaml
-
-    Error:
-      × stage `long` (keep_long) needs `min_chars`
-       ╭─[web.yaml:5:3]
-     4 │   rows: {use: read_rows, path: a.txt}
-     5 │   long: {use: keep_long, from: rows, mim_chars: 1}
-       ·   ──┬─
-       ·     ╰── `min_chars` is missing
-       ╰────
-      help: `min_chars` is a whole number, 0 or more: Fewest characters.
-
-    Error:
-      × stage `long` (keep_long) has no setting `mim_chars`
-       ╭─[web.yaml:5:38]
-     4 │   rows: {use: read_rows, path: a.txt}
-     5 │   long: {use: keep_long, from: rows, mim_chars: 1}
-       ·                                      ────┬────
-       ·                                          ╰── unknown setting
-       ╰────
-      help: did you mean `min_chars`? `pipeline stages keep_long` lists them all
+     × stage `long` (keep_long) has no setting `mim_chars`
+      ╭─[web.yaml:5:38]
+    4 │   rows: {use: read_rows, path: a.txt}
+    5 │   long: {use: keep_long, from: rows, mim_chars: 1}
+      ·                                      ────┬────
+      ·                                          ╰── unknown setting
+      ╰────
+     help: did you mean `min_chars`? `pipeline stages keep_long` lists them all
     ");
 }
 
@@ -1224,7 +1251,7 @@ fn a_file_that_cannot_be_read_says_why() {
     help: save it as UTF-8
     ");
     std::fs::write(&path, vec![b' '; MAX_BYTES + 1]).expect("the folder is there");
-    insta::assert_snapshot!(line(), @r"  × can't read the pipeline file FOLDER/web.yaml: it has 4 MiB, a pipeline file may have 4");
+    insta::assert_snapshot!(line(), @r"  × can't read the pipeline file FOLDER/web.yaml: it is larger than 4 MiB");
     let problems = load(folder.path(), &LoadOptions::default()).err().expect("a folder is no file");
     assert!(problems.to_string().ends_with("it is a folder"), "{problems}");
 }

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::node::{Node, Value, short};
-use super::problem::{Place, Problem, did_you_mean, quoted};
+use super::problem::{Place, Problem, did_you_mean, nearest, quoted};
 
 /// What a tree is checked against.
 pub(crate) struct Validator<'a> {
@@ -131,8 +131,16 @@ impl Validator<'_> {
                 (None, None) => {}
             }
         }
+        let least = schema.get("minProperties").and_then(Json::as_u64).unwrap_or_default();
+        if (at.node.entries().len() as u64) < least {
+            problems.push(self.wrong(at, "a mapping that is not empty"));
+        }
+        // A name that is missing because it was mistyped is told once: at the typo.
+        let unknown = at.node.entries().iter().filter(|(key, _)| !properties.is_some_and(|all| all.contains_key(&key.name)));
+        let all_names = || properties.into_iter().flatten().map(|(name, _)| name.as_str());
+        let meant: Vec<&str> = unknown.filter_map(|(key, _)| nearest(&key.name, all_names())).collect();
         for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
-            if skipped(name) || at.node.get(name).is_some() {
+            if skipped(name) || at.node.get(name).is_some() || meant.contains(&name) {
                 continue;
             }
             let about = properties.and_then(|properties| properties.get(name));
