@@ -7,9 +7,7 @@ use std::ops::Range;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use serde_saphyr::budget::BudgetBreach;
-use serde_saphyr::{
-    DuplicateKeyPolicy, Error, Location, MessageFormatter, NonFiniteFloatPolicy, Options, Spanned, UserMessageFormatter,
-};
+use serde_saphyr::{DuplicateKeyPolicy, Error, Location, MessageFormatter, NonFiniteFloatPolicy, Options, Spanned, UserMessageFormatter};
 
 use super::problem::{Place, Problem};
 
@@ -86,7 +84,9 @@ impl Node {
             Value::Int(value) => format!("the number {value}"),
             Value::Float(value) => format!("the number {value}"),
             Value::String(text) => format!("text {}", short(text)),
+            Value::List(items) if items.is_empty() => "an empty list".to_owned(),
             Value::List(items) => format!("a list of {}", items.len()),
+            Value::Map(entries) if entries.is_empty() => "an empty mapping".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),
         }
     }
@@ -291,7 +291,8 @@ impl Placer<'_> {
             let node = self.node(value, span);
             if let Some(first) = places.get(&name.value) {
                 let problem = Problem::new(format!("key `{}` stands twice", name.value.escape_debug()));
-                self.problems.push(problem.at(&place, "the second").also_at(first, "the first").help("rename or remove one of them".to_owned()));
+                self.problems
+                    .push(problem.at(&place, "the second").also_at(first, "the first").help("rename or remove one of them".to_owned()));
             } else {
                 places.insert(name.value.clone(), place.clone());
                 all.push((Key { name: name.value, place }, node));
@@ -327,7 +328,8 @@ fn yaml_problem(error: &Error, text: &str, source: usize, offset: usize) -> Prob
     while let Error::AliasError { error: inner, .. } = error {
         error = inner.without_snippet();
     }
-    let at = error.location().map_or(text.len()..text.len(), |location| span_of(location, text).unwrap_or_else(|| point_of(location, text)));
+    let at =
+        error.location().map_or(text.len()..text.len(), |location| span_of(location, text).unwrap_or_else(|| point_of(location, text)));
     let what = match error {
         Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
         Error::AliasReplayLimitExceeded { max_total_replayed_events, .. } => {

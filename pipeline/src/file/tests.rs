@@ -1,210 +1,11 @@
-//! What a person is told about a pipeline file, with four small stage types.
+//! What a person is told about a pipeline file.
 
-use std::path::PathBuf;
-
-use arrow::array::RecordBatch;
-use arrow::datatypes::{DataType, Field, Schema};
 use miette::{GraphicalReportHandler, GraphicalTheme};
-use schemars::JsonSchema;
-use schemas::{ColumnSpec, document};
-use serde::{Deserialize, Serialize};
-use stages::{
-    BuildContext, Done, Emit, Global, Inputs, Kind, Outputs, Port, RowLocal, RowSink, Source, Split, SplitFile, Stage, StageConfig,
-    StageError, Step, TableSpec,
-};
+use stages::Port;
 
 use super::*;
 use crate::graph::{Edge, NodeInput};
-
-/// Reads rows from a file that must be there.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ReadRowsConfig {
-    /// The file.
-    path: String,
-    /// Columns and their types.
-    #[serde(default = "text_alone")]
-    columns: Vec<ColumnConfig>,
-}
-
-/// A column of the file.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct ColumnConfig {
-    /// Its name.
-    name: String,
-    /// Its type.
-    #[serde(default)]
-    r#type: ColumnType,
-}
-
-/// The type of a column.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum ColumnType {
-    /// Characters.
-    #[default]
-    Text,
-    /// Whole numbers.
-    Number,
-}
-
-fn text_alone() -> Vec<ColumnConfig> {
-    vec![ColumnConfig { name: "text".to_owned(), r#type: ColumnType::Text }]
-}
-
-struct ReadRows {
-    path: PathBuf,
-    name: String,
-}
-
-impl StageConfig for ReadRowsConfig {
-    const NAME: &'static str = "read_rows";
-    const VERSION: u32 = 1;
-    const KIND: Kind = Kind::Source;
-    const INPUTS: Inputs = Inputs::None;
-    const EXAMPLE: &'static str = "{use: read_rows, path: a.txt}";
-
-    fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
-        cx.note(format!("{} columns", self.columns.len()));
-        let field = |column: &ColumnConfig| match column.r#type {
-            ColumnType::Text => Field::new(&column.name, DataType::Utf8, true),
-            ColumnType::Number => Field::new(&column.name, DataType::Int64, false),
-        };
-        Ok(Outputs::new(Schema::new(self.columns.iter().map(field).collect::<Vec<_>>()).into()))
-    }
-
-    fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {
-        Ok(Stage::Source(Box::new(ReadRows { path: cx.base_dir.join(&self.path), name: self.path.clone() })))
-    }
-}
-
-impl Source for ReadRows {
-    fn splits(&self) -> Result<Vec<Split>, StageError> {
-        if !self.path.exists() {
-            let pattern = self.path.display().to_string();
-            return Err(datasets::DataError::NoMatch { pattern, nearest: None }.into());
-        }
-        let file = SplitFile { path: self.path.clone(), name: self.name.clone(), start: 0, end: 0 };
-        Ok(vec![Split { files: vec![file], identity: String::new(), bytes: 0 }])
-    }
-
-    fn read(&self, _split: &Split, _out: &mut dyn RowSink) -> Result<(), StageError> {
-        Ok(())
-    }
-}
-
-/// Keeps long texts.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct KeepLongConfig {
-    /// Fewest characters.
-    min_chars: u32,
-    /// Share of the rows.
-    #[serde(default)]
-    #[schemars(range(min = 0.0, max = 1.0))]
-    share: f64,
-    /// What is counted.
-    #[serde(default)]
-    unit: Unit,
-    /// A word without spaces.
-    word: Option<Word>,
-    /// Whether white space counts.
-    #[serde(default)]
-    spaces: bool,
-}
-
-/// What is counted.
-#[derive(Debug, Clone, Copy, Default, Serialize, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-enum Unit {
-    /// Unicode scalar values.
-    #[default]
-    Chars,
-    /// Bytes of UTF-8.
-    Bytes,
-}
-
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(try_from = "String")]
-#[schemars(with = "String")]
-struct Word(String);
-
-impl TryFrom<String> for Word {
-    type Error = String;
-
-    fn try_from(text: String) -> Result<Self, String> {
-        if text.contains(' ') { Err("a word has no spaces".to_owned()) } else { Ok(Self(text)) }
-    }
-}
-
-struct KeepLong;
-
-impl StageConfig for KeepLongConfig {
-    const NAME: &'static str = "keep_long";
-    const VERSION: u32 = 1;
-    const KIND: Kind = Kind::RowLocal;
-    const INPUTS: Inputs = Inputs::One;
-    const EXAMPLE: &'static str = "{use: keep_long, from: rows, min_chars: 1}";
-
-    fn reads(&self) -> Vec<ColumnSpec> {
-        vec![document::TEXT.spec()]
-    }
-
-    fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
-        let input = cx.input()?;
-        Ok(Outputs::new(input.clone()).with_dropped(input)?)
-    }
-
-    fn build(&self, _cx: &BuildContext) -> Result<Stage, StageError> {
-        if self.min_chars == 13 {
-            return Err(StageError::setting("min_chars", "13 brings bad luck").with_help("take 12"));
-        }
-        Ok(Stage::RowLocal(Box::new(KeepLong)))
-    }
-}
-
-impl RowLocal for KeepLong {
-    fn process(&self, batch: RecordBatch, out: &mut Emit) -> Result<(), StageError> {
-        out.rows(batch)
-    }
-}
-
-/// Sees all rows.
-#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-struct JoinAllConfig {}
-
-struct JoinAll;
-
-impl StageConfig for JoinAllConfig {
-    const NAME: &'static str = "join_all";
-    const VERSION: u32 = 1;
-    const KIND: Kind = Kind::Global;
-    const INPUTS: Inputs = Inputs::OneOrNamed;
-    const EXAMPLE: &'static str = "{use: join_all, from: rows}";
-
-    fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
-        Ok(Outputs::new(cx.inputs[0].1.clone()))
-    }
-
-    fn build(&self, _cx: &BuildContext) -> Result<Stage, StageError> {
-        Ok(Stage::Global(Box::new(JoinAll)))
-    }
-}
-
-impl Global for JoinAll {
-    fn tables(&self) -> Vec<TableSpec> {
-        Vec::new()
-    }
-
-    fn next(&self, _done: &Done) -> Option<Step> {
-        None
-    }
-}
-
-static TABLE: &[StageSpec] =
-    &[StageSpec::of::<JoinAllConfig>(), StageSpec::of::<KeepLongConfig>(), StageSpec::of::<ReadRowsConfig>()];
+use crate::test_stages::TABLE;
 
 /// Loads `text` as `web.yaml` in a folder that has `a.txt`, `b.txt` and `in/c.txt`.
 fn load_sets(text: &str, sets: &[&str]) -> Result<Graph, Problems> {
@@ -545,14 +346,14 @@ fn wrong_types_and_ranges_say_what_was_wanted_and_found() {
     insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: 12}}
   a: {{use: keep_long, from: rows, min_chars: -1, share: 1.5, spaces: yes, keep: 1}}
   b: {{use: keep_long, from: rows, min_chars: \"3\", max_rejected: 5, write: {{format: csv}}}}
-  c: {{use: keep_long, from: rows, min_chars: 13, word: [x]}}
+  c: {{use: keep_long, from: rows, min_chars: true, word: two words}}
   d:
     use: keep_long
     from:
     min_chars:
   e: hello
 "), &[]), @r#"
-      × 12 problems in web.yaml
+      × 13 problems in web.yaml
 
     Error:
       × stage `rows` (read_rows): `path` must be text
@@ -613,7 +414,7 @@ fn wrong_types_and_ranges_say_what_was_wanted_and_found() {
      6 │   b: {use: keep_long, from: rows, min_chars: "3", max_rejected: 5, write: {format: csv}}
        ·                                              ─┬─
        ·                                               ╰── found text "3"
-     7 │   c: {use: keep_long, from: rows, min_chars: 13, word: [x]}
+     7 │   c: {use: keep_long, from: rows, min_chars: true, word: two words}
        ╰────
       help: write 3 without quotes
 
@@ -624,7 +425,7 @@ fn wrong_types_and_ranges_say_what_was_wanted_and_found() {
      6 │   b: {use: keep_long, from: rows, min_chars: "3", max_rejected: 5, write: {format: csv}}
        ·                                                                 ┬
        ·                                                                 ╰── found the number 5
-     7 │   c: {use: keep_long, from: rows, min_chars: 13, word: [x]}
+     7 │   c: {use: keep_long, from: rows, min_chars: true, word: two words}
        ╰────
       help: write `0.001` or `0.1%`
 
@@ -635,18 +436,29 @@ fn wrong_types_and_ranges_say_what_was_wanted_and_found() {
      6 │   b: {use: keep_long, from: rows, min_chars: "3", max_rejected: 5, write: {format: csv}}
        ·                                                                                    ─┬─
        ·                                                                                     ╰── found text "csv"
-     7 │   c: {use: keep_long, from: rows, min_chars: 13, word: [x]}
+     7 │   c: {use: keep_long, from: rows, min_chars: true, word: two words}
        ╰────
 
     Error:
-      × stage `c` (keep_long): `word` must be text
-       ╭─[web.yaml:7:56]
+      × stage `c` (keep_long): `min_chars` must be a whole number, 0 or more
+       ╭─[web.yaml:7:46]
      6 │   b: {use: keep_long, from: rows, min_chars: "3", max_rejected: 5, write: {format: csv}}
-     7 │   c: {use: keep_long, from: rows, min_chars: 13, word: [x]}
-       ·                                                        ┬
-       ·                                                        ╰── found a list of 1
+     7 │   c: {use: keep_long, from: rows, min_chars: true, word: two words}
+       ·                                              ──┬─
+       ·                                                ╰── found `true`
      8 │   d:
        ╰────
+
+    Error:
+      × stage `c` (keep_long): `word` can't be used: a word has no spaces
+       ╭─[web.yaml:7:58]
+     6 │   b: {use: keep_long, from: rows, min_chars: "3", max_rejected: 5, write: {format: csv}}
+     7 │   c: {use: keep_long, from: rows, min_chars: true, word: two words}
+       ·                                                          ────┬────
+       ·                                                              ╰── here
+     8 │   d:
+       ╰────
+      help: `pipeline stages keep_long` explains its settings
 
     Error:
       × stage `d` (keep_long): `from` must name a stage
@@ -915,7 +727,7 @@ fn the_top_of_the_file_is_checked_too() {
      7 │ llms: {}
      8 │ stages: {}
        ·         ┬
-       ·         ╰── found a mapping
+       ·         ╰── found an empty mapping
        ╰────
     "#);
     insta::assert_snapshot!(told("name: ../x\n", &[]), @r"
@@ -999,14 +811,16 @@ fn an_input_in_the_output_and_the_reverse_are_refused() {
 
 #[test]
 fn variables_are_expanded_and_typed_as_yaml_would() {
-    let graph = loaded(&format!("{HEAD}  rows: {{use: read_rows, path: \"${{FILE}}\"}}
+    let graph = loaded(&format!(
+        "{HEAD}  rows: {{use: read_rows, path: \"${{FILE}}\"}}
   long:
     use: keep_long
     from: rows
     min_chars: ${{TWELVE}}
     word: \"${{TWELVE}}\"
     share: ${{SHARE:-0.5}}
-"));
+"
+    ));
     assert_eq!(graph.nodes[1].settings, serde_json::json!({"min_chars": 12, "share": 0.5, "unit": "chars", "word": "12", "spaces": false}));
     assert!(graph.text.contains("${FILE}"), "the text is kept as written");
 }
@@ -1045,7 +859,8 @@ fn a_bare_variable_in_braces_is_told_to_be_quoted() {
 #[test]
 fn set_edits_the_tree() {
     let text = format!("{HEAD}  rows: {{use: read_rows, path: no.txt}}\n  long: {{use: keep_long, from: rows, min_chars: 1}}\n");
-    let sets = ["stages.rows.path=a.txt", "stages.long.min_chars=5", "seed=9", "stages.long.word=*.x", "stages.rows.columns=[{name: text}]"];
+    let sets =
+        ["stages.rows.path=a.txt", "stages.long.min_chars=5", "seed=9", "stages.long.word=*.x", "stages.rows.columns=[{name: text}]"];
     let graph = load_sets(&text, &sets).unwrap_or_else(|problems| panic!("{}", render(&problems)));
     assert_eq!(graph.seed, 9);
     assert_eq!(graph.nodes[1].settings["min_chars"], 5);
@@ -1055,7 +870,15 @@ fn set_edits_the_tree() {
 #[test]
 fn a_wrong_set_is_told_at_the_argument() {
     let text = format!("{HEAD}  rows: {{use: read_rows, path: a.txt}}\n  long: {{use: keep_long, from: rows, min_chars: 1}}\n");
-    let sets = ["stages.lnog.min_chars=5", "stages.long.min_chars=x", "stages.long.min_char=5", "seed", "stages.rows.columns=[a", "name.x=1", "stages..a=1"];
+    let sets = [
+        "stages.lnog.min_chars=5",
+        "stages.long.min_chars=x",
+        "stages.long.min_char=5",
+        "seed",
+        "stages.rows.columns=[a",
+        "name.x=1",
+        "stages..a=1",
+    ];
     insta::assert_snapshot!(told(&text, &sets), @r#"
       × 7 problems in web.yaml
 
@@ -1160,12 +983,13 @@ fn a_key_that_stands_twice_is_told_with_both_places() {
 
 #[test]
 fn hostile_yaml_is_refused_in_words() {
-    let bomb: String = (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
+    let bomb: Vec<String> = (1..20).map(|n| format!("a{n}: &a{n} [{}]\n", vec![format!("*a{}", n - 1); 9].join(","))).collect();
+    let deep: Vec<String> = (0..10_000).map(|n| format!("{}a:\n", " ".repeat(n.min(300)))).collect();
     let cases = [
-        ("alias bomb", format!("a0: &a0 [x]\n{bomb}")),
+        ("alias bomb", format!("a0: &a0 [x]\n{}", bomb.concat())),
         ("alias chain", (1..100).fold("a0: &a0 [x]\n".to_owned(), |all, n| format!("{all}a{n}: &a{n} [*a{}]\n", n - 1))),
         ("deep flow", "[".repeat(10_000)),
-        ("deep block", (0..10_000).map(|n| format!("{}a:\n", " ".repeat(n.min(300)))).collect()),
+        ("deep block", deep.concat()),
         ("deep list", "- ".repeat(10_000)),
         ("recursive alias", "&a [*a]".to_owned()),
         ("NUL", "name: a\0b\n".to_owned()),

@@ -31,6 +31,14 @@ impl Validator<'_> {
         problems
     }
 
+    /// Whether the value under `name` of the root is as its schema wants it, whatever is wrong with the others.
+    pub(crate) fn allows(&self, name: &str, value: &Node) -> bool {
+        let mut problems = Vec::new();
+        let schema = &self.root["properties"][name];
+        self.node(schema, &At { node: value, key: &value.place, path: name }, MAX_STEPS, &mut problems);
+        schema.is_object() && problems.is_empty() && !value.is_broken()
+    }
+
     fn node(&self, schema: &Json, at: &At<'_>, steps: usize, problems: &mut Vec<Problem>) {
         let (Some(schema), Some(steps)) = (schema.as_object(), steps.checked_sub(1)) else { return };
         if matches!(at.node.value, Value::Broken) {
@@ -125,9 +133,8 @@ impl Validator<'_> {
             }
             let below = At { node: value, key: &key.place, path: &path };
             match (properties.and_then(|properties| properties.get(&key.name)), schema.get("additionalProperties")) {
-                (Some(schema), _) => self.node(schema, &below, MAX_STEPS, problems),
                 (None, Some(Json::Bool(false))) => problems.push(self.unknown(&key.name, &path, &key.place, properties)),
-                (None, Some(schema)) => self.node(schema, &below, MAX_STEPS, problems),
+                (Some(schema), _) | (None, Some(schema)) => self.node(schema, &below, MAX_STEPS, problems),
                 (None, None) => {}
             }
         }
@@ -167,7 +174,7 @@ impl Validator<'_> {
             failed.push((self.follow(alternative), wrong));
         }
         // What is told is what is wrong with the alternative that was meant: the only one of the value's type, or the one with its tag.
-        let meant: Vec<usize> = (0..failed.len()).filter(|index| self.is_meant(failed[*index].0, at.node)).collect();
+        let meant: Vec<usize> = (0..failed.len()).filter(|index| is_meant(failed[*index].0, at.node)).collect();
         if let [only] = meant.as_slice() {
             problems.append(&mut failed[*only].1);
             return;
@@ -196,18 +203,6 @@ impl Validator<'_> {
             }
         }
         schema
-    }
-
-    /// Whether the writer of `node` probably meant this alternative.
-    fn is_meant(&self, schema: &Json, node: &Node) -> bool {
-        let Some(schema) = schema.as_object() else { return false };
-        let types = types(schema);
-        if types.is_empty() || !types.iter().any(|name| is_type(node, name)) || schema.contains_key("const") {
-            return false;
-        }
-        let tags = schema.get("properties").and_then(Json::as_object).into_iter().flatten();
-        let mut tags = tags.filter_map(|(name, property)| Some((name, property.get("const")?)));
-        tags.all(|(name, tag)| node.get(name).is_some_and(|found| same(&found.value, tag)))
     }
 
     /// Collects the values that a schema of `const`s and `enum`s allows; false if it allows others.
@@ -277,6 +272,18 @@ impl At<'_> {
     }
 }
 
+/// Whether the writer of `node` probably meant this alternative.
+fn is_meant(schema: &Json, node: &Node) -> bool {
+    let Some(schema) = schema.as_object() else { return false };
+    let types = types(schema);
+    if types.is_empty() || !types.iter().any(|name| is_type(node, name)) || schema.contains_key("const") {
+        return false;
+    }
+    let tags = schema.get("properties").and_then(Json::as_object).into_iter().flatten();
+    let mut tags = tags.filter_map(|(name, property)| Some((name, property.get("const")?)));
+    tags.all(|(name, tag)| node.get(name).is_some_and(|found| same(&found.value, tag)))
+}
+
 fn alternatives(schema: &Map<String, Json>) -> Option<&[Json]> {
     let all = schema.get("oneOf").or_else(|| schema.get("anyOf"))?;
     all.as_array().map(Vec::as_slice)
@@ -324,7 +331,9 @@ fn json_text(value: &Json) -> String {
 /// What to do about a value of the wrong type, where that can be told from the value alone.
 fn remedy(node: &Node, wanted: &str) -> Option<String> {
     match &node.value {
-        Value::String(text) if wanted.starts_with("true or false") && matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off") => {
+        Value::String(text)
+            if wanted.starts_with("true or false") && matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off") =>
+        {
             Some("write `true` or `false`".to_owned())
         }
         Value::String(text) if wanted.contains("number") && !node.plain && text.parse::<f64>().is_ok() => {
@@ -362,7 +371,9 @@ pub(crate) fn wanted(root: &Json, schema: &Map<String, Json>, steps: usize) -> S
         let all_quoted = each.iter().all(|one| one.starts_with('`') || one.starts_with("one of `"));
         return match each.as_slice() {
             [one] => one.clone(),
-            many if all_quoted => format!("one of {}", many.iter().map(|one| one.trim_start_matches("one of ")).collect::<Vec<_>>().join(", ")),
+            many if all_quoted => {
+                format!("one of {}", many.iter().map(|one| one.trim_start_matches("one of ")).collect::<Vec<_>>().join(", "))
+            }
             many => many.join(", or "),
         };
     }
