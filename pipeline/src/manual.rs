@@ -10,7 +10,7 @@ use serde_json::{Map, Value as Json};
 use stages::registry::{AnyConfig, StageSpec};
 use stages::{BuildContext, Inputs, Kind, Outputs, Port};
 
-use crate::file::{example_settings, stage_schema, wanted};
+use crate::file::{example_settings, number_text, stage_schema, wanted};
 
 /// Columns of text a page may take.
 const WIDTH: usize = 100;
@@ -71,7 +71,7 @@ fn settings(text: &mut String, root: &Json, schema: &Json, indent: usize, depth:
             _ if required.contains(&name.as_str()) => "; required".to_owned(),
             None | Some(Json::Null) => "; optional".to_owned(),
             Some(Json::String(default)) => format!("; default {default}"),
-            Some(default) => format!("; default {default}"),
+            Some(default) => format!("; default {}", number_text(default)),
         };
         let head = if wants.is_empty() { default.trim_start_matches("; ").to_owned() } else { format!("{wants}{default}") };
         text.push_str(&wrapped(&format!("{name}: {head}"), indent));
@@ -226,7 +226,7 @@ mod tests {
     Settings
       min_chars: a whole number, 0 or more; required
           Fewest characters.
-      share: a number from 0 to 1; default 0.0
+      share: a number from 0 to 1; default 0
           Share of the rows.
       unit: one of `chars`, `bytes`; default chars
           What is counted.

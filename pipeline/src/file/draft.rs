@@ -1,6 +1,6 @@
 //! The stages as the file has them: ids, types, what each reads. Nothing is built yet.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value as Json;
 use stages::registry::StageSpec;
@@ -36,6 +36,23 @@ pub(crate) struct Reference {
     pub(crate) place: Place,
 }
 
+/// The ids of all stages, in the order of the file.
+struct Ids {
+    all: Vec<String>,
+    by_name: HashMap<String, usize>,
+}
+
+impl Ids {
+    fn new(all: Vec<String>) -> Self {
+        let by_name = all.iter().enumerate().map(|(index, id)| (id.clone(), index)).collect();
+        Self { all, by_name }
+    }
+
+    fn others(&self, draft: &Draft<'_>) -> Vec<&str> {
+        self.all.iter().map(String::as_str).filter(|id| *id != draft.id).collect()
+    }
+}
+
 impl Draft<'_> {
     /// How the stage is called in messages.
     pub(crate) fn whose(&self) -> String {
@@ -67,6 +84,7 @@ impl Draft<'_> {
 /// Reads the stages, checks each against its type's schema, and resolves what each reads.
 pub(crate) fn drafts<'n>(stages: &'n Node, table: &'static [StageSpec], problems: &mut Vec<Problem>) -> Vec<Draft<'n>> {
     let mut drafts: Vec<Draft<'n>> = Vec::new();
+    let mut schemas: HashMap<&str, Json> = HashMap::new();
     for (key, node) in stages.entries() {
         let mut draft =
             Draft { id: key.name.clone(), place: key.place.clone(), node, spec: None, from: Vec::new(), valid: Vec::new(), sound: true };
@@ -75,14 +93,15 @@ pub(crate) fn drafts<'n>(stages: &'n Node, table: &'static [StageSpec], problems
         match stage_type(&draft, table) {
             Ok(spec) => {
                 draft.spec = Some(spec);
-                draft.valid = check_settings(&draft, spec, problems);
+                let schema = schemas.entry(spec.name).or_insert_with(|| stage_schema(spec));
+                draft.valid = check_settings(&draft, spec, schema, problems);
             }
             Err(problem) => problems.extend(problem),
         }
         draft.sound = draft.spec.is_some() && problems.len() == before && !node.is_broken();
         drafts.push(draft);
     }
-    let ids: Vec<String> = drafts.iter().map(|draft| draft.id.clone()).collect();
+    let ids = Ids::new(drafts.iter().map(|draft| draft.id.clone()).collect());
     for draft in &mut drafts {
         let before = problems.len();
         draft.from = references(draft, &ids, problems);
@@ -139,10 +158,9 @@ fn stage_type(draft: &Draft<'_>, table: &'static [StageSpec]) -> Result<&'static
 }
 
 /// Checks the settings of a stage; gives the names of those that are right.
-fn check_settings<'n>(draft: &Draft<'n>, spec: &'static StageSpec, problems: &mut Vec<Problem>) -> Vec<&'n str> {
-    let schema = stage_schema(spec);
+fn check_settings<'n>(draft: &Draft<'n>, spec: &'static StageSpec, schema: &Json, problems: &mut Vec<Problem>) -> Vec<&'n str> {
     let validator = Validator {
-        root: &schema,
+        root: schema,
         whose: draft.whose(),
         manual: Some(format!("pipeline stages {}", spec.name)),
         skip: &["use", "from", "max_rejected"],
@@ -173,7 +191,7 @@ pub(crate) fn max_rejected(node: &Node, default: MaxRejected, whose: &str) -> Re
 }
 
 /// What `from` names. Every reference that can't be resolved is a problem.
-fn references(draft: &Draft<'_>, ids: &[String], problems: &mut Vec<Problem>) -> Vec<(Port, Vec<Reference>)> {
+fn references(draft: &Draft<'_>, ids: &Ids, problems: &mut Vec<Problem>) -> Vec<(Port, Vec<Reference>)> {
     let Some(spec) = draft.spec else {
         // Its type is unknown, so nothing is known of its ports; but ids can be looked up.
         return draft.node.get("from").map(|from| by_port(draft, from, ids, problems)).unwrap_or_default();
@@ -187,7 +205,7 @@ fn references(draft: &Draft<'_>, ids: &[String], problems: &mut Vec<Problem>) ->
         }
         (None, _) => {
             let problem = Problem::new(format!("{} needs `from`: the stage whose rows it reads", draft.whose()));
-            let others: Vec<&str> = ids.iter().map(String::as_str).filter(|id| *id != draft.id).collect();
+            let others = ids.others(draft);
             let help = if others.is_empty() {
                 "the file has no other stage".to_owned()
             } else {
@@ -206,7 +224,7 @@ fn references(draft: &Draft<'_>, ids: &[String], problems: &mut Vec<Problem>) ->
     }
 }
 
-fn by_port(draft: &Draft<'_>, from: &Node, ids: &[String], problems: &mut Vec<Problem>) -> Vec<(Port, Vec<Reference>)> {
+fn by_port(draft: &Draft<'_>, from: &Node, ids: &Ids, problems: &mut Vec<Problem>) -> Vec<(Port, Vec<Reference>)> {
     let Value::Map(entries) = &from.value else {
         return vec![(Port::FROM, list(draft, from, ids, problems))];
     };
@@ -226,7 +244,7 @@ fn by_port(draft: &Draft<'_>, from: &Node, ids: &[String], problems: &mut Vec<Pr
     ports
 }
 
-fn list(draft: &Draft<'_>, from: &Node, ids: &[String], problems: &mut Vec<Problem>) -> Vec<Reference> {
+fn list(draft: &Draft<'_>, from: &Node, ids: &Ids, problems: &mut Vec<Problem>) -> Vec<Reference> {
     let items = match &from.value {
         Value::List(items) => items.as_slice(),
         _ => std::slice::from_ref(from),
@@ -251,7 +269,7 @@ fn list(draft: &Draft<'_>, from: &Node, ids: &[String], problems: &mut Vec<Probl
             }
         };
         let (id, port) = text.split_once('.').map_or((text.as_str(), Port::OUT), |(id, port)| (id, Port::named(port)));
-        let Some(stage) = ids.iter().position(|other| other == id) else {
+        let Some(stage) = ids.by_name.get(id).copied() else {
             problems.push(unknown_stage(draft, id, ids).at(place, "no such stage"));
             continue;
         };
@@ -265,8 +283,8 @@ fn list(draft: &Draft<'_>, from: &Node, ids: &[String], problems: &mut Vec<Probl
     references
 }
 
-fn unknown_stage(draft: &Draft<'_>, id: &str, ids: &[String]) -> Problem {
-    let others: Vec<&str> = ids.iter().map(String::as_str).filter(|other| *other != draft.id).collect();
+fn unknown_stage(draft: &Draft<'_>, id: &str, ids: &Ids) -> Problem {
+    let others = ids.others(draft);
     let help = did_you_mean(id, others.iter().copied()).unwrap_or_else(|| match others.as_slice() {
         [] => "the file has no other stage".to_owned(),
         others => format!("the other stages are {}", quoted(others.iter().copied())),

@@ -21,7 +21,7 @@ use stages::registry::{STAGES, StageSpec};
 pub(crate) use problem::nearest;
 pub use problem::{Problem, Problems};
 pub(crate) use schema::stage_schema;
-pub(crate) use validate::wanted;
+pub(crate) use validate::{number_text, wanted};
 
 use crate::graph::{Checkpoints, Graph, MaxRejected};
 use build::Builder;

@@ -91,6 +91,15 @@ impl Sources {
         Self { texts: std::iter::once(file).chain(sets).collect() }
     }
 
+    /// The texts as miette shows them; none for one with lines that no terminal can show.
+    fn codes(&self) -> Vec<Option<Code>> {
+        let code = |(name, text): &(String, String)| {
+            let can_be_shown = text.lines().all(|line| line.len() <= LONGEST_LINE);
+            can_be_shown.then(|| Arc::new(NamedSource::new(name, visible(text))))
+        };
+        self.texts.iter().map(code).collect()
+    }
+
     /// The text that `place` covers.
     pub(crate) fn text(&self, place: &Place) -> &str {
         self.texts.get(place.source).and_then(|(_, text)| text.get(place.span.clone())).unwrap_or_default()
@@ -115,7 +124,15 @@ pub struct Problems {
     path: PathBuf,
     sources: Arc<Sources>,
     shown: Vec<Shown>,
+    /// How many there are, shown or not.
+    count: usize,
 }
+
+/// Most problems that are shown: who has more starts with the first ones.
+const MOST_SHOWN: usize = 100;
+
+/// Longest line that is shown, in bytes.
+const LONGEST_LINE: usize = 2000;
 
 impl Problems {
     /// Problems of the file at `path`; there is at least one.
@@ -123,12 +140,16 @@ impl Problems {
         problems.sort_by_key(Problem::order);
         let mut unique: Vec<Problem> = Vec::new();
         for problem in problems {
-            if !unique.contains(&problem) {
+            // An alias shows the same mistake once more, at the same place.
+            let same_place = unique.iter().rev().take_while(|other| other.order() == problem.order());
+            if !same_place.into_iter().any(|other| *other == problem) {
                 unique.push(problem);
             }
         }
-        let shown = unique.into_iter().map(|problem| Shown::new(problem, sources)).collect();
-        Self { path: path.to_owned(), sources: Arc::clone(sources), shown }
+        let count = unique.len();
+        let codes = sources.codes();
+        let shown = unique.into_iter().take(MOST_SHOWN).map(|problem| Shown::new(problem, &codes, sources)).collect();
+        Self { path: path.to_owned(), sources: Arc::clone(sources), shown, count }
     }
 
     /// The file, as it was named.
@@ -156,6 +177,9 @@ impl fmt::Display for Problems {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.shown.as_slice() {
             [one] => write!(f, "{one}"),
+            many if many.len() < self.count => {
+                write!(f, "{} problems in {}; these are the first {}", self.count, self.path.display(), many.len())
+            }
             many => write!(f, "{} problems in {}", many.len(), self.path.display()),
         }
     }
@@ -198,14 +222,20 @@ impl Problems {
 #[derive(Debug, Clone)]
 struct Shown {
     problem: Problem,
-    source: Option<NamedSource<String>>,
+    source: Option<Code>,
+    /// Where it is, if its line is too long to be shown.
+    position: Option<String>,
 }
 
+/// A text as miette shows it.
+type Code = Arc<NamedSource<String>>;
+
 impl Shown {
-    fn new(problem: Problem, sources: &Sources) -> Self {
-        let source = problem.0.place.as_ref().and_then(|place| sources.texts.get(place.source));
-        let source = source.map(|(name, text)| NamedSource::new(name, visible(text)));
-        Self { problem, source }
+    fn new(problem: Problem, codes: &[Option<Code>], sources: &Sources) -> Self {
+        let Some(place) = &problem.0.place else { return Self { problem, source: None, position: None } };
+        let source = codes.get(place.source).cloned().flatten();
+        let position = source.is_none().then(|| sources.position(place));
+        Self { problem, source, position }
     }
 }
 
@@ -230,7 +260,10 @@ fn is_hostile(c: char) -> bool {
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem.0.message)
+        match &self.position {
+            Some(position) => write!(f, "{position}: {}", self.problem.0.message),
+            None => f.write_str(&self.problem.0.message),
+        }
     }
 }
 
@@ -258,14 +291,18 @@ impl Diagnostic for Shown {
     }
 }
 
+/// Most names that a wrong one is compared with.
+const MOST_COMPARED: usize = 1000;
+
 /// The name among `names` that `wrong` was probably meant to be.
 pub(crate) fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
     let lower = wrong.to_lowercase();
     let distance = |name: &str| strsim::damerau_levenshtein(&lower, &name.to_lowercase());
-    let near = names.into_iter().map(|name| (distance(name), name)).min_by_key(|(distance, _)| *distance)?;
     // A third of the letters may be wrong: `txt` is `text`, `from` is not `form_of`.
-    let longest = wrong.chars().count().max(near.1.chars().count());
-    (near.0 * 3 <= longest.max(3)).then_some(near.1)
+    let allowed = |name: &str| wrong.chars().count().max(name.chars().count()).max(3) / 3;
+    let could_be = |name: &&str| wrong.chars().count().abs_diff(name.chars().count()) <= allowed(name);
+    let near = names.into_iter().take(MOST_COMPARED).filter(could_be).map(|name| (distance(name), name));
+    near.filter(|(distance, name)| *distance <= allowed(name)).min_by_key(|(distance, _)| *distance).map(|(_, name)| name)
 }
 
 /// `did you mean …?`, if there is a name near `wrong`.
@@ -273,7 +310,16 @@ pub(crate) fn did_you_mean<'n>(wrong: &str, names: impl IntoIterator<Item = &'n 
     nearest(wrong, names).map(|name| format!("did you mean `{name}`?"))
 }
 
+/// Most names that a message lists.
+const MOST_LISTED: usize = 20;
+
 /// Names in back quotes, separated by commas.
 pub(crate) fn quoted<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
-    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+    let mut names = names.into_iter();
+    let mut listed: Vec<String> = names.by_ref().take(MOST_LISTED).map(|name| format!("`{name}`")).collect();
+    let more = names.count();
+    if more > 0 {
+        listed.push(format!("and {more} more"));
+    }
+    listed.join(", ")
 }

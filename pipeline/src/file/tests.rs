@@ -1080,6 +1080,18 @@ fn a_file_that_cannot_be_read_says_why() {
     assert!(problems.to_string().ends_with("it is a folder"), "{problems}");
 }
 
+#[test]
+fn many_problems_and_long_lines_stay_readable() {
+    let many: Vec<String> = (0..300).map(|n| format!("  s{n}: {{use: nothing, from: t{n}}}\n")).collect();
+    let shown = told(&format!("{HEAD}{}", many.concat()), &[]);
+    insta::assert_snapshot!(shown.lines().next().unwrap_or_default(), @r"  × 600 problems in web.yaml; these are the first 100");
+    let long = format!("{HEAD}  rows: {{use: read_rows, path: a.txt, x: {}}}\n", "x".repeat(1 << 20));
+    insta::assert_snapshot!(told(&long, &[]), @r"
+    × 4:39: stage `rows` (read_rows) has no setting `x`
+    help: it has `use`, `path`, `columns`, `keep`, `write`, `max_rejected`; `pipeline stages read_rows` explains them
+    ");
+}
+
 proptest::proptest! {
     #[test]
     fn no_text_makes_it_panic(text in "[a-c:{}\\[\\]\"'$&*! \n\t|>%#-]{0,60}") {

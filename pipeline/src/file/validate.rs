@@ -413,8 +413,8 @@ fn range(schema: &Map<String, Json>) -> String {
 
 const MACHINE_BOUNDS: [&str; 4] = ["4294967295", "18446744073709551615", "2147483647", "9223372036854775807"];
 
-/// `1.0` as `1`.
-fn number_text(value: &Json) -> String {
+/// A JSON value as text, `1.0` as `1`.
+pub(crate) fn number_text(value: &Json) -> String {
     match value.as_f64() {
         Some(number) if !value.is_u64() && !value.is_i64() && number.fract() == 0.0 && number.abs() < 1e15 => format!("{number:.0}"),
         _ => value.to_string(),
