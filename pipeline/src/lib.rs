@@ -3,4 +3,5 @@
 pub mod graph;
 pub mod profile;
 pub mod record;
+pub mod report;
 pub mod show;

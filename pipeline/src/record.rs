@@ -137,6 +137,7 @@ pub struct PublishedPart {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Profile {
     /// How many texts have a length of `2^k .. 2^(k+1)` characters: `k` to count (`k` = 0 also holds the empty ones). Empty if there is no `text`.
+    #[serde(with = "number_keys")]
     pub lengths: BTreeMap<u8, u64>,
     /// Rows by the value of column `source`, up to [`Profile::MAX_SOURCES`] values; the rest under `…`. Empty if there is no such column.
     pub sources: BTreeMap<String, u64>,
@@ -161,6 +162,25 @@ pub struct Sample {
     pub drop_threshold: Option<f64>,
     /// See `drop_value`.
     pub duplicate_of: Option<String>,
+}
+
+/// Numbers as keys of a JSON object. By itself serde writes them but cannot read them back inside a flattened struct, as
+/// [`StageTotals`] is in a [`StageRecord`].
+mod number_keys {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<u8, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        map.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u8, u64>, D::Error> {
+        let map = BTreeMap::<String, u64>::deserialize(deserializer)?;
+        let number = |key: String| key.parse().map_err(|_| D::Error::custom(format!("key `{key}` is no number from 0 to 255")));
+        map.into_iter().map(|(key, n)| Ok((number(key)?, n))).collect()
+    }
 }
 
 /// Why there is no record to read.
@@ -285,6 +305,14 @@ mod tests {
         assert_eq!(totals.dropped_rows(), 3);
         totals.merge(task(u64::MAX, "x"));
         assert_eq!(totals.rows_in, u64::MAX);
+    }
+
+    #[test]
+    fn a_record_is_read_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = crate::report::samples::web();
+        std::fs::write(folder.path().join("run.json"), serde_json::to_vec_pretty(&record).unwrap()).unwrap();
+        assert_eq!(RunRecord::read(folder.path()).unwrap(), record);
     }
 
     #[test]
