@@ -130,7 +130,7 @@ fn write_head(record: &RunRecord, figures: &Figures, out: &mut String) {
     let sources = record.stages.iter().filter(|stage| stage.is_source()).count() as u64;
     let _ = write!(
         out,
-        "<p class=\"deck\"><b>{}</b> came in from {}, and <b class=\"keep\">{}</b> ({}) went out of {} in {}.",
+        "<p class=\"deck\"><b>{}</b> came in from {}, and <b class=\"keep\">{}</b> ({}) went out, through {} in {}.",
         plural(figures.read, "row", "rows"),
         plural(sources, "source", "sources"),
         plural(figures.published, "row", "rows"),

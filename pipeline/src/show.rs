@@ -150,10 +150,14 @@ pub fn share(part: u64, whole: u64) -> String {
     }
 }
 
-/// A measured value: at most four decimals, no trailing zeros, very large and very small ones with an exponent.
+/// A measured value: at most four decimals, no trailing zeros, thousands set apart, very large and very small ones with an exponent.
 pub fn number(value: f64) -> String {
     if value != 0.0 && value.is_finite() && !(1e-3..1e9).contains(&value.abs()) {
         return format!("{value:.3e}");
+    }
+    if value.fract() == 0.0 && value >= 10_000.0 {
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "whole, and between ten thousand and a billion")]
+        return count(value as u64);
     }
     let text = format!("{value:.4}");
     if text.contains('.') { text.trim_end_matches('0').trim_end_matches('.').to_owned() } else { text }
@@ -311,7 +315,7 @@ mod tests {
             [share(0, 0), share(0, 5), share(1, 100_000), share(99_999, 100_000), share(1, 8)],
             ["–", "0.0 %", "<0.1 %", ">99.9 %", "12.5 %"]
         );
-        assert_eq!([number(0.8), number(200.0), number(0.0), number(1e-9), number(f64::NAN)], ["0.8", "200", "0", "1.000e-9", "NaN"]);
+        assert_eq!([number(0.8), number(200.0), number(0.0), number(1e-9), number(412_009.0)], ["0.8", "200", "0", "1.000e-9", "412,009"]);
         assert_eq!([rate(10, 0.0), rate(10, 4.0), rate(1_000_000, 1.0), rate(u64::MAX, 0.0)], ["–", "2.5", "1,000,000", "–"]);
         assert_eq!(against(Some(12.0), Some(200.0)).as_deref(), Some("12 < 200"));
         assert_eq!(against(Some(0.91), Some(0.8)).as_deref(), Some("0.91 > 0.8"));

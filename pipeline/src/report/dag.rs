@@ -9,7 +9,7 @@ use crate::show;
 
 const NODE_WIDTH: f64 = 176.0;
 const NODE_HEIGHT: f64 = 50.0;
-const BRANCH_WIDTH: f64 = 178.0;
+const BRANCH_WIDTH: f64 = 208.0;
 const COLUMN_GAP: f64 = 34.0;
 const LAYER_GAP: f64 = 46.0;
 const MAX_RIBBON: f64 = 26.0;

@@ -79,7 +79,7 @@ pub(super) fn write_settings(record: &RunRecord, out: &mut String) {
     }
     let _ = write!(
         out,
-        "<details class=\"stage\"><summary><b>The pipeline file</b> · <code>{}</code>, as written</summary><pre>{}</pre></details></section>\n",
+        "<details class=\"stage\" open><summary><b>The pipeline file</b> · <code>{}</code>, as written</summary><pre>{}</pre></details></section>\n",
         esc(&show::visible_line(&record.file)),
         esc(&record.recipe)
     );

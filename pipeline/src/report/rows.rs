@@ -10,6 +10,7 @@ use crate::show::{self, count, share};
 
 const MAX_FACETS: usize = 24;
 const MAX_SOURCES_SHOWN: usize = 20;
+const MAX_CARDS: usize = 9;
 
 /// Lengths of what came into a stage and of what left it.
 struct Facet<'r> {
@@ -233,23 +234,31 @@ pub(super) fn write_samples(record: &RunRecord, out: &mut String) {
     }
     out.push_str("<p class=\"lead\">Chosen by hash of the id, so they are the same rows in every run, and no one picked them. Long values are cut; <code>pipeline trace OUTPUT ID</code> tells the life of any row.</p>\n");
     for stage in record.stages.iter().filter(|stage| stage.totals.profile.dropped.values().any(|samples| !samples.is_empty())) {
-        let _ = write!(out, "<div class=\"rowset\"><h3>Dropped by <bdi>{}</bdi></h3>", esc(&show::visible_line(&stage.id)));
-        let mut reasons: Vec<_> = stage.totals.profile.dropped.iter().filter(|(_, samples)| !samples.is_empty()).collect();
+        let mut reasons: Vec<_> = stage.totals.profile.dropped.iter().collect();
         let rows = |reason: &str| stage.totals.dropped.get(reason).copied().unwrap_or(0);
         reasons.sort_by_key(|(reason, _)| (std::cmp::Reverse(rows(reason)), reason.as_str()));
-        for (k, (reason, samples)) in reasons.into_iter().enumerate() {
+        let cards: Vec<(&str, &Sample)> =
+            reasons.into_iter().flat_map(|(reason, samples)| samples.iter().map(move |sample| (reason.as_str(), sample))).collect();
+        let _ = write!(
+            out,
+            "<details class=\"rowset\" open><summary><b class=\"drop\">Dropped</b> by <b><bdi>{}</bdi></b> · {} of {}</summary><div class=\"cards\">",
+            esc(&show::visible_line(&stage.id)),
+            cards.len(),
+            plural(stage.totals.dropped_rows().max(cards.len() as u64), "row", "rows"),
+        );
+        let (first, more) = cards.split_at(cards.len().min(MAX_CARDS));
+        first.iter().for_each(|(reason, sample)| write_card(sample, Some(reason), out));
+        out.push_str("</div>");
+        if !more.is_empty() {
             let _ = write!(
                 out,
-                "<details{}><summary><b class=\"drop\"><bdi>{}</bdi></b> · {} of {}</summary><div class=\"cards\">",
-                if k < 3 { " open" } else { "" },
-                esc(&show::visible_line(reason)),
-                samples.len(),
-                plural(rows(reason).max(samples.len() as u64), "row", "rows"),
+                "<details><summary>{} for other reasons</summary><div class=\"cards\">",
+                plural(more.len() as u64, "row", "rows")
             );
-            samples.iter().for_each(|sample| write_card(sample, Some(reason), out));
+            more.iter().for_each(|(reason, sample)| write_card(sample, Some(reason), out));
             out.push_str("</div></details>");
         }
-        out.push_str("</div>\n");
+        out.push_str("</details>\n");
     }
     for stage in record.stages.iter().filter(|stage| !stage.totals.profile.kept.is_empty()) {
         let is_last = !record.is_read(&stage.id);
