@@ -1,0 +1,152 @@
+//! The output folder: where it is, whether it can be written, and whether it and the inputs keep out of each other.
+
+use std::fs::OpenOptions;
+use std::path::{Component, Path, PathBuf};
+
+use super::problem::{Place, Problem};
+
+/// The absolute output folder that `text` names, relative to `base`.
+pub(crate) fn resolve(text: &str, base: &Path, place: &Place) -> Result<PathBuf, Problem> {
+    if let Some((scheme, _)) = text.split_once("://") {
+        let problem = Problem::new(format!("output to `{}://` is not supported yet", scheme.escape_debug()));
+        return Err(problem.at(place, "found an address").help("give a local folder and copy it when the run is done".to_owned()));
+    }
+    Ok(clean(&base.join(text)))
+}
+
+/// `path`, made absolute, without `.` and `..`.
+pub(crate) fn clean(path: &Path) -> PathBuf {
+    let absolute = std::path::absolute(path).unwrap_or_else(|_| path.to_owned());
+    let mut clean = PathBuf::new();
+    for part in absolute.components() {
+        match part {
+            Component::CurDir => {}
+            Component::ParentDir => _ = clean.pop(),
+            part => clean.push(part),
+        }
+    }
+    clean
+}
+
+/// `path` with the links of the part that exists resolved, so that two names of one folder are equal.
+pub(crate) fn real(path: &Path) -> PathBuf {
+    let clean = clean(path);
+    let found = clean.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
+    match found {
+        Some((ancestor, real)) => clean.strip_prefix(ancestor).map_or(real.clone(), |rest| real.join(rest)),
+        None => clean,
+    }
+}
+
+/// Why nothing can be written to `output`, if so.
+pub(crate) fn write_problem(output: &Path) -> Option<String> {
+    let existing = output.ancestors().find(|path| path.symlink_metadata().is_ok())?;
+    if !existing.is_dir() {
+        return Some(format!("{} is no folder", existing.display()));
+    }
+    // Permission bits do not tell (owner, lists, read-only mounts): trying does.
+    let probe = existing.join(format!(".granary-write-test-{}", std::process::id()));
+    let written = OpenOptions::new().write(true).create_new(true).open(&probe);
+    match written {
+        Ok(_) => {
+            // A probe that can be made and not removed does no harm: its name is hidden.
+            _ = std::fs::remove_file(&probe);
+            None
+        }
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => None,
+        Err(error) => Some(format!("{}: {error}", existing.display())),
+    }
+}
+
+/// Whether the files that `pattern` stands for could be files of `output`. Both absolute.
+pub(crate) fn could_match_inside(pattern: &Path, output: &Path) -> bool {
+    let mut pattern_parts = pattern.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
+    for part in output.components() {
+        match pattern_parts.next() {
+            Some(wanted) if wanted == "**" => return true,
+            Some(wanted) if matches(&wanted, &part.as_os_str().to_string_lossy()) => {}
+            // The pattern ends above the output: it is a folder that is read as a whole.
+            None => return pattern.is_dir(),
+            Some(_) => return false,
+        }
+    }
+    // The pattern goes on inside the output, and rows lie in its sub-folders; or it is the output itself.
+    let rest: Vec<String> = pattern_parts.collect();
+    rest.len() != 1 || rest[0] == "**"
+}
+
+/// Whether a name matches a pattern of one path component; a class or an alternative (`[…]`, `{…}`) is taken to match anything.
+fn matches(pattern: &str, name: &str) -> bool {
+    if pattern.contains(['[', '{']) {
+        return true;
+    }
+    let (pattern, name): (Vec<char>, Vec<char>) = (pattern.chars().collect(), name.chars().collect());
+    // The last `*` that was passed, and where in the name it stopped: on a mismatch it takes one character more.
+    let (mut at, mut in_name, mut star) = (0, 0, None);
+    while in_name < name.len() {
+        match pattern.get(at) {
+            Some('*') => {
+                star = Some((at, in_name));
+                at += 1;
+            }
+            Some(c) if *c == '?' || *c == name[in_name] => {
+                at += 1;
+                in_name += 1;
+            }
+            _ => match star {
+                Some((star_at, taken)) => {
+                    star = Some((star_at, taken + 1));
+                    at = star_at + 1;
+                    in_name = taken + 1;
+                }
+                None => return false,
+            },
+        }
+    }
+    pattern[at..].iter().all(|c| *c == '*')
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_pattern_matches_inside_the_output_only_when_it_reaches_there() {
+        let inside = |pattern: &str| could_match_inside(Path::new(pattern), Path::new("/work/data/out"));
+        assert!(inside("/work/data/**/*.jsonl"));
+        assert!(inside("/work/**"));
+        assert!(inside("/work/data/*/*/*.parquet"));
+        assert!(inside("/work/data/out/pages/*.parquet"));
+        assert!(!inside("/work/data/*.jsonl"));
+        assert!(!inside("/work/data/*/*.jsonl"));
+        assert!(!inside("/work/data/in*/**"));
+        assert!(!inside("/work/data/out2/x/*.jsonl"));
+        assert!(!inside("/else/**"));
+    }
+
+    #[test]
+    fn a_star_matches_any_run_of_characters() {
+        for (pattern, name) in [("*", "a"), ("a*c", "abc"), ("a*c", "ac"), ("*a*b", "xaxb"), ("a?c", "abc"), ("**", "x"), ("a*b*c", "aXbYbc")] {
+            assert!(matches(pattern, name), "{pattern} {name}");
+        }
+        for (pattern, name) in [("a", "b"), ("a*c", "ab"), ("?", ""), ("a?", "a"), ("*a", "ab")] {
+            assert!(!matches(pattern, name), "{pattern} {name}");
+        }
+    }
+
+    #[test]
+    fn dots_in_a_path_are_resolved() {
+        assert_eq!(clean(Path::new("/a/./b/../c")), Path::new("/a/c"));
+        assert_eq!(clean(Path::new("/../a")), Path::new("/a"));
+    }
+
+    #[test]
+    fn a_folder_that_cannot_be_made_is_a_problem() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let file = folder.path().join("file");
+        std::fs::write(&file, "x").expect("a file in it");
+        assert_eq!(write_problem(&file.join("out")), Some(format!("{} is no folder", file.display())));
+        assert_eq!(write_problem(&folder.path().join("a/b/c")), None);
+        assert_eq!(std::fs::read_dir(folder.path()).expect("it exists").count(), 1, "the probe is gone");
+    }
+}

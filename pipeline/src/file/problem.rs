@@ -1,0 +1,275 @@
+//! What is wrong with a pipeline file: every problem with its place, shown together.
+
+use std::fmt;
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
+
+/// A place in the pipeline file, or in the text of a `--set`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Place {
+    /// 0 is the file; `n` is the `n`-th `--set`.
+    pub(crate) source: usize,
+    /// Bytes of that text.
+    pub(crate) span: Range<usize>,
+}
+
+impl Place {
+    /// A place in source `source`.
+    pub(crate) fn new(source: usize, span: Range<usize>) -> Self {
+        Self { source, span }
+    }
+}
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Problem {
+    message: String,
+    label: String,
+    place: Option<Place>,
+    also: Vec<(Place, String)>,
+    help: Option<String>,
+}
+
+impl Problem {
+    /// A problem without a place: `message` says all.
+    pub(crate) fn new(message: impl Into<String>) -> Self {
+        Self { message: message.into(), label: String::new(), place: None, also: Vec::new(), help: None }
+    }
+
+    /// The same with the place it is shown at and what is said there.
+    #[must_use]
+    pub(crate) fn at(mut self, place: &Place, label: impl Into<String>) -> Self {
+        self.place = Some(place.clone());
+        self.label = label.into();
+        self
+    }
+
+    /// The same with a second place.
+    #[must_use]
+    pub(crate) fn also_at(mut self, place: &Place, label: impl Into<String>) -> Self {
+        self.also.push((place.clone(), label.into()));
+        self
+    }
+
+    /// The same with a next step for the reader; `None` changes nothing.
+    #[must_use]
+    pub(crate) fn help(mut self, help: impl Into<Option<String>>) -> Self {
+        self.help = help.into().or(self.help);
+        self
+    }
+
+    /// What is wrong, in one line.
+    pub fn message(&self) -> &str {
+        &self.message
+    }
+
+    fn order(&self) -> (usize, usize) {
+        // What has no place (the file can't be opened, the output can't be written) comes last.
+        self.place.as_ref().map_or((usize::MAX, 0), |place| (place.source, place.span.start))
+    }
+}
+
+/// The texts that places refer to.
+#[derive(Debug, Clone)]
+pub(crate) struct Sources {
+    texts: Vec<(String, String)>,
+}
+
+impl Sources {
+    /// The file at `path`, as the user named it, and the `--set` arguments.
+    pub(crate) fn new(path: &Path, text: &str, sets: &[String]) -> Self {
+        let file = (path.display().to_string(), text.to_owned());
+        // The name stands before the text, so that nobody looks for the line in the file.
+        let sets = sets.iter().map(|set| ("--set".to_owned(), set.clone()));
+        Self { texts: std::iter::once(file).chain(sets).collect() }
+    }
+
+    /// The text that `place` covers.
+    pub(crate) fn text(&self, place: &Place) -> &str {
+        self.texts.get(place.source).and_then(|(_, text)| text.get(place.span.clone())).unwrap_or_default()
+    }
+
+    /// `line:column` of a place, both from 1, in characters; `--set` for a place in one.
+    pub(crate) fn position(&self, place: &Place) -> String {
+        let text = match self.texts.get(place.source) {
+            Some((_, text)) if place.source == 0 => text,
+            _ => return "--set".to_owned(),
+        };
+        let before = text.get(..place.span.start).unwrap_or(text);
+        let line = before.matches('\n').count() + 1;
+        let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
+        format!("{line}:{column}")
+    }
+}
+
+/// All that is wrong with a pipeline file, in the order of its lines.
+#[derive(Debug, Clone)]
+pub struct Problems {
+    path: PathBuf,
+    sources: Arc<Sources>,
+    shown: Vec<Shown>,
+}
+
+impl Problems {
+    /// Problems of the file at `path`; there is at least one.
+    pub(crate) fn new(path: &Path, sources: &Arc<Sources>, mut problems: Vec<Problem>) -> Self {
+        problems.sort_by_key(Problem::order);
+        let mut unique: Vec<Problem> = Vec::new();
+        for problem in problems {
+            if !unique.contains(&problem) {
+                unique.push(problem);
+            }
+        }
+        let shown = unique.into_iter().map(|problem| Shown::new(problem, sources)).collect();
+        Self { path: path.to_owned(), sources: Arc::clone(sources), shown }
+    }
+
+    /// The file, as it was named.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// The problems, in the order of the file's lines.
+    pub fn iter(&self) -> impl Iterator<Item = &Problem> {
+        self.shown.iter().map(|shown| &shown.problem)
+    }
+
+    /// One line a problem: `file:line:column: message`, for logs and editors.
+    pub fn lines(&self) -> Vec<String> {
+        let file = self.path.display();
+        let line = |problem: &Problem| match &problem.place {
+            Some(place) => format!("{file}:{}: {}", self.sources.position(place), problem.message),
+            None => format!("{file}: {}", problem.message),
+        };
+        self.iter().map(line).collect()
+    }
+}
+
+impl fmt::Display for Problems {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.shown.as_slice() {
+            [one] => write!(f, "{one}"),
+            many => write!(f, "{} problems in {}", many.len(), self.path.display()),
+        }
+    }
+}
+
+impl std::error::Error for Problems {}
+
+impl Diagnostic for Problems {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        self.only()?.help()
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.only()?.source_code()
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        self.only()?.labels()
+    }
+
+    fn related<'a>(&'a self) -> Option<Box<dyn Iterator<Item = &'a dyn Diagnostic> + 'a>> {
+        match self.shown.as_slice() {
+            [_] => None,
+            many => Some(Box::new(many.iter().map(|shown| shown as &dyn Diagnostic))),
+        }
+    }
+}
+
+impl Problems {
+    /// The problem, if there is just one: it is then shown without a list around it.
+    fn only(&self) -> Option<&Shown> {
+        match self.shown.as_slice() {
+            [one] => Some(one),
+            _ => None,
+        }
+    }
+}
+
+/// A problem with the text it is shown in.
+#[derive(Debug, Clone)]
+struct Shown {
+    problem: Problem,
+    source: Option<NamedSource<String>>,
+}
+
+impl Shown {
+    fn new(problem: Problem, sources: &Sources) -> Self {
+        let source = problem.place.as_ref().and_then(|place| sources.texts.get(place.source));
+        let source = source.map(|(name, text)| NamedSource::new(name, visible(text)));
+        Self { problem, source }
+    }
+}
+
+/// `text` with control characters replaced by as many bytes of spaces: a terminal must not obey a pipeline file.
+fn visible(text: &str) -> String {
+    if !text.chars().any(is_hostile) {
+        return text.to_owned();
+    }
+    text.chars().fold(String::with_capacity(text.len()), |mut shown, c| {
+        if is_hostile(c) {
+            shown.extend(std::iter::repeat_n(' ', c.len_utf8()));
+        } else {
+            shown.push(c);
+        }
+        shown
+    })
+}
+
+fn is_hostile(c: char) -> bool {
+    (c.is_control() && !matches!(c, '\n' | '\r' | '\t')) || matches!(c, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+impl fmt::Display for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.problem.message)
+    }
+}
+
+impl std::error::Error for Shown {}
+
+impl Diagnostic for Shown {
+    fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
+        let help = self.problem.help.as_ref()?;
+        Some(Box::new(help))
+    }
+
+    fn source_code(&self) -> Option<&dyn SourceCode> {
+        self.source.as_ref().map(|source| source as &dyn SourceCode)
+    }
+
+    fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
+        let place = self.problem.place.as_ref()?;
+        let first = std::iter::once((place, &self.problem.label));
+        // A label in another text (a `--set`) can't be shown in this one.
+        let also = self.problem.also.iter().map(|(place, label)| (place, label)).filter(|(other, _)| other.source == place.source);
+        Some(Box::new(first.chain(also).map(|(place, label)| {
+            let label = (!label.is_empty()).then(|| label.clone());
+            LabeledSpan::new(label, place.span.start, place.span.len())
+        })))
+    }
+}
+
+/// The name among `names` that `wrong` was probably meant to be.
+pub(crate) fn nearest<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<&'n str> {
+    let lower = wrong.to_lowercase();
+    let distance = |name: &str| strsim::damerau_levenshtein(&lower, &name.to_lowercase());
+    let near = names.into_iter().map(|name| (distance(name), name)).min_by_key(|(distance, _)| *distance)?;
+    // A third of the letters may be wrong: `txt` is `text`, `from` is not `form_of`.
+    let longest = wrong.chars().count().max(near.1.chars().count());
+    (near.0 * 3 <= longest.max(3)).then_some(near.1)
+}
+
+/// `did you mean …?`, if there is a name near `wrong`.
+pub(crate) fn did_you_mean<'n>(wrong: &str, names: impl IntoIterator<Item = &'n str>) -> Option<String> {
+    nearest(wrong, names).map(|name| format!("did you mean `{name}`?"))
+}
+
+/// Names in back quotes, separated by commas.
+pub(crate) fn quoted<'n>(names: impl IntoIterator<Item = &'n str>) -> String {
+    names.into_iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
