@@ -190,12 +190,12 @@ fn work_of(graph: &Graph, root: usize, roots: &BTreeSet<usize>) -> Work {
 /// Walks from `node` up to where its rows start; `below` are the stages after it, nearest last.
 fn collect_legs(graph: &Graph, node: usize, roots: &BTreeSet<usize>, below: &mut Vec<usize>, legs: &mut Vec<Leg>) {
     below.push(node);
-    let path = || below.iter().rev().copied().collect::<Vec<_>>();
+    let path: Vec<usize> = below.iter().rev().copied().collect();
     for edge in graph.nodes[node].inputs.iter().flat_map(|input| &input.from) {
         if roots.contains(&edge.node) {
-            legs.push(Leg { start: Start::Stored(edge.clone()), path: path() });
+            legs.push(Leg { start: Start::Stored(edge.clone()), path: path.clone() });
         } else if matches!(graph.nodes[edge.node].stage, Stage::Source(_)) {
-            legs.push(Leg { start: Start::Source(edge.node), path: path() });
+            legs.push(Leg { start: Start::Source(edge.node), path: path.clone() });
         } else {
             collect_legs(graph, edge.node, roots, below, legs);
         }

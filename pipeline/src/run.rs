@@ -94,3 +94,18 @@ impl Options {
         }
     }
 }
+
+/// Removes the checkpoints and done marks of an output that no run works on; how many bytes that freed.
+///
+/// # Errors
+/// An output that is in use or cannot be written.
+pub fn clean(output: &std::path::Path, runtime: tokio::runtime::Handle) -> Result<u64, RunError> {
+    let store = crate::store::Store::open(output, runtime, None)?;
+    let _lock = lock::Lock::take(&store)?;
+    let mut bytes = 0;
+    for path in store.list(crate::marks::DATA)? {
+        bytes += store.size(&path)?.unwrap_or(0);
+    }
+    finish::forget(&store)?;
+    Ok(bytes)
+}

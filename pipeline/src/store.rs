@@ -153,7 +153,8 @@ impl Store {
 
     fn put_to(&self, to: &Arc<dyn ObjectStore>, path: &str, bytes: Bytes, mode: PutMode) -> Result<(), StoreError> {
         let options = PutOptions { mode, ..PutOptions::default() };
-        let put = to.put_opts(&object(path)?, PutPayload::from(bytes), options);
+        let location = object(path)?;
+        let put = to.put_opts(&location, PutPayload::from(bytes), options);
         self.runtime.block_on(put).map_err(|source| storage("write", path, source))?;
         self.crash.pass();
         Ok(())

@@ -18,11 +18,7 @@ use std::sync::Arc;
 
 use stages::registry::{STAGES, StageSpec};
 
-pub(crate) use build::columns;
 pub use problem::{Problem, Problems};
-pub(crate) use problem::nearest;
-pub(crate) use schema::stage_schema;
-pub(crate) use validate::wanted;
 
 use crate::graph::{Checkpoints, Graph, MaxRejected};
 use build::Builder;

@@ -9,7 +9,7 @@ use miette::{Diagnostic, LabeledSpan, NamedSource, SourceCode};
 
 /// A place in the pipeline file, or in the text of a `--set`.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Place {
+pub(crate) struct Place {
     /// 0 is the file; `n` is the `n`-th `--set`.
     pub(crate) source: usize,
     /// Bytes of that text.

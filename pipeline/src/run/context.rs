@@ -13,7 +13,7 @@ use crate::plan::Plan;
 use crate::store::Store;
 
 /// What every task of a run needs to know.
-pub struct Context {
+pub(super) struct Context {
     /// The pipeline.
     pub graph: Arc<Graph>,
     /// How it is run.
@@ -36,7 +36,7 @@ pub struct Context {
 
 impl Context {
     /// An error of a stage's own, with the stage's id.
-    pub fn stage_error(&self, node: usize, source: StageError) -> RunError {
+    pub(super) fn stage_error(&self, node: usize, source: StageError) -> RunError {
         RunError::Stage { stage: self.graph.nodes[node].id.clone(), source }
     }
 
@@ -44,7 +44,7 @@ impl Context {
     ///
     /// # Errors
     /// [`RunError::Interrupted`].
-    pub fn check_interrupted(&self) -> Result<(), RunError> {
+    pub(super) fn check_interrupted(&self) -> Result<(), RunError> {
         if self.interrupted.load(Ordering::Relaxed) { Err(RunError::Interrupted) } else { Ok(()) }
     }
 }

@@ -64,7 +64,7 @@ pub struct Todo {
 ///
 /// # Errors
 /// An output or an input that cannot be read.
-pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Plan, Vec<Todo>), RunError> {
+pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Vec<Todo>), RunError> {
     let (mut engine, threads) = Engine::look(graph, options)?;
     engine.cx.pool.close();
     let mut all = Vec::new();
@@ -80,15 +80,13 @@ pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Plan, Vec<To
     for thread in threads {
         let _ = thread.join();
     }
-    engine.units.clear();
-    let cx = Arc::into_inner(engine.cx).ok_or_else(|| RunError::Internal("a task outlived its run".to_owned()))?;
-    Ok((cx.graph, cx.plan, all))
+    Ok((Arc::clone(&engine.cx.graph), all))
 }
 
 type Report = (usize, usize, Result<DoneMark, RunError>);
 
 /// A run under way.
-pub struct Engine {
+pub(super) struct Engine {
     /// What tasks know.
     pub cx: Arc<Context>,
     /// How far each unit has come.
@@ -105,7 +103,7 @@ pub struct Engine {
 
 /// How far a unit has come.
 #[derive(Default)]
-pub struct UnitState {
+pub(super) struct UnitState {
     begun: bool,
     /// Whether all its tasks are done.
     pub finished: bool,
@@ -309,8 +307,6 @@ impl Engine {
         self.in_flight += 1;
         self.cx.pool.submit(order, task.weight, move || {
             let result = guarded(&task.label, || task.run(&cx));
-            // The context goes before the report: when the last report is in, nobody but the coordinator holds it.
-            drop((cx, task));
             let _ = reports.send((unit, index, result));
         });
     }
@@ -379,7 +375,7 @@ impl Engine {
     ///
     /// # Errors
     /// What the storage says.
-    pub fn sweep(&self, keep_data: bool) -> Result<(), RunError> {
+    pub(super) fn sweep(&self, keep_data: bool) -> Result<(), RunError> {
         let tasks = self.units.iter().flat_map(|unit| &unit.all_tasks);
         sweep(&self.cx.store, &tasks.map(|task| (marks::path_of(task), marks::data_of(task))).collect::<Vec<_>>(), keep_data)
     }
@@ -394,7 +390,7 @@ impl Drop for Engine {
 }
 
 /// A panic is a bug of ours; it must not take the other tasks' results with it.
-pub fn guarded<T>(what: &str, job: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
+pub(super) fn guarded<T>(what: &str, job: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
     catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
         let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
         Err(RunError::Internal(format!("{what}: {}", text.unwrap_or("a panic without a message"))))

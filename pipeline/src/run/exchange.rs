@@ -20,11 +20,11 @@ const BLOCK_ROWS: usize = 8_192;
 const BLOCK_BYTES: u64 = 1 << 20;
 
 /// A key range is cut so that its rows take about this many bytes. Not a setting: rows that leave a range step are stored range by range.
-pub const RANGE_BYTES: u64 = 32 << 20;
+pub(super) const RANGE_BYTES: u64 = 32 << 20;
 
 /// A range of keys: from `from` on, up to but without `to`; `None` is open. Keys are byte strings; 128-bit keys in big-endian order.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct KeyRange {
+pub(super) struct KeyRange {
     /// First key.
     pub from: Option<Vec<u8>>,
     /// One past the last key.
@@ -33,7 +33,7 @@ pub struct KeyRange {
 
 impl KeyRange {
     /// The keys of one shard's rows.
-    pub fn of_shard(shard: u32) -> Self {
+    pub(super) fn of_shard(shard: u32) -> Self {
         let key = |shard: u32| (u128::from(shard) << 96).to_be_bytes().to_vec();
         Self { from: Some(key(shard)), to: shard.checked_add(1).map(key) }
     }
@@ -47,7 +47,7 @@ impl KeyRange {
 ///
 /// # Errors
 /// What Arrow says of the rows.
-pub fn encode_table(spec: &TableSpec, parts: Vec<TablePart>) -> Result<Option<(Bytes, Vec<Block>, u64)>, RunError> {
+pub(super) fn encode_table(spec: &TableSpec, parts: Vec<TablePart>) -> Result<Option<(Bytes, Vec<Block>, u64)>, RunError> {
     let mut batches = Vec::new();
     let mut hashed: Vec<u128> = Vec::new();
     let mut ordered: Vec<BinaryArray> = Vec::new();
@@ -129,7 +129,7 @@ fn key_at(keys: &ArrayRef, row: usize) -> &[u8] {
 }
 
 /// Where to cut the keys of tables so that each range is of about [`RANGE_BYTES`]; from the stored rows alone.
-pub fn cut_ranges(files: &[&TableFile], hashed: bool) -> Vec<KeyRange> {
+pub(super) fn cut_ranges(files: &[&TableFile], hashed: bool) -> Vec<KeyRange> {
     let total: u64 = files.iter().flat_map(|file| &file.blocks).map(|block| block.data_bytes).sum();
     let n_ranges = total.div_ceil(RANGE_BYTES).max(1);
     let mut cuts: Vec<Vec<u8>> = Vec::new();
@@ -154,7 +154,7 @@ pub fn cut_ranges(files: &[&TableFile], hashed: bool) -> Vec<KeyRange> {
 }
 
 /// Bytes in memory of the blocks that hold keys of `range`.
-pub fn bytes_in(files: &[&TableFile], range: &KeyRange) -> u64 {
+pub(super) fn bytes_in(files: &[&TableFile], range: &KeyRange) -> u64 {
     files.iter().flat_map(|file| blocks_in(file, range)).map(|block| block.data_bytes).sum()
 }
 
@@ -173,7 +173,7 @@ fn blocks_in<'f>(file: &'f TableFile, range: &KeyRange) -> Vec<&'f Block> {
 ///
 /// # Errors
 /// What the storage says, or a file that is not what was written.
-pub fn read_range(store: &Store, spec: &TableSpec, files: &[(u32, &TableFile)], range: &KeyRange) -> Result<Keyed, RunError> {
+pub(super) fn read_range(store: &Store, spec: &TableSpec, files: &[(u32, &TableFile)], range: &KeyRange) -> Result<Keyed, RunError> {
     let mut batches: Vec<RecordBatch> = Vec::new();
     let mut rows: Vec<(u32, u32, u32)> = Vec::new(); // (task, index of the batch, row of the batch)
     for &(task, file) in files {

@@ -19,13 +19,13 @@ use crate::store::Store;
 use crate::{card, report};
 
 /// Where the record of a run lies.
-pub const RECORD: &str = "run.json";
+pub(super) const RECORD: &str = "run.json";
 
 /// Publishes what a finished unit made; by stage.
 ///
 /// # Errors
 /// What the storage or a format says.
-pub fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark]) -> Result<Vec<(usize, Published)>, RunError> {
+pub(super) fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark]) -> Result<Vec<(usize, Published)>, RunError> {
     let mut all = Vec::new();
     for node in cx.plan.nodes_of(unit) {
         let stage = &cx.graph.nodes[node];
@@ -35,7 +35,7 @@ pub fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark]) -> Result<V
             let is_of = |file: &&StoredFile| file.form == Form::Part && file.stage == stage.id && file.port == edge.port.as_str();
             let pieces: Vec<StoredFile> = outputs.iter().flat_map(|mark| &mark.files).filter(is_of).cloned().collect();
             let schema = stage.outputs.get(&edge.port);
-            let empty = schema.map(|schema| move || Ok(datasets::empty_part(schema, settings)?));
+            let empty = schema.map(|schema| move || -> Result<Vec<u8>, RunError> { Ok(datasets::empty_part(schema, settings)?.bytes) });
             // A stage that dropped or rejected nothing has no such folder; an output that came out empty still has its columns.
             let side = [Port::DROPPED, Port::REJECTED].contains(&edge.port);
             let empty = empty.as_ref().filter(|_| !side).map(|empty| empty as &dyn Fn() -> Result<Vec<u8>, RunError>);
@@ -49,7 +49,7 @@ pub fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark]) -> Result<V
 }
 
 /// Writes card, record and report, and clears away what is left over.
-pub fn conclude(engine: &Engine, result: Result<(), RunError>, options: &Options, started: (Instant, OffsetDateTime)) -> (Result<(), RunError>, RunRecord) {
+pub(super) fn conclude(engine: &Engine, result: Result<(), RunError>, options: &Options, started: (Instant, OffsetDateTime)) -> (Result<(), RunError>, RunRecord) {
     let mut record = record_of(engine, options, started);
     let finished = result.and_then(|()| {
         let store = &engine.cx.store;
@@ -140,7 +140,7 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
 ///
 /// # Errors
 /// What the storage says.
-pub fn sweep(store: &Store, tasks: &[(String, String)], keep_data: bool) -> Result<(), RunError> {
+pub(super) fn sweep(store: &Store, tasks: &[(String, String)], keep_data: bool) -> Result<(), RunError> {
     let marks: BTreeSet<&str> = tasks.iter().filter(|_| keep_data).map(|(mark, _)| mark.as_str()).collect();
     let folders: BTreeSet<&str> = tasks.iter().filter(|_| keep_data).map(|(_, data)| data.as_str()).collect();
     for path in store.list(marks::FOLDER)? {
@@ -160,7 +160,7 @@ pub fn sweep(store: &Store, tasks: &[(String, String)], keep_data: bool) -> Resu
 ///
 /// # Errors
 /// What the storage says.
-pub fn forget(store: &Store) -> Result<(), RunError> {
+pub(super) fn forget(store: &Store) -> Result<(), RunError> {
     sweep(store, &[], false)?;
     Ok(store.delete(".pipeline/inputs.json")?)
 }

@@ -3,13 +3,14 @@
 use std::collections::VecDeque;
 use std::ops::ControlFlow;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use stages::{Emit, Rejection, RowSink, Split, Stage, StageError};
 
 use super::RunError;
 use super::context::Context;
+use super::engine::guarded;
 use super::outputs::{Finished, Outputs, ShardCutter};
 use super::pool::Piece;
 use crate::fingerprint::Fingerprint;
@@ -20,7 +21,7 @@ use crate::marks::StoredFile;
 ///
 /// # Errors
 /// What stops the run.
-pub fn run_stored(cx: &Arc<Context>, task: &Fingerprint, path: &[usize], file: &StoredFile) -> Result<Finished, RunError> {
+pub(super) fn run_stored(cx: &Arc<Context>, task: &Fingerprint, path: &[usize], file: &StoredFile) -> Result<Finished, RunError> {
     let batches = decode_checkpoint(&file.path, cx.store.get_checked(&file.path, file.hash)?)?;
     process_shard(cx, task, 0, path, None, batches)
 }
@@ -29,7 +30,7 @@ pub fn run_stored(cx: &Arc<Context>, task: &Fingerprint, path: &[usize], file: &
 ///
 /// # Errors
 /// What stops the run.
-pub fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, path: &[usize], splits: &[Split]) -> Result<Finished, RunError> {
+pub(super) fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, path: &[usize], splits: &[Split]) -> Result<Finished, RunError> {
     let Stage::Source(reader) = &cx.graph.nodes[source].stage else {
         return Err(StageError::Internal(format!("stage `{}` is no source", cx.graph.nodes[source].id)).into());
     };
@@ -46,7 +47,9 @@ pub fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, path: &[
         pieces: VecDeque::new(),
         finished: Vec::new(),
         failed: None,
+        inside: Duration::ZERO,
     };
+    let started = Instant::now();
     for split in splits {
         if sink.left == 0 {
             break;
@@ -56,7 +59,10 @@ pub fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, path: &[
         sink.failed.take().map_or(Ok(()), Err)?;
         read.map_err(|error| cx.stage_error(source, error))?;
     }
-    sink.finish()
+    let busy = started.elapsed().saturating_sub(sink.inside);
+    let mut finished = sink.finish()?;
+    finished.totals.entry(cx.graph.nodes[source].id.clone()).or_default().busy_seconds += busy.as_secs_f64();
+    Ok(finished)
 }
 
 /// Gathers a source's rows into shards; whole shards are processed by slots that have nothing to do, or here.
@@ -73,6 +79,8 @@ struct ShardSink {
     pieces: VecDeque<Piece<Result<Finished, RunError>>>,
     finished: Vec<Finished>,
     failed: Option<RunError>,
+    /// Time spent on shards by the thread that reads.
+    inside: Duration,
 }
 
 impl RowSink for ShardSink {
@@ -102,12 +110,20 @@ impl RowSink for ShardSink {
 
 impl ShardSink {
     fn close_shard(&mut self) -> Result<(), RunError> {
+        let started = Instant::now();
+        let closed = self.hand_over_shard();
+        self.inside += started.elapsed();
+        closed
+    }
+
+    fn hand_over_shard(&mut self) -> Result<(), RunError> {
         self.cx.check_interrupted()?;
         let (cx, task, path, source) = (Arc::clone(&self.cx), self.task.clone(), Arc::clone(&self.path), self.source);
         let (batches, rejected, part) = (std::mem::take(&mut self.open), std::mem::take(&mut self.rejected), self.n_shards);
         self.n_shards += 1;
         let pool = Arc::clone(&self.cx.pool);
-        self.pieces.push_back(pool.share(move || process_shard(&cx, &task, part, &path, Some((source, rejected)), batches)));
+        let process = move || process_shard(&cx, &task, part, &path, Some((source, rejected)), batches);
+        self.pieces.push_back(pool.share(move || guarded("a shard", process)));
         while self.pieces.front().is_some_and(Piece::is_done) {
             self.join_first()?;
         }

@@ -22,21 +22,21 @@ use crate::record::StageTotals;
 use crate::store::hash_bytes;
 
 /// A shard holds at most this many rows …
-pub const SHARD_ROWS: u64 = 65_536;
+pub(super) const SHARD_ROWS: u64 = 65_536;
 
 /// … and, unless it is a single row, at most this many bytes of rows.
-pub const SHARD_BYTES: u64 = 64 << 20;
+pub(super) const SHARD_BYTES: u64 = 64 << 20;
 
 /// Tells where one shard ends and the next begins, from the rows alone.
 #[derive(Debug, Default)]
-pub struct ShardCutter {
+pub(super) struct ShardCutter {
     rows: u64,
     bytes: u64,
 }
 
 impl ShardCutter {
     /// Cuts `batch` at the ends of shards; `true` follows a piece that ends one. Pieces are slices.
-    pub fn cut(&mut self, batch: &RecordBatch) -> Vec<(RecordBatch, bool)> {
+    pub(super) fn cut(&mut self, batch: &RecordBatch) -> Vec<(RecordBatch, bool)> {
         let sizes = row_bytes(batch);
         let mut pieces = Vec::new();
         let mut start = 0;
@@ -81,7 +81,7 @@ fn rejected_batch(rejections: &[Rejection]) -> Result<RecordBatch, RunError> {
 }
 
 /// Takes what the stages of one task give, stores it, and counts it.
-pub struct Outputs {
+pub(super) struct Outputs {
     cx: Arc<Context>,
     task: Fingerprint,
     /// Tells the files of this collector from those of others of the same task.
@@ -92,12 +92,12 @@ pub struct Outputs {
 
 impl Outputs {
     /// A collector for shard `part` of a task.
-    pub fn new(cx: &Arc<Context>, task: &Fingerprint, part: usize) -> Self {
+    pub(super) fn new(cx: &Arc<Context>, task: &Fingerprint, part: usize) -> Self {
         Self { cx: Arc::clone(cx), task: task.clone(), part, sinks: BTreeMap::new(), stages: BTreeMap::new() }
     }
 
     /// Counts rows that came into a stage.
-    pub fn came_in(&mut self, node: usize, rows: u64, bytes: u64) {
+    pub(super) fn came_in(&mut self, node: usize, rows: u64, bytes: u64) {
         let (totals, _) = self.stages.entry(node).or_default();
         totals.rows_in += rows;
         totals.peak_bytes = totals.peak_bytes.max(bytes);
@@ -105,7 +105,7 @@ impl Outputs {
     }
 
     /// Counts time spent in a stage's own code.
-    pub fn was_busy(&mut self, node: usize, time: std::time::Duration) {
+    pub(super) fn was_busy(&mut self, node: usize, time: std::time::Duration) {
         self.stages.entry(node).or_default().0.busy_seconds += time.as_secs_f64();
     }
 
@@ -113,7 +113,7 @@ impl Outputs {
     ///
     /// # Errors
     /// What the storage or a format says.
-    pub fn take(&mut self, node: usize, emit: &mut Emit) -> Result<Vec<RecordBatch>, RunError> {
+    pub(super) fn take(&mut self, node: usize, emit: &mut Emit) -> Result<Vec<RecordBatch>, RunError> {
         let mut main = Vec::new();
         for (port, batch) in emit.take_batches() {
             let rows = batch.num_rows() as u64;
@@ -144,7 +144,7 @@ impl Outputs {
     ///
     /// # Errors
     /// What the storage or a format says.
-    pub fn reject(&mut self, node: usize, rejections: &[Rejection]) -> Result<(), RunError> {
+    pub(super) fn reject(&mut self, node: usize, rejections: &[Rejection]) -> Result<(), RunError> {
         if rejections.is_empty() {
             return Ok(());
         }
@@ -180,7 +180,7 @@ impl Outputs {
     ///
     /// # Errors
     /// What the storage or a format says.
-    pub fn finish(mut self) -> Result<Finished, RunError> {
+    pub(super) fn finish(mut self) -> Result<Finished, RunError> {
         let mut files = Vec::new();
         for (edge, mut sink) in std::mem::take(&mut self.sinks) {
             sink.finish_file(&self.cx)?;
@@ -197,11 +197,25 @@ impl Outputs {
 
 /// What a collector stored and counted.
 #[derive(Debug, Default)]
-pub struct Finished {
+pub(super) struct Finished {
     /// The files.
     pub files: Vec<StoredFile>,
     /// The counts, by stage id.
     pub totals: BTreeMap<String, StageTotals>,
+}
+
+impl Finished {
+    /// What several collectors of one task stored and counted; the files in their order.
+    pub(super) fn concat(all: Vec<Self>) -> Self {
+        let mut concatenated = Self::default();
+        for one in all {
+            concatenated.files.extend(one.files);
+            for (id, totals) in one.totals {
+                concatenated.totals.entry(id).or_default().merge(totals);
+            }
+        }
+        concatenated
+    }
 }
 
 /// One output of one stage on its way to disk.

@@ -10,10 +10,10 @@ use std::thread::JoinHandle;
 type Job = Box<dyn FnOnce() + Send>;
 
 /// Where a task stands in the queue: unit, step, task.
-pub type Order = (usize, usize, usize);
+pub(super) type Order = (usize, usize, usize);
 
 /// The slots of a run.
-pub struct Pool {
+pub(super) struct Pool {
     queue: Mutex<Queue>,
     changed: Condvar,
     slots: usize,
@@ -30,7 +30,7 @@ struct Queue {
 
 impl Pool {
     /// A pool and its threads, which end after [`Pool::close`].
-    pub fn start(slots: usize) -> (Arc<Self>, Vec<JoinHandle<()>>) {
+    pub(super) fn start(slots: usize) -> (Arc<Self>, Vec<JoinHandle<()>>) {
         let pool = Arc::new(Self { queue: Mutex::default(), changed: Condvar::new(), slots: slots.max(1) });
         let threads = (0..pool.slots)
             .map(|_| {
@@ -42,29 +42,29 @@ impl Pool {
     }
 
     /// How many tasks run at once.
-    pub fn slots(&self) -> usize {
+    pub(super) fn slots(&self) -> usize {
         self.slots
     }
 
     /// Queues a task that takes `weight` slots. A job must not unwind; what it has to say it says itself.
-    pub fn submit(&self, order: Order, weight: usize, job: impl FnOnce() + Send + 'static) {
+    pub(super) fn submit(&self, order: Order, weight: usize, job: impl FnOnce() + Send + 'static) {
         self.lock().tasks.insert(order, (weight.clamp(1, self.slots), Box::new(job)));
         self.changed.notify_all();
     }
 
     /// Forgets the tasks that nobody has begun.
-    pub fn clear(&self) -> usize {
+    pub(super) fn clear(&self) -> usize {
         std::mem::take(&mut self.lock().tasks).len()
     }
 
     /// Lets the threads end once the queue is empty.
-    pub fn close(&self) {
+    pub(super) fn close(&self) {
         self.lock().closed = true;
         self.changed.notify_all();
     }
 
     /// Does `job` on a slot that has nothing else to do; if there is none, does it here and now.
-    pub fn share<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Piece<T> {
+    pub(super) fn share<T: Send + 'static>(&self, job: impl FnOnce() -> T + Send + 'static) -> Piece<T> {
         let cell = Arc::new(Cell { state: Mutex::new(State::Open(Box::new(job))), done: Condvar::new() });
         let mut queue = self.lock();
         if queue.tasks.is_empty() && queue.busy + queue.pieces.len() < self.slots {
@@ -119,7 +119,7 @@ trait Runnable: Send + Sync {
 }
 
 /// A piece of a task that may be done by another slot.
-pub struct Piece<T>(Arc<Cell<T>>);
+pub(super) struct Piece<T>(Arc<Cell<T>>);
 
 struct Cell<T> {
     state: Mutex<State<T>>,
@@ -150,12 +150,12 @@ impl<T: Send> Runnable for Cell<T> {
 
 impl<T: Send> Piece<T> {
     /// Whether it is done, so that [`Piece::join`] does not wait.
-    pub fn is_done(&self) -> bool {
+    pub(super) fn is_done(&self) -> bool {
         matches!(*self.0.state.lock().unwrap_or_else(PoisonError::into_inner), State::Done(_))
     }
 
     /// The piece's result; does the piece itself if nobody has begun it. `None` if the result was taken.
-    pub fn join(self) -> Option<T> {
+    pub(super) fn join(self) -> Option<T> {
         self.0.run();
         let mut state = self.0.state.lock().unwrap_or_else(PoisonError::into_inner);
         while matches!(*state, State::Running) {

@@ -16,11 +16,11 @@ use crate::ipc::decode_checkpoint;
 use crate::marks::{DoneMark, StoredFile, TableFile, data_of};
 
 /// What was written to one table: the files in the order of the tasks that wrote them, each with its task's number.
-pub type Written = Arc<Vec<(u32, TableFile)>>;
+pub(super) type Written = Arc<Vec<(u32, TableFile)>>;
 
 /// One task of one step.
 #[derive(Debug, Clone)]
-pub struct StepTask {
+pub(super) struct StepTask {
     /// The stage.
     pub node: usize,
     /// The step.
@@ -33,7 +33,7 @@ pub struct StepTask {
 
 /// What one task of a step works over.
 #[derive(Debug, Clone)]
-pub enum StepPart {
+pub(super) enum StepPart {
     /// A shard of an input port.
     Shard(u32, StoredFile),
     /// A key range.
@@ -46,7 +46,7 @@ pub enum StepPart {
 ///
 /// # Errors
 /// [`StageError::Internal`] if the stage is of another kind.
-pub fn program(cx: &Context, node: usize) -> Result<&dyn Global, RunError> {
+pub(super) fn program(cx: &Context, node: usize) -> Result<&dyn Global, RunError> {
     match &cx.graph.nodes[node].stage {
         Stage::Global(global) => Ok(global.as_ref()),
         _ => Err(StageError::Internal(format!("stage `{}` has no program", cx.graph.nodes[node].id)).into()),
@@ -57,7 +57,7 @@ pub fn program(cx: &Context, node: usize) -> Result<&dyn Global, RunError> {
 ///
 /// # Errors
 /// What stops the run.
-pub fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: String, task: &StepTask) -> Result<DoneMark, RunError> {
+pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: String, task: &StepTask) -> Result<DoneMark, RunError> {
     cx.check_interrupted()?;
     let global = program(cx, task.node)?;
     let specs = global.tables();

@@ -37,7 +37,7 @@ fn mark_of(folder: &str) -> String {
 ///
 /// # Errors
 /// [`RunError::ForeignFiles`], or what the system says.
-pub fn check_folder(store: &Store, folder: &str) -> Result<(), RunError> {
+pub(super) fn check_folder(store: &Store, folder: &str) -> Result<(), RunError> {
     let path = store.local_path(folder);
     let entries = match std::fs::read_dir(&path) {
         Ok(entries) => entries,
@@ -63,7 +63,7 @@ fn is_part(name: &str) -> bool {
 ///
 /// # Errors
 /// What the storage or the format says.
-pub fn publish(
+pub(super) fn publish(
     store: &Store,
     folder: &str,
     settings: &WriteSettings,
@@ -165,7 +165,7 @@ fn remove_others(store: &Store, folder: &str, published: &Published) -> Result<(
 ///
 /// # Errors
 /// What the storage says.
-pub fn remove_stale(store: &Store, folders: &[String]) -> Result<(), RunError> {
+pub(super) fn remove_stale(store: &Store, folders: &[String]) -> Result<(), RunError> {
     let current: Vec<String> = folders.iter().map(|folder| mark_of(folder)).collect();
     for path in store.list(MARKS)? {
         if current.contains(&path) {

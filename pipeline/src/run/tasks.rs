@@ -19,7 +19,7 @@ use crate::plan::{Leg, Start, own_fingerprint};
 
 /// A piece of work that can be done alone and again.
 #[derive(Debug, Clone)]
-pub struct Task {
+pub(super) struct Task {
     /// What it depends on.
     pub fingerprint: Fingerprint,
     /// What it is, for people.
@@ -32,7 +32,7 @@ pub struct Task {
 
 /// What a task does.
 #[derive(Debug, Clone)]
-pub enum TaskWork {
+pub(super) enum TaskWork {
     /// Reads splits of a source.
     Source {
         /// The source.
@@ -58,7 +58,7 @@ impl Task {
     ///
     /// # Errors
     /// What stops the run.
-    pub fn run(&self, cx: &Arc<Context>) -> Result<DoneMark, RunError> {
+    pub(super) fn run(&self, cx: &Arc<Context>) -> Result<DoneMark, RunError> {
         cx.check_interrupted()?;
         let finished = match &self.work {
             TaskWork::Source { source, path, splits } => run_source(cx, &self.fingerprint, *source, path, splits)?,
@@ -76,13 +76,13 @@ impl Task {
 }
 
 /// The stored shards of outputs, in order.
-pub type Shards = BTreeMap<Edge, Vec<StoredFile>>;
+pub(super) type Shards = BTreeMap<Edge, Vec<StoredFile>>;
 
 /// The tasks of a unit's legs.
 ///
 /// # Errors
 /// A source that cannot list its splits, or an input that cannot be read.
-pub fn leg_tasks(cx: &Context, legs: &[Leg], shards: &Shards, inputs: &mut InputHashes) -> Result<Vec<Task>, RunError> {
+pub(super) fn leg_tasks(cx: &Context, legs: &[Leg], shards: &Shards, inputs: &mut InputHashes) -> Result<Vec<Task>, RunError> {
     let mut tasks = Vec::new();
     for leg in legs {
         let mut base = Fingerprint::of("leg task");
@@ -158,7 +158,7 @@ fn source_tasks(cx: &Context, base: &Hasher, source: usize, path: &[usize], inpu
 
 /// How far a program has come.
 #[derive(Debug, Default)]
-pub struct ProgramState {
+pub(super) struct ProgramState {
     /// The finished steps.
     pub done: Done,
     /// What the last step that declared to write a table wrote.
@@ -172,7 +172,7 @@ impl ProgramState {
     ///
     /// # Errors
     /// A step that cannot fit in memory.
-    pub fn next_tasks(&mut self, cx: &Context, node: usize, shards: &Shards) -> Result<Option<Vec<Task>>, RunError> {
+    pub(super) fn next_tasks(&mut self, cx: &Context, node: usize, shards: &Shards) -> Result<Option<Vec<Task>>, RunError> {
         self.step = program(cx, node)?.next(&self.done);
         let Some(step) = &self.step else { return Ok(None) };
         let mut base = Fingerprint::of("step task");
@@ -240,7 +240,7 @@ impl ProgramState {
     }
 
     /// Records the step under way as finished, from the marks of its tasks in order.
-    pub fn finish_step(&mut self, marks: &[DoneMark]) {
+    pub(super) fn finish_step(&mut self, marks: &[DoneMark]) {
         let Some(step) = self.step.take() else { return };
         let mut counts = BTreeMap::new();
         for &table in &step.writes {
