@@ -1,2 +1,32 @@
-//! pipeline
-fn main() {}
+//! The `pipeline` command.
+
+use std::io::Write;
+use std::process::ExitCode;
+
+use clap::Parser;
+use miette::MietteHandlerOpts;
+use pipeline::cli::{self, Cli, Exit};
+use tracing_subscriber::EnvFilter;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are printed this way too, to stdout; nobody is left to tell if that fails.
+            _ = error.print();
+            return if error.use_stderr() { Exit::Usage } else { Exit::Done }.into();
+        }
+    };
+    let filter = EnvFilter::try_from_env("PIPELINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).without_time().init();
+    // Fails only if a hook was set before.
+    _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().terminal_links(false).build())));
+    match cli::run(cli) {
+        Ok(exit) => exit.into(),
+        Err(report) => {
+            // If stderr is gone, the exit code still tells.
+            _ = writeln!(std::io::stderr(), "{report:?}");
+            cli::exit_of(&report).into()
+        }
+    }
+}

@@ -46,7 +46,7 @@ impl Builder<'_> {
     fn stage(&self, draft: &Draft<'_>, built: &[Option<usize>], nodes: &[Node], problems: &mut Vec<Problem>) -> Option<Node> {
         let spec = draft.spec?;
         // Its settings are read even when its inputs failed: their problems are its own.
-        let config = if draft.sound { self.config(draft, spec, problems) } else { None };
+        let config = config(draft, spec, problems);
         let inputs = self.inputs(draft, built, nodes, problems)?;
         let config = config?;
         let schemas = inputs.iter().map(|input| (input.port.clone(), Arc::clone(&input.schema))).collect();
@@ -90,31 +90,6 @@ impl Builder<'_> {
         })
     }
 
-    fn config(&self, draft: &Draft<'_>, spec: &'static StageSpec, problems: &mut Vec<Problem>) -> Option<Box<dyn AnyConfig>> {
-        let settings = draft.settings();
-        let error = match spec.parse(settings.clone()) {
-            Ok(config) => return Some(config),
-            Err(error) => error,
-        };
-        // Serde does not say where. Read alone, a setting with a wrong value is refused for that value, before the others are missed.
-        let mut found = false;
-        for (name, value) in settings.as_object().into_iter().flatten() {
-            let alone = Json::Object([(name.clone(), value.clone())].into_iter().collect());
-            if let Err(error) = spec.parse(alone)
-                && !error.to_string().starts_with("missing field")
-            {
-                let problem = Problem::new(format!("{}: `{name}` can't be used: {error}", draft.whose()));
-                problems.push(problem.at(draft.setting_place(name), "here").help(manual(spec)));
-                found = true;
-            }
-        }
-        if !found {
-            let problem = Problem::new(format!("{} can't read its settings: {error}", draft.whose()));
-            problems.push(problem.at(&draft.place, "here").help(manual(spec)));
-        }
-        None
-    }
-
     /// The schema of each input port; `None` if one of them is not known.
     fn inputs(&self, draft: &Draft<'_>, built: &[Option<usize>], nodes: &[Node], problems: &mut Vec<Problem>) -> Option<Vec<Input>> {
         let mut inputs = Vec::new();
@@ -127,22 +102,19 @@ impl Builder<'_> {
                     complete = false;
                     continue;
                 };
-                match nodes[node].outputs.get(&reference.port) {
-                    Some(schema) => {
-                        edges.push(Edge { node, port: reference.port.clone() });
-                        schemas.push((reference, schema));
-                    }
-                    None => {
-                        problems.push(port_problem(draft, &nodes[node], reference));
-                        complete = false;
-                    }
+                if let Some(schema) = nodes[node].outputs.get(&reference.port) {
+                    edges.push(Edge { node, port: reference.port.clone() });
+                    schemas.push((reference, schema));
+                } else {
+                    problems.push(port_problem(draft, &nodes[node], reference));
+                    complete = false;
                 }
             }
             let names: Vec<String> = schemas.iter().map(|(reference, _)| self.sources.text(&reference.place).to_owned()).collect();
             match concatenated(draft, &schemas, &names) {
                 Ok(Some(schema)) => {
                     let place = schemas.first().map_or(&draft.place, |(reference, _)| &reference.place).clone();
-                    inputs.push(Input { port: port.clone(), edges, schema, place, names });
+                    inputs.push(Input { port: port.clone(), edges, schema, place });
                 }
                 Ok(None) => complete = false,
                 Err(problem) => {
@@ -167,7 +139,9 @@ impl Builder<'_> {
             }
             StageError::Schema(error) => {
                 let help = match &error {
-                    SchemaError::Clash { column } => Some(format!("rename or remove `{column}` before this stage, with `sql` for instance")),
+                    SchemaError::Clash { column } => {
+                        Some(format!("rename or remove `{column}` before this stage, with `sql` for instance"))
+                    }
                     _ => None,
                 };
                 Problem::new(format!("{whose} {error}")).at(draft.setting_place("from"), "its input").help(help)
@@ -175,12 +149,15 @@ impl Builder<'_> {
             StageError::Data(DataError::NoMatch { pattern, nearest }) => {
                 let problem = Problem::new(format!("{whose} finds no input: no file matches {pattern}"));
                 let near = nearest.map(|name| format!("did you mean {name}?"));
-                let help = near.unwrap_or_else(|| format!("relative paths begin at the pipeline file's folder, {}", self.base_dir.display()));
+                let help =
+                    near.unwrap_or_else(|| format!("relative paths begin at the pipeline file's folder, {}", self.base_dir.display()));
                 problem.at(self.path_place(draft, Path::new(&pattern)), "no such file").help(help)
             }
             error => {
                 let path = match &error {
-                    StageError::Input { path, .. } | StageError::Data(DataError::Io { path, .. } | DataError::Format { path, .. }) => Some(path),
+                    StageError::Input { path, .. } | StageError::Data(DataError::Io { path, .. } | DataError::Format { path, .. }) => {
+                        Some(path)
+                    }
                     _ => None,
                 };
                 let place = path.map_or(&draft.place, |path| self.path_place(draft, path));
@@ -220,6 +197,33 @@ impl Builder<'_> {
     }
 }
 
+/// Reads the settings of a stage. Of one that failed its schema, the settings that passed are still read, for what serde finds in them.
+fn config(draft: &Draft<'_>, spec: &'static StageSpec, problems: &mut Vec<Problem>) -> Option<Box<dyn AnyConfig>> {
+    let settings = draft.settings();
+    let error = match spec.parse(settings.clone()) {
+        Ok(config) if draft.sound => return Some(config),
+        Ok(_) => return None,
+        Err(error) => error,
+    };
+    // Serde does not say where. Read alone, a setting with a wrong value is refused for that value, before the others are missed.
+    let mut found = !draft.sound;
+    for name in &draft.valid {
+        let alone = Json::Object([((*name).to_owned(), settings[*name].clone())].into_iter().collect());
+        if let Err(error) = spec.parse(alone)
+            && !error.to_string().starts_with("missing field")
+        {
+            let problem = Problem::new(format!("{}: `{name}` can't be used: {error}", draft.whose()));
+            problems.push(problem.at(draft.setting_place(name), "here").help(manual(spec)));
+            found = true;
+        }
+    }
+    if !found {
+        let problem = Problem::new(format!("{} can't read its settings: {error}", draft.whose()));
+        problems.push(problem.at(&draft.place, "here").help(manual(spec)));
+    }
+    None
+}
+
 /// One input port, resolved.
 struct Input {
     port: Port,
@@ -227,8 +231,6 @@ struct Input {
     schema: SchemaRef,
     /// Where the file names what it reads.
     place: Place,
-    /// What it reads, as the file names it.
-    names: Vec<String>,
 }
 
 fn manual(spec: &'static StageSpec) -> String {
@@ -297,8 +299,8 @@ fn differences(schema: &Schema, wanted: &[Arc<Field>]) -> String {
     }
 }
 
-/// The columns of a schema as messages and `check` show them.
-pub(crate) fn columns(schema: &Schema) -> String {
+/// The columns of a schema as messages show them.
+fn columns(schema: &Schema) -> String {
     if schema.fields().is_empty() {
         return "no columns".to_owned();
     }

@@ -22,6 +22,8 @@ pub(crate) struct Draft<'n> {
     pub(crate) spec: Option<&'static StageSpec>,
     /// What feeds it, by port.
     pub(crate) from: Vec<(Port, Vec<Reference>)>,
+    /// Names of the settings that are as the type's schema wants them.
+    pub(crate) valid: Vec<&'n str>,
     /// Whether it may be built: false once something is wrong with it or with what it reads.
     pub(crate) sound: bool,
 }
@@ -66,13 +68,14 @@ impl Draft<'_> {
 pub(crate) fn drafts<'n>(stages: &'n Node, table: &'static [StageSpec], problems: &mut Vec<Problem>) -> Vec<Draft<'n>> {
     let mut drafts: Vec<Draft<'n>> = Vec::new();
     for (key, node) in stages.entries() {
-        let mut draft = Draft { id: key.name.clone(), place: key.place.clone(), node, spec: None, from: Vec::new(), sound: true };
+        let mut draft =
+            Draft { id: key.name.clone(), place: key.place.clone(), node, spec: None, from: Vec::new(), valid: Vec::new(), sound: true };
         let before = problems.len();
         problems.extend(id_problem(&draft));
         match stage_type(&draft, table) {
             Ok(spec) => {
                 draft.spec = Some(spec);
-                problems.append(&mut settings_problems(&draft, spec));
+                draft.valid = check_settings(&draft, spec, problems);
             }
             Err(problem) => problems.extend(problem),
         }
@@ -92,7 +95,9 @@ fn id_problem(draft: &Draft<'_>) -> Option<Problem> {
     let id = draft.id.as_str();
     let problem = Problem::new(format!("`{}` can't be a stage's id", id.escape_debug()));
     if matches!(id, "dropped" | "rejected") {
-        return Some(problem.at(&draft.place, "taken").help("the output has a folder of that name for rows that leave the pipeline".to_owned()));
+        return Some(
+            problem.at(&draft.place, "taken").help("the output has a folder of that name for rows that leave the pipeline".to_owned()),
+        );
     }
     let starts_well = id.starts_with(|c: char| c.is_ascii_alphanumeric());
     let is_id = starts_well && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');
@@ -126,13 +131,15 @@ fn stage_type(draft: &Draft<'_>, table: &'static [StageSpec]) -> Result<&'static
     };
     table.iter().find(|spec| spec.name == name).ok_or_else(|| {
         let near = did_you_mean(name, table.iter().map(|spec| spec.name));
-        let help = near.map_or_else(|| "`pipeline stages` lists all types".to_owned(), |near| format!("{near} `pipeline stages` lists all types"));
+        let help =
+            near.map_or_else(|| "`pipeline stages` lists all types".to_owned(), |near| format!("{near} `pipeline stages` lists all types"));
         let problem = Problem::new(format!("{whose} uses `{}`, which is no stage type", name.escape_debug()));
         Some(problem.at(place, "unknown stage type").help(help))
     })
 }
 
-fn settings_problems(draft: &Draft<'_>, spec: &'static StageSpec) -> Vec<Problem> {
+/// Checks the settings of a stage; gives the names of those that are right.
+fn check_settings<'n>(draft: &Draft<'n>, spec: &'static StageSpec, problems: &mut Vec<Problem>) -> Vec<&'n str> {
     let schema = stage_schema(spec);
     let validator = Validator {
         root: &schema,
@@ -140,9 +147,10 @@ fn settings_problems(draft: &Draft<'_>, spec: &'static StageSpec) -> Vec<Problem
         manual: Some(format!("pipeline stages {}", spec.name)),
         skip: &["use", "from", "max_rejected"],
     };
-    let mut problems = validator.check(draft.node, &draft.place);
+    problems.extend(validator.check(draft.node, &draft.place));
     problems.extend(max_rejected(draft.node, MaxRejected::default(), &draft.whose()).err());
-    problems
+    let settings = draft.node.entries().iter().filter(|(key, _)| !COMMON.contains(&key.name.as_str()));
+    settings.filter(|(key, value)| validator.allows(&key.name, value)).map(|(key, _)| key.name.as_str()).collect()
 }
 
 /// Reads `max_rejected` of `node`: a share, or a text in percent.
@@ -152,7 +160,9 @@ pub(crate) fn max_rejected(node: &Node, default: MaxRejected, whose: &str) -> Re
         Value::Broken => return Ok(default),
         Value::Int(value) => Some(*value as f64),
         Value::Float(value) => Some(*value),
-        Value::String(text) => text.trim().strip_suffix('%').and_then(|text| text.trim().parse::<f64>().ok()).map(|percent| percent / 100.0),
+        Value::String(text) => {
+            text.trim().strip_suffix('%').and_then(|text| text.trim().parse::<f64>().ok()).map(|percent| percent / 100.0)
+        }
         _ => None,
     };
     share.filter(|share| (0.0..=1.0).contains(share)).map(|share| MaxRejected { share }).ok_or_else(|| {
@@ -170,12 +180,19 @@ fn references(draft: &Draft<'_>, ids: &[String], problems: &mut Vec<Problem>) ->
     };
     match (draft.node.entry("from"), spec.inputs) {
         (None, Inputs::None) => Vec::new(),
-        // That a source has no `from` is said by its schema.
-        (Some(_), Inputs::None) => Vec::new(),
+        (Some((key, _)), Inputs::None) => {
+            let problem = Problem::new(format!("{} is a source: it reads no stage", draft.whose()));
+            problems.push(problem.at(&key.place, "`from` has no meaning here").help("remove `from`".to_owned()));
+            Vec::new()
+        }
         (None, _) => {
             let problem = Problem::new(format!("{} needs `from`: the stage whose rows it reads", draft.whose()));
             let others: Vec<&str> = ids.iter().map(String::as_str).filter(|id| *id != draft.id).collect();
-            let help = if others.is_empty() { "the file has no other stage".to_owned() } else { format!("the other stages are {}", quoted(others)) };
+            let help = if others.is_empty() {
+                "the file has no other stage".to_owned()
+            } else {
+                format!("the other stages are {}", quoted(others))
+            };
             problems.push(problem.at(&draft.place, "`from` is missing").help(help));
             Vec::new()
         }
@@ -228,7 +245,8 @@ fn list(draft: &Draft<'_>, from: &Node, ids: &[String], problems: &mut Vec<Probl
             Value::String(text) => text.clone(),
             _ => {
                 let problem = Problem::new(format!("{}: `from` must name a stage", draft.whose()));
-                problems.push(problem.at(place, format!("found {}", item.found())).help("write `from: id`, or `from: [id, id]`".to_owned()));
+                problems
+                    .push(problem.at(place, format!("found {}", item.found())).help("write `from: id`, or `from: [id, id]`".to_owned()));
                 continue;
             }
         };
@@ -262,24 +280,26 @@ pub(crate) fn order(drafts: &[Draft<'_>], problems: &mut Vec<Problem>) -> Vec<us
         drafts.iter().map(|draft| draft.from.iter().flat_map(|(_, all)| all).map(|reference| reference.stage).collect()).collect();
     let mut read_by = vec![Vec::new(); drafts.len()];
     for (stage, all) in reads.iter().enumerate() {
-        all.iter().for_each(|read| read_by[*read].push(stage));
+        for read in all {
+            read_by[*read].push(stage);
+        }
     }
     let mut missing: Vec<usize> = reads.iter().map(BTreeSet::len).collect();
-    let mut ready: BTreeSet<usize> = (0..drafts.len()).filter(|stage| missing[*stage] == 0).collect();
+    let mut next: BTreeSet<usize> = (0..drafts.len()).filter(|stage| missing[*stage] == 0).collect();
     let mut order = Vec::new();
-    while let Some(stage) = ready.pop_first() {
+    while let Some(stage) = next.pop_first() {
         order.push(stage);
         for reader in &read_by[stage] {
             missing[*reader] -= 1;
             if missing[*reader] == 0 {
-                ready.insert(*reader);
+                next.insert(*reader);
             }
         }
     }
     let mut left: BTreeSet<usize> = (0..drafts.len()).filter(|stage| missing[*stage] > 0).collect();
     while let Some(cycle) = find_cycle(&mut left, &reads) {
         problems.push(cycle_problem(&cycle, drafts));
-        cycle.iter().for_each(|stage| _ = left.remove(stage));
+        left.retain(|stage| !cycle.contains(stage));
     }
     order
 }

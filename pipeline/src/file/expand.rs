@@ -4,10 +4,10 @@ use super::node::{Node, Value, plain_scalar};
 use super::problem::{Place, Problem, Sources};
 
 /// Where the values of variables come from.
-pub(crate) type Env<'a> = &'a dyn Fn(&str) -> Option<String>;
+pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
 /// Expands the variables of every text in the tree. A text that can't be expanded becomes [`Value::Broken`].
-pub(crate) fn expand(node: &mut Node, env: Env<'_>, sources: &Sources, problems: &mut Vec<Problem>) {
+pub(crate) fn expand(node: &mut Node, env: Lookup<'_>, sources: &Sources, problems: &mut Vec<Problem>) {
     match &mut node.value {
         Value::List(items) => items.iter_mut().for_each(|item| expand(item, env, sources, problems)),
         Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| expand(value, env, sources, problems)),
@@ -48,7 +48,7 @@ impl Wrong {
     }
 }
 
-fn expand_text(text: &str, env: Env<'_>) -> Result<Expanded, Wrong> {
+fn expand_text(text: &str, env: Lookup<'_>) -> Result<Expanded, Wrong> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     let mut whole = false;
@@ -73,7 +73,7 @@ fn expand_text(text: &str, env: Env<'_>) -> Result<Expanded, Wrong> {
             Some((name, default)) => (name, Some(default)),
             None => (&inside[..end], None),
         };
-        let part = &rest[at..at + 2 + end + 1];
+        let part = &rest[at..=at + 2 + end];
         let value = lookup(part, name, default, env)?;
         expanded.push_str(&value);
         whole = part.len() == text.len();
@@ -83,9 +83,9 @@ fn expand_text(text: &str, env: Env<'_>) -> Result<Expanded, Wrong> {
     Ok(Expanded { text: expanded, whole })
 }
 
-fn lookup(part: &str, name: &str, default: Option<&str>, env: Env<'_>) -> Result<String, Wrong> {
-    let is_name = name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_')
-        && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+fn lookup(part: &str, name: &str, default: Option<&str>, env: Lookup<'_>) -> Result<String, Wrong> {
+    let is_name =
+        name.starts_with(|c: char| c.is_ascii_alphabetic() || c == '_') && name.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
     if !is_name {
         return Err(Wrong {
             part: part.to_owned(),
@@ -146,9 +146,9 @@ mod tests {
 
     #[test]
     fn what_cannot_be_expanded_is_named() {
-        assert_eq!(expanded("${NO}").unwrap_err(), "the variable `NO` is not set");
-        assert_eq!(expanded("${N").unwrap_err(), "a `${` is not closed");
-        assert_eq!(expanded("${}").unwrap_err(), "`${}` names no variable");
-        assert_eq!(expanded("${a-b}").unwrap_err(), "`${a-b}` names no variable");
+        assert_eq!(expanded("${NO}"), Err("the variable `NO` is not set".to_owned()));
+        assert_eq!(expanded("${N"), Err("a `${` is not closed".to_owned()));
+        assert_eq!(expanded("${}"), Err("`${}` names no variable".to_owned()));
+        assert_eq!(expanded("${a-b}"), Err("`${a-b}` names no variable".to_owned()));
     }
 }

@@ -18,7 +18,14 @@ use std::sync::Arc;
 
 use stages::registry::{STAGES, StageSpec};
 
+<<<<<<< HEAD
 pub use problem::{Problem, Problems};
+=======
+pub(crate) use problem::nearest;
+pub use problem::{Problem, Problems};
+pub(crate) use schema::stage_schema;
+pub(crate) use validate::wanted;
+>>>>>>> front
 
 use crate::graph::{Checkpoints, Graph, MaxRejected};
 use build::Builder;
@@ -31,8 +38,11 @@ pub struct LoadOptions {
     /// The `--set a.b.c=value` arguments, in order.
     pub sets: Vec<String>,
     /// Where `${NAME}` gets its value; by default from the environment.
-    pub env: Box<dyn Fn(&str) -> Option<String>>,
+    pub env: Env,
 }
+
+/// The value of a variable, if it is set.
+pub type Env = Box<dyn Fn(&str) -> Option<String>>;
 
 impl Default for LoadOptions {
     fn default() -> Self {
@@ -71,8 +81,15 @@ pub fn file_schema() -> serde_json::Value {
     schema::file_schema(STAGES)
 }
 
+/// The settings of a stage written in flow style: an `EXAMPLE` of the table.
+pub(crate) fn example_settings(example: &str) -> Option<serde_json::Value> {
+    let node = node::parse(example, 0, 0).ok()?;
+    let settings = node.entries().iter().filter(|(key, _)| !schema::COMMON.contains(&key.name.as_str()));
+    Some(settings.map(|(key, value)| (key.name.clone(), value.to_json())).collect())
+}
+
 /// The same with another table of stage types.
-fn load_with(path: &Path, text: &str, options: &LoadOptions, table: &'static [StageSpec]) -> Result<Graph, Problems> {
+pub(crate) fn load_with(path: &Path, text: &str, options: &LoadOptions, table: &'static [StageSpec]) -> Result<Graph, Problems> {
     let sources = Arc::new(Sources::new(path, text, &options.sets));
     let mut problems = Vec::new();
     let graph = File { path, text, options, table, sources: &sources }.graph(&mut problems);
@@ -92,12 +109,12 @@ fn read(path: &Path) -> Result<String, Problem> {
         return Err(wrong(&"it is a folder"));
     }
     if metadata.len() > MAX_BYTES as u64 {
-        return Err(wrong(&format!("it has {} MiB, a pipeline file may have {}", metadata.len() >> 20, MAX_BYTES >> 20)));
+        return Err(wrong(&format!("it is larger than {} MiB", MAX_BYTES >> 20)));
     }
     let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
-        let line = valid.iter().filter(|byte| **byte == b'\n').count() + 1;
+        let line = valid.split(|byte| *byte == b'\n').count();
         let at = error.utf8_error().valid_up_to();
         wrong(&format!("byte {at}, in line {line}, is not UTF-8")).help("save it as UTF-8".to_owned())
     })
@@ -122,7 +139,7 @@ impl File<'_> {
             problems.push(problem.at(&start, "").help("`pipeline init` writes one to start from".to_owned()));
             return None;
         };
-        self.check_version(&root, problems);
+        check_version(&root, problems);
         let schema = schema::top_schema();
         let validator = Validator { root: &schema, whose: "the file".to_owned(), manual: None, skip: &["version", "max_rejected"] };
         problems.extend(validator.check(&root, &start));
@@ -132,7 +149,7 @@ impl File<'_> {
         });
         let base_dir = output::clean(self.path.parent().unwrap_or(Path::new("")));
         let name = root.get("name").and_then(Node::as_str).unwrap_or_default().to_owned();
-        let output = self.output(&root, &name, &base_dir, problems);
+        let output = output_folder(&root, &name, &base_dir, problems);
         let seed = root.get("seed").and_then(|seed| seed.to_json().as_u64()).unwrap_or_default();
         let write = root.get("write").map(Node::to_json).unwrap_or_default();
         let checkpoints = root.get("checkpoints").map(Node::to_json).and_then(|value| serde_json::from_value(value).ok());
@@ -163,49 +180,49 @@ impl File<'_> {
         expand::expand(&mut root, &self.options.env, self.sources, problems);
         Some(root)
     }
+}
 
-    fn check_version(&self, root: &Node, problems: &mut Vec<Problem>) {
-        match root.entry("version") {
-            None => {
-                let problem = Problem::new("the file needs `version`");
-                problems.push(problem.at(&Place::new(0, 0..0), "").help("write `version: 1` in its first line".to_owned()));
-            }
-            Some((_, node)) if matches!(node.value, Value::Int(1) | Value::Broken) => {}
-            Some((key, node)) => {
-                let place = if node.place.span.is_empty() { &key.place } else { &node.place };
-                let problem = Problem::new("this program reads version 1 of the pipeline file");
-                problems.push(problem.at(place, format!("found {}", node.found())).help("write `version: 1`".to_owned()));
-            }
+fn check_version(root: &Node, problems: &mut Vec<Problem>) {
+    match root.entry("version") {
+        None => {
+            let problem = Problem::new("the file needs `version`");
+            problems.push(problem.at(&Place::new(0, 0..0), "").help("write `version: 1` in its first line".to_owned()));
+        }
+        Some((_, node)) if matches!(node.value, Value::Int(1) | Value::Broken) => {}
+        Some((key, node)) => {
+            let place = if node.place.span.is_empty() { &key.place } else { &node.place };
+            let problem = Problem::new("this program reads version 1 of the pipeline file");
+            problems.push(problem.at(place, format!("found {}", node.found())).help("write `version: 1`".to_owned()));
         }
     }
+}
 
-    /// The output folder, if it can be told.
-    fn output(&self, root: &Node, name: &str, base_dir: &Path, problems: &mut Vec<Problem>) -> Option<PathBuf> {
-        let entry = root.entry("output").or_else(|| root.entry("name"));
-        let (key, node) = entry?;
-        let place = if node.place.span.is_empty() { &key.place } else { &node.place };
-        let text = match key.name.as_str() {
-            "output" => node.as_str().filter(|text| !text.is_empty())?.to_owned(),
-            _ if name.is_empty() => return None,
-            _ if name.contains(['/', '\\']) || name.starts_with('.') => {
-                let problem = Problem::new(format!("the name `{}` can't be a folder's name", name.escape_debug()));
-                let help = "the output is `out/<name>`: choose another name, or say `output`".to_owned();
-                problems.push(problem.at(place, "here").help(help));
-                return None;
-            }
-            _ => format!("out/{name}"),
-        };
-        let output = output::resolve(&text, base_dir, place).map_err(|problem| problems.push(problem)).ok()?;
-        if output::real(base_dir).starts_with(output::real(&output)) {
-            let problem = Problem::new("the pipeline file lies in its own output folder");
-            problems.push(problem.at(place, output.display().to_string()).help("name a folder of its own for the output".to_owned()));
+/// The output folder, if it can be told.
+fn output_folder(root: &Node, name: &str, base_dir: &Path, problems: &mut Vec<Problem>) -> Option<PathBuf> {
+    let entry = root.entry("output").or_else(|| root.entry("name"));
+    let (key, node) = entry?;
+    let place = if node.place.span.is_empty() { &key.place } else { &node.place };
+    let text = match key.name.as_str() {
+        "output" => node.as_str().filter(|text| !text.is_empty())?.to_owned(),
+        _ if name.is_empty() => return None,
+        _ if name.contains(['/', '\\']) || name.starts_with('.') => {
+            let problem = Problem::new(format!("the name `{}` can't be a folder's name", name.escape_debug()));
+            let help = "the output is `out/<name>`: choose another name, or say `output`".to_owned();
+            problems.push(problem.at(place, "here").help(help));
             return None;
         }
-        if let Some(why) = output::write_problem(&output) {
-            let problem = Problem::new(format!("can't write to the output folder {}", output.display()));
-            problems.push(problem.at(place, why).help("name a folder that you can write to".to_owned()));
-            return None;
-        }
-        Some(output)
+        _ => format!("out/{name}"),
+    };
+    let output = output::resolve(&text, base_dir, place).map_err(|problem| problems.push(problem)).ok()?;
+    if output::real(base_dir).starts_with(output::real(&output)) {
+        let problem = Problem::new("the pipeline file lies in its own output folder");
+        problems.push(problem.at(place, output.display().to_string()).help("name a folder of its own for the output".to_owned()));
+        return None;
     }
+    if let Some(why) = output::write_problem(&output) {
+        let problem = Problem::new(format!("can't write to the output folder {}", output.display()));
+        problems.push(problem.at(place, why).help("name a folder that you can write to".to_owned()));
+        return None;
+    }
+    Some(output)
 }

@@ -7,9 +7,7 @@ use std::ops::Range;
 use serde::de::{Deserialize, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde_json::Value as Json;
 use serde_saphyr::budget::BudgetBreach;
-use serde_saphyr::{
-    DuplicateKeyPolicy, Error, Location, MessageFormatter, NonFiniteFloatPolicy, Options, Spanned, UserMessageFormatter,
-};
+use serde_saphyr::{DuplicateKeyPolicy, Error, Location, MessageFormatter, NonFiniteFloatPolicy, Options, Spanned, UserMessageFormatter};
 
 use super::problem::{Place, Problem};
 
@@ -86,7 +84,9 @@ impl Node {
             Value::Int(value) => format!("the number {value}"),
             Value::Float(value) => format!("the number {value}"),
             Value::String(text) => format!("text {}", short(text)),
+            Value::List(items) if items.is_empty() => "an empty list".to_owned(),
             Value::List(items) => format!("a list of {}", items.len()),
+            Value::Map(entries) if entries.is_empty() => "an empty mapping".to_owned(),
             Value::Map(_) => "a mapping".to_owned(),
         }
     }
@@ -134,8 +134,7 @@ pub(crate) fn short(text: &str) -> String {
 /// The first thing that is no YAML, or every key that stands twice.
 pub(crate) fn parse(text: &str, source: usize, offset: usize) -> Result<Node, Vec<Problem>> {
     if text.len() > MAX_BYTES {
-        let size = text.len() >> 20;
-        return Err(vec![Problem::new(format!("the file has {size} MiB, a pipeline file may have {}", MAX_BYTES >> 20))]);
+        return Err(vec![Problem::new(format!("a pipeline file may not be larger than {} MiB", MAX_BYTES >> 20))]);
     }
     let read = serde_saphyr::from_str_with_options::<Spanned<Raw>>(text, options());
     let raw = read.map_err(|error| vec![yaml_problem(&error, text, source, offset)])?;
@@ -292,7 +291,8 @@ impl Placer<'_> {
             let node = self.node(value, span);
             if let Some(first) = places.get(&name.value) {
                 let problem = Problem::new(format!("key `{}` stands twice", name.value.escape_debug()));
-                self.problems.push(problem.at(&place, "the second").also_at(first, "the first").help("rename or remove one of them".to_owned()));
+                self.problems
+                    .push(problem.at(&place, "the second").also_at(first, "the first").help("rename or remove one of them".to_owned()));
             } else {
                 places.insert(name.value.clone(), place.clone());
                 all.push((Key { name: name.value, place }, node));
@@ -324,16 +324,45 @@ fn span_of(location: Location, text: &str) -> Option<Range<usize>> {
 }
 
 fn yaml_problem(error: &Error, text: &str, source: usize, offset: usize) -> Problem {
-    let error = error.without_snippet();
-    let location = error.location().filter(|location| *location != Location::UNKNOWN);
-    let at = location.and_then(|location| span_of(location, text)).unwrap_or(text.len()..text.len());
+    let mut error = error.without_snippet();
+    while let Error::AliasError { error: inner, .. } = error {
+        error = inner.without_snippet();
+    }
+    let at =
+        error.location().map_or(text.len()..text.len(), |location| span_of(location, text).unwrap_or_else(|| point_of(location, text)));
     let what = match error {
-        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => format!("lists and mappings are nested deeper than {MAX_DEPTH} levels"),
-        error => UserMessageFormatter.format_message(error).chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        Error::Budget { breach: BudgetBreach::Depth { .. }, .. } => too_deep(),
+        Error::AliasReplayLimitExceeded { max_total_replayed_events, .. } => {
+            format!("its aliases (`*name`) stand for more than {max_total_replayed_events} values")
+        }
+        error => match UserMessageFormatter.format_message(error) {
+            // The scanner's own limit, which is the same, for `[` and `{`.
+            message if message == "recursion limit exceeded" => too_deep(),
+            message => message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+        },
     };
     let place = Place::new(source, at.start + offset..at.end + offset);
     let whose = if source == 0 { "the file" } else { "the value of --set" };
     Problem::new(format!("{whose} is no valid YAML: {what}")).at(&place, "here").help(hint(error, text, at.start))
+}
+
+fn too_deep() -> String {
+    format!("lists and mappings are nested deeper than {MAX_DEPTH} levels")
+}
+
+/// The character at a location of which only line and column are known. What was found missing at the end is shown after the last word.
+fn point_of(location: Location, text: &str) -> Range<usize> {
+    let (Ok(line), Ok(column)) = (usize::try_from(location.line()), usize::try_from(location.column())) else { return 0..0 };
+    let start: usize = text.split_inclusive('\n').take(line.saturating_sub(1)).map(str::len).sum();
+    let skipped: usize = text[start..].chars().take(column.saturating_sub(1)).map(char::len_utf8).sum();
+    let at = start + skipped;
+    match text[at..].chars().next() {
+        Some(c) if !matches!(c, '\r' | '\n') => at..at + c.len_utf8(),
+        _ => {
+            let end = text[..at].trim_end().len();
+            end..end
+        }
+    }
 }
 
 /// What the reader probably did.

@@ -126,7 +126,9 @@ mod tests {
 
     #[test]
     fn a_star_matches_any_run_of_characters() {
-        for (pattern, name) in [("*", "a"), ("a*c", "abc"), ("a*c", "ac"), ("*a*b", "xaxb"), ("a?c", "abc"), ("**", "x"), ("a*b*c", "aXbYbc")] {
+        for (pattern, name) in
+            [("*", "a"), ("a*c", "abc"), ("a*c", "ac"), ("*a*b", "xaxb"), ("a?c", "abc"), ("**", "x"), ("a*b*c", "aXbYbc")]
+        {
             assert!(matches(pattern, name), "{pattern} {name}");
         }
         for (pattern, name) in [("a", "b"), ("a*c", "ab"), ("?", ""), ("a?", "a"), ("*a", "ab")] {

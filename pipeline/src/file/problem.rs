@@ -25,7 +25,11 @@ impl Place {
 
 /// One thing that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Problem {
+pub struct Problem(Box<Parts>);
+
+// Boxed, so that a `Result` with a problem in it stays small.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Parts {
     message: String,
     label: String,
     place: Option<Place>,
@@ -36,39 +40,39 @@ pub struct Problem {
 impl Problem {
     /// A problem without a place: `message` says all.
     pub(crate) fn new(message: impl Into<String>) -> Self {
-        Self { message: message.into(), label: String::new(), place: None, also: Vec::new(), help: None }
+        Self(Box::new(Parts { message: message.into(), label: String::new(), place: None, also: Vec::new(), help: None }))
     }
 
     /// The same with the place it is shown at and what is said there.
     #[must_use]
     pub(crate) fn at(mut self, place: &Place, label: impl Into<String>) -> Self {
-        self.place = Some(place.clone());
-        self.label = label.into();
+        self.0.place = Some(place.clone());
+        self.0.label = label.into();
         self
     }
 
     /// The same with a second place.
     #[must_use]
     pub(crate) fn also_at(mut self, place: &Place, label: impl Into<String>) -> Self {
-        self.also.push((place.clone(), label.into()));
+        self.0.also.push((place.clone(), label.into()));
         self
     }
 
     /// The same with a next step for the reader; `None` changes nothing.
     #[must_use]
     pub(crate) fn help(mut self, help: impl Into<Option<String>>) -> Self {
-        self.help = help.into().or(self.help);
+        self.0.help = help.into().or(self.0.help);
         self
     }
 
     /// What is wrong, in one line.
     pub fn message(&self) -> &str {
-        &self.message
+        &self.0.message
     }
 
     fn order(&self) -> (usize, usize) {
         // What has no place (the file can't be opened, the output can't be written) comes last.
-        self.place.as_ref().map_or((usize::MAX, 0), |place| (place.source, place.span.start))
+        self.0.place.as_ref().map_or((usize::MAX, 0), |place| (place.source, place.span.start))
     }
 }
 
@@ -140,9 +144,9 @@ impl Problems {
     /// One line a problem: `file:line:column: message`, for logs and editors.
     pub fn lines(&self) -> Vec<String> {
         let file = self.path.display();
-        let line = |problem: &Problem| match &problem.place {
-            Some(place) => format!("{file}:{}: {}", self.sources.position(place), problem.message),
-            None => format!("{file}: {}", problem.message),
+        let line = |problem: &Problem| match &problem.0.place {
+            Some(place) => format!("{file}:{}: {}", self.sources.position(place), problem.0.message),
+            None => format!("{file}: {}", problem.0.message),
         };
         self.iter().map(line).collect()
     }
@@ -199,7 +203,7 @@ struct Shown {
 
 impl Shown {
     fn new(problem: Problem, sources: &Sources) -> Self {
-        let source = problem.place.as_ref().and_then(|place| sources.texts.get(place.source));
+        let source = problem.0.place.as_ref().and_then(|place| sources.texts.get(place.source));
         let source = source.map(|(name, text)| NamedSource::new(name, visible(text)));
         Self { problem, source }
     }
@@ -226,7 +230,7 @@ fn is_hostile(c: char) -> bool {
 
 impl fmt::Display for Shown {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.problem.message)
+        f.write_str(&self.problem.0.message)
     }
 }
 
@@ -234,7 +238,7 @@ impl std::error::Error for Shown {}
 
 impl Diagnostic for Shown {
     fn help<'a>(&'a self) -> Option<Box<dyn fmt::Display + 'a>> {
-        let help = self.problem.help.as_ref()?;
+        let help = self.problem.0.help.as_ref()?;
         Some(Box::new(help))
     }
 
@@ -243,10 +247,10 @@ impl Diagnostic for Shown {
     }
 
     fn labels(&self) -> Option<Box<dyn Iterator<Item = LabeledSpan> + '_>> {
-        let place = self.problem.place.as_ref()?;
-        let first = std::iter::once((place, &self.problem.label));
+        let place = self.problem.0.place.as_ref()?;
+        let first = std::iter::once((place, &self.problem.0.label));
         // A label in another text (a `--set`) can't be shown in this one.
-        let also = self.problem.also.iter().map(|(place, label)| (place, label)).filter(|(other, _)| other.source == place.source);
+        let also = self.problem.0.also.iter().map(|(place, label)| (place, label)).filter(|(other, _)| other.source == place.source);
         Some(Box::new(first.chain(also).map(|(place, label)| {
             let label = (!label.is_empty()).then(|| label.clone());
             LabeledSpan::new(label, place.span.start, place.span.len())

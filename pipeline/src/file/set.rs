@@ -25,11 +25,7 @@ pub(crate) fn apply(root: &mut Node, set: &str, source: usize, problems: &mut Ve
 /// needs no second pair of quotes inside those of the shell.
 fn value(text: &str, source: usize, offset: usize) -> Result<Node, Vec<Problem>> {
     let must_parse = text.trim_start().starts_with(['[', '{', '"', '\'']);
-    let as_text = || Node {
-        value: Value::String(text.to_owned()),
-        place: Place::new(source, offset..offset + text.len()),
-        plain: true,
-    };
+    let as_text = || Node { value: Value::String(text.to_owned()), place: Place::new(source, offset..offset + text.len()), plain: true };
     match parse(text, source, offset) {
         Err(problems) if must_parse => Err(problems),
         Err(_) => Ok(as_text()),

@@ -6,7 +6,7 @@
 use serde_json::{Map, Value as Json};
 
 use super::node::{Node, Value, short};
-use super::problem::{Place, Problem, did_you_mean, quoted};
+use super::problem::{Place, Problem, did_you_mean, nearest, quoted};
 
 /// What a tree is checked against.
 pub(crate) struct Validator<'a> {
@@ -29,6 +29,14 @@ impl Validator<'_> {
         let mut problems = Vec::new();
         self.node(self.root, &At { node, key, path: "" }, MAX_STEPS, &mut problems);
         problems
+    }
+
+    /// Whether the value under `name` of the root is as its schema wants it, whatever is wrong with the others.
+    pub(crate) fn allows(&self, name: &str, value: &Node) -> bool {
+        let mut problems = Vec::new();
+        let schema = &self.root["properties"][name];
+        self.node(schema, &At { node: value, key: &value.place, path: name }, MAX_STEPS, &mut problems);
+        schema.is_object() && problems.is_empty() && !value.is_broken()
     }
 
     fn node(&self, schema: &Json, at: &At<'_>, steps: usize, problems: &mut Vec<Problem>) {
@@ -125,14 +133,21 @@ impl Validator<'_> {
             }
             let below = At { node: value, key: &key.place, path: &path };
             match (properties.and_then(|properties| properties.get(&key.name)), schema.get("additionalProperties")) {
-                (Some(schema), _) => self.node(schema, &below, MAX_STEPS, problems),
                 (None, Some(Json::Bool(false))) => problems.push(self.unknown(&key.name, &path, &key.place, properties)),
-                (None, Some(schema)) => self.node(schema, &below, MAX_STEPS, problems),
+                (Some(schema), _) | (None, Some(schema)) => self.node(schema, &below, MAX_STEPS, problems),
                 (None, None) => {}
             }
         }
+        let least = schema.get("minProperties").and_then(Json::as_u64).unwrap_or_default();
+        if (at.node.entries().len() as u64) < least {
+            problems.push(self.wrong(at, "a mapping that is not empty"));
+        }
+        // A name that is missing because it was mistyped is told once: at the typo.
+        let unknown = at.node.entries().iter().filter(|(key, _)| !properties.is_some_and(|all| all.contains_key(&key.name)));
+        let all_names = || properties.into_iter().flatten().map(|(name, _)| name.as_str());
+        let meant: Vec<&str> = unknown.filter_map(|(key, _)| nearest(&key.name, all_names())).collect();
         for name in schema.get("required").and_then(Json::as_array).into_iter().flatten().filter_map(Json::as_str) {
-            if skipped(name) || at.node.get(name).is_some() {
+            if skipped(name) || at.node.get(name).is_some() || meant.contains(&name) {
                 continue;
             }
             let about = properties.and_then(|properties| properties.get(name));
@@ -159,7 +174,7 @@ impl Validator<'_> {
             failed.push((self.follow(alternative), wrong));
         }
         // What is told is what is wrong with the alternative that was meant: the only one of the value's type, or the one with its tag.
-        let meant: Vec<usize> = (0..failed.len()).filter(|index| self.is_meant(failed[*index].0, at.node)).collect();
+        let meant: Vec<usize> = (0..failed.len()).filter(|index| is_meant(failed[*index].0, at.node)).collect();
         if let [only] = meant.as_slice() {
             problems.append(&mut failed[*only].1);
             return;
@@ -188,18 +203,6 @@ impl Validator<'_> {
             }
         }
         schema
-    }
-
-    /// Whether the writer of `node` probably meant this alternative.
-    fn is_meant(&self, schema: &Json, node: &Node) -> bool {
-        let Some(schema) = schema.as_object() else { return false };
-        let types = types(schema);
-        if types.is_empty() || !types.iter().any(|name| is_type(node, name)) || schema.contains_key("const") {
-            return false;
-        }
-        let tags = schema.get("properties").and_then(Json::as_object).into_iter().flatten();
-        let mut tags = tags.filter_map(|(name, property)| Some((name, property.get("const")?)));
-        tags.all(|(name, tag)| node.get(name).is_some_and(|found| same(&found.value, tag)))
     }
 
     /// Collects the values that a schema of `const`s and `enum`s allows; false if it allows others.
@@ -269,6 +272,18 @@ impl At<'_> {
     }
 }
 
+/// Whether the writer of `node` probably meant this alternative.
+fn is_meant(schema: &Json, node: &Node) -> bool {
+    let Some(schema) = schema.as_object() else { return false };
+    let types = types(schema);
+    if types.is_empty() || !types.iter().any(|name| is_type(node, name)) || schema.contains_key("const") {
+        return false;
+    }
+    let tags = schema.get("properties").and_then(Json::as_object).into_iter().flatten();
+    let mut tags = tags.filter_map(|(name, property)| Some((name, property.get("const")?)));
+    tags.all(|(name, tag)| node.get(name).is_some_and(|found| same(&found.value, tag)))
+}
+
 fn alternatives(schema: &Map<String, Json>) -> Option<&[Json]> {
     let all = schema.get("oneOf").or_else(|| schema.get("anyOf"))?;
     all.as_array().map(Vec::as_slice)
@@ -316,7 +331,9 @@ fn json_text(value: &Json) -> String {
 /// What to do about a value of the wrong type, where that can be told from the value alone.
 fn remedy(node: &Node, wanted: &str) -> Option<String> {
     match &node.value {
-        Value::String(text) if wanted.starts_with("true or false") && matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off") => {
+        Value::String(text)
+            if wanted.starts_with("true or false") && matches!(text.to_lowercase().as_str(), "yes" | "no" | "on" | "off") =>
+        {
             Some("write `true` or `false`".to_owned())
         }
         Value::String(text) if wanted.contains("number") && !node.plain && text.parse::<f64>().is_ok() => {
@@ -354,7 +371,9 @@ pub(crate) fn wanted(root: &Json, schema: &Map<String, Json>, steps: usize) -> S
         let all_quoted = each.iter().all(|one| one.starts_with('`') || one.starts_with("one of `"));
         return match each.as_slice() {
             [one] => one.clone(),
-            many if all_quoted => format!("one of {}", many.iter().map(|one| one.trim_start_matches("one of ")).collect::<Vec<_>>().join(", ")),
+            many if all_quoted => {
+                format!("one of {}", many.iter().map(|one| one.trim_start_matches("one of ")).collect::<Vec<_>>().join(", "))
+            }
             many => many.join(", or "),
         };
     }

@@ -1,0 +1,139 @@
+//! The command line: arguments in, exit code out; no logic.
+//!
+//! A command is a file here with `Args` and `execute(args) -> miette::Result<Exit>`, a variant of [`Command`] and an arm of [`run`].
+
+pub mod check;
+pub mod completions;
+pub mod init;
+pub mod stages;
+
+use std::io::{ErrorKind, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+use miette::{Diagnostic, IntoDiagnostic};
+
+use crate::file::{LoadOptions, Problems, load};
+use crate::graph::Graph;
+
+/// Turns raw data into training data: one file says what happens, one command does it.
+#[derive(Debug, Parser)]
+#[command(name = "pipeline", version, propagate_version = true, disable_help_subcommand = true, max_term_width = 110)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Check a pipeline file: everything that can be known before work starts, all problems at once
+    Check(check::Args),
+    /// List the stage types, or explain one
+    Stages(stages::Args),
+    /// Write a commented pipeline file to start from
+    Init(init::Args),
+    /// Print a completion script for a shell
+    Completions(completions::Args),
+}
+
+/// How a command ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Exit {
+    /// It did what was asked.
+    Done,
+    /// It failed.
+    Failed,
+    /// The command line or the pipeline file is wrong.
+    Usage,
+    /// More rows were rejected than allowed; nothing downstream was published.
+    Rejected,
+    /// A budget or a dead endpoint stopped it tidily; a rerun goes on.
+    Stopped,
+    /// The person stopped it; a rerun goes on.
+    Interrupted,
+}
+
+impl Exit {
+    /// The process's exit code.
+    pub const fn code(self) -> u8 {
+        match self {
+            Exit::Done => 0,
+            Exit::Failed => 1,
+            Exit::Usage => 2,
+            Exit::Rejected => 3,
+            Exit::Stopped => 4,
+            Exit::Interrupted => 130,
+        }
+    }
+}
+
+impl From<Exit> for ExitCode {
+    fn from(exit: Exit) -> Self {
+        exit.code().into()
+    }
+}
+
+/// Something wrong with the command line that clap can't know; ends the program with [`Exit::Usage`].
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{message}")]
+pub struct UsageError {
+    /// What was wanted and what was found.
+    pub message: String,
+    /// The next step.
+    #[help]
+    pub help: Option<String>,
+}
+
+/// The pipeline file a command works on.
+#[derive(Debug, clap::Args)]
+pub struct FileArgs {
+    /// The pipeline file
+    #[arg(value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub file: PathBuf,
+    /// Change a value of the file: `--set stages.unique.scope=local`; may be given several times
+    #[arg(long = "set", value_name = "PATH=VALUE")]
+    pub sets: Vec<String>,
+}
+
+impl FileArgs {
+    /// Reads, checks and builds the file.
+    ///
+    /// # Errors
+    /// All that is wrong with it, as a [`Problems`].
+    pub fn load(&self) -> miette::Result<Graph> {
+        Ok(load(&self.file, &LoadOptions { sets: self.sets.clone(), ..LoadOptions::default() })?)
+    }
+}
+
+/// Does what the command line says.
+///
+/// # Errors
+/// What went wrong, to be shown to the person; [`exit_of`] gives its exit code.
+pub fn run(cli: Cli) -> miette::Result<Exit> {
+    match cli.command {
+        Command::Check(args) => check::execute(args),
+        Command::Stages(args) => stages::execute(args),
+        Command::Init(args) => init::execute(args),
+        Command::Completions(args) => completions::execute(args),
+    }
+}
+
+/// The exit code of an error.
+pub fn exit_of(error: &miette::Report) -> Exit {
+    if error.is::<Problems>() || error.is::<UsageError>() { Exit::Usage } else { Exit::Failed }
+}
+
+/// Writes `text` to stdout. A reader that went away (`| head`) is no error.
+///
+/// # Errors
+/// Stdout can't be written: a full disk, say.
+pub fn print(text: &str) -> miette::Result<()> {
+    let mut stdout = std::io::stdout().lock();
+    match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).into_diagnostic(),
+        _ => Ok(()),
+    }
+}
