@@ -128,11 +128,12 @@ fn write_head(record: &RunRecord, figures: &Figures, out: &mut String) {
     let sources = record.stages.iter().filter(|stage| stage.is_source()).count() as u64;
     let _ = write!(
         out,
-        "<p class=\"deck\"><b>{}</b> came in from {}, and <b class=\"keep\">{}</b> ({}) went out, through {} in {}.",
+        "<p class=\"deck\"><b>{}</b> came in from {}, and <b class=\"keep\">{}</b> ({}) {} {} in {}.",
         plural(figures.read, "row", "rows"),
         plural(sources, "source", "sources"),
         plural(figures.published, "row", "rows"),
         share(figures.published, figures.read),
+        if class == "done" { "went out, through" } else { "are left so far, after" },
         plural(record.stages.len() as u64, "stage", "stages"),
         show::duration(record.wall_seconds),
     );

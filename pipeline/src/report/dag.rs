@@ -14,6 +14,8 @@ const COLUMN_GAP: f64 = 34.0;
 const LAYER_GAP: f64 = 46.0;
 const MAX_RIBBON: f64 = 26.0;
 const MARGIN: f64 = 14.0;
+/// A wide graph is made this much smaller to fit the page; a wider one is scrolled.
+const LEAST_SCALE: f64 = 0.62;
 
 /// More stages, or more layers crossed by edges, than a picture can show.
 const MAX_NODES: usize = 300;
@@ -238,8 +240,9 @@ impl<'r> Drawing<'r> {
         let _ = write!(
             out,
             "<svg class=\"dag\" role=\"group\" aria-label=\"Graph of {n} stage{}; the table below holds the same figures\" \
-             width=\"{width:.0}\" height=\"{height:.0}\" viewBox=\"0 0 {width:.0} {height:.0}\" xmlns=\"http://www.w3.org/2000/svg\">",
+             style=\"max-width:{width:.0}px;min-width:{:.0}px\" viewBox=\"0 0 {width:.0} {height:.0}\" xmlns=\"http://www.w3.org/2000/svg\">",
             if n == 1 { "" } else { "s" },
+            width * LEAST_SCALE,
         );
         let most =
             self.links.iter().map(|link| link.rows).chain(self.record.stages.iter().map(|stage| stage.totals.rows_in)).max().unwrap_or(0);

@@ -81,7 +81,7 @@ pub(super) fn write_settings(record: &RunRecord, out: &mut String) {
         out,
         "<details class=\"stage\" open><summary><b>The pipeline file</b> · <code>{}</code>, as written</summary><pre>{}</pre></details></section>\n",
         esc(&show::visible_line(&record.file)),
-        esc(&record.recipe)
+        esc(&record.recipe.replace("\r\n", "\n"))
     );
 }
 
