@@ -7,6 +7,7 @@ pub mod fingerprint;
 pub mod graph;
 pub mod inputs;
 pub mod ipc;
+pub mod manual;
 pub mod marks;
 pub mod plan;
 pub mod profile;
@@ -14,4 +15,7 @@ pub mod record;
 pub mod report;
 pub mod run;
 pub mod show;
+pub mod show_graph;
 pub mod store;
+#[cfg(test)]
+mod test_stages;

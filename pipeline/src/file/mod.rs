@@ -18,14 +18,10 @@ use std::sync::Arc;
 
 use stages::registry::{STAGES, StageSpec};
 
-<<<<<<< HEAD
-pub use problem::{Problem, Problems};
-=======
 pub(crate) use problem::nearest;
 pub use problem::{Problem, Problems};
 pub(crate) use schema::stage_schema;
 pub(crate) use validate::wanted;
->>>>>>> front
 
 use crate::graph::{Checkpoints, Graph, MaxRejected};
 use build::Builder;

@@ -8,11 +8,7 @@ use stages::registry::StageSpec;
 pub(crate) const COMMON: [&str; 5] = ["use", "from", "keep", "write", "max_rejected"];
 
 /// The JSON Schema of a whole pipeline file with stages of these types.
-<<<<<<< HEAD
-pub(super) fn file_schema(stages: &[StageSpec]) -> Value {
-=======
 pub(crate) fn file_schema(stages: &[StageSpec]) -> Value {
->>>>>>> front
     let mut defs = Map::new();
     let mut branches = Vec::new();
     for spec in stages {

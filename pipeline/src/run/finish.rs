@@ -58,7 +58,8 @@ pub(super) fn conclude(engine: &Engine, result: Result<(), RunError>, options: &
             publish::remove_stale(store, &folders.collect::<Vec<_>>())?;
             engine.sweep(!crate::plan::discards(&engine.cx.graph))?;
         }
-        store.put_durable("README.md", Bytes::from(card::render(&engine.cx.graph, &record)))?;
+        let schemas = card::schemas_of(&engine.cx.graph);
+        store.put_durable("README.md", Bytes::from(card::render(&record, &schemas)))?;
         Ok(())
     });
     match &finished {
