@@ -1,10 +1,21 @@
 //! The engine and its command: a pipeline file becomes a graph, the graph a plan, the plan a run, the run a report.
 
+pub mod card;
 pub mod cli;
 pub mod file;
+pub mod fingerprint;
 pub mod graph;
+pub mod inputs;
+pub mod ipc;
 pub mod manual;
+pub mod marks;
+pub mod plan;
+pub mod profile;
 pub mod record;
+pub mod report;
+pub mod run;
+pub mod show;
 pub mod show_graph;
+pub mod store;
 #[cfg(test)]
 mod test_stages;

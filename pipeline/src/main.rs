@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).without_time().init();
     // Fails only if a hook was set before.
     _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().terminal_links(false).build())));
-    match cli::run(cli) {
+    match cli::execute(cli) {
         Ok(exit) => exit.into(),
         Err(report) => {
             // If stderr is gone, the exit code still tells.

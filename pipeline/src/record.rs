@@ -1,9 +1,12 @@
 //! What a run leaves behind about itself: `run.json`, and what the report and the card are made of.
 
 use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+
+use crate::profile::{add, add_counts};
 
 /// `run.json`.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -134,6 +137,7 @@ pub struct PublishedPart {
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize)]
 pub struct Profile {
     /// How many texts have a length of `2^k .. 2^(k+1)` characters: `k` to count (`k` = 0 also holds the empty ones). Empty if there is no `text`.
+    #[serde(with = "number_keys")]
     pub lengths: BTreeMap<u8, u64>,
     /// Rows by the value of column `source`, up to [`Profile::MAX_SOURCES`] values; the rest under `…`. Empty if there is no such column.
     pub sources: BTreeMap<String, u64>,
@@ -158,4 +162,164 @@ pub struct Sample {
     pub drop_threshold: Option<f64>,
     /// See `drop_value`.
     pub duplicate_of: Option<String>,
+}
+
+/// Numbers as keys of a JSON object. By itself serde writes them but cannot read them back inside a flattened struct, as
+/// [`StageTotals`] is in a [`StageRecord`].
+mod number_keys {
+    use std::collections::BTreeMap;
+
+    use serde::de::Error as _;
+    use serde::{Deserialize as _, Deserializer, Serialize as _, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(map: &BTreeMap<u8, u64>, serializer: S) -> Result<S::Ok, S::Error> {
+        map.serialize(serializer)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<BTreeMap<u8, u64>, D::Error> {
+        let map = BTreeMap::<String, u64>::deserialize(deserializer)?;
+        let number = |key: String| key.parse().map_err(|_| D::Error::custom(format!("key `{key}` is no number from 0 to 255")));
+        map.into_iter().map(|(key, n)| Ok((number(key)?, n))).collect()
+    }
+}
+
+/// Why there is no record to read.
+#[derive(Debug, thiserror::Error, miette::Diagnostic)]
+#[non_exhaustive]
+pub enum RecordError {
+    /// The folder holds no `run.json`.
+    #[error("{} has no run.json", .output.display())]
+    #[diagnostic(help("give the output folder of a run; run.json is written when the run ends"))]
+    Missing {
+        /// The folder.
+        output: PathBuf,
+    },
+    /// It cannot be read.
+    #[error("can't read {}", .path.display())]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// It is no record.
+    #[error("{} is no run record", .path.display())]
+    #[diagnostic(help("`pipeline run FILE` writes it again; work that is done is not repeated"))]
+    Format {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        source: serde_json::Error,
+    },
+}
+
+impl RunRecord {
+    /// Reads `run.json` in `output`.
+    ///
+    /// # Errors
+    /// If it is not there, or is no record.
+    pub fn read(output: &Path) -> Result<Self, RecordError> {
+        let path = output.join("run.json");
+        match std::fs::read(&path) {
+            Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| RecordError::Format { path, source }),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
+                Err(RecordError::Missing { output: output.to_owned() })
+            }
+            Err(source) => Err(RecordError::Io { path, source }),
+        }
+    }
+
+    /// Whether another stage reads something of `id`.
+    pub fn is_read(&self, id: &str) -> bool {
+        self.stages.iter().any(|stage| stage.reads().any(|(_, from, _)| from == id))
+    }
+}
+
+impl StageRecord {
+    /// What feeds it: port, stage id, and that stage's port.
+    pub fn reads(&self) -> impl Iterator<Item = (&str, &str, &str)> {
+        self.inputs.iter().flat_map(|(port, froms)| {
+            froms.iter().map(move |from| match from.split_once('.') {
+                Some((id, out)) => (port.as_str(), id, out),
+                None => (port.as_str(), from.as_str(), "out"),
+            })
+        })
+    }
+
+    /// Whether nothing feeds it.
+    pub fn is_source(&self) -> bool {
+        self.reads().next().is_none()
+    }
+}
+
+impl StageTotals {
+    /// Adds the totals of other tasks; of the peaks the largest stays.
+    pub fn merge(&mut self, other: StageTotals) {
+        add(&mut self.rows_in, other.rows_in);
+        add_counts(&mut self.rows_out, other.rows_out);
+        add(&mut self.bytes_out, other.bytes_out);
+        add_counts(&mut self.dropped, other.dropped);
+        add_counts(&mut self.rejected, other.rejected);
+        self.busy_seconds += other.busy_seconds;
+        self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
+        self.profile.merge(other.profile);
+    }
+
+    /// Rows that left through `port`.
+    pub fn rows_through(&self, port: &str) -> u64 {
+        self.rows_out.get(port).copied().unwrap_or_default()
+    }
+
+    /// Rows dropped, whatever the reason.
+    pub fn dropped_rows(&self) -> u64 {
+        self.dropped.values().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
+    /// Rows rejected, whatever the reason.
+    pub fn rejected_rows(&self) -> u64 {
+        self.rejected.values().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn totals_of_tasks_add_up() {
+        let task = |n: u64, reason: &str| StageTotals {
+            rows_in: n,
+            rows_out: [("out".to_owned(), n - 1)].into(),
+            bytes_out: n,
+            dropped: [(reason.to_owned(), 1)].into(),
+            rejected: BTreeMap::new(),
+            busy_seconds: 0.5,
+            peak_bytes: n,
+            profile: Profile::default(),
+        };
+        let mut totals = task(5, "too_short");
+        totals.merge(task(3, "too_long"));
+        totals.merge(task(2, "too_short"));
+        assert_eq!((totals.rows_in, totals.rows_through("out"), totals.bytes_out, totals.peak_bytes), (10, 7, 10, 5));
+        assert_eq!(totals.dropped, [("too_long".to_owned(), 1), ("too_short".to_owned(), 2)].into());
+        assert_eq!(totals.dropped_rows(), 3);
+        totals.merge(task(u64::MAX, "x"));
+        assert_eq!(totals.rows_in, u64::MAX);
+    }
+
+    #[test]
+    fn a_record_is_read_back_as_it_was_written() {
+        let folder = tempfile::tempdir().unwrap();
+        let record = crate::report::samples::web();
+        std::fs::write(folder.path().join("run.json"), serde_json::to_vec_pretty(&record).unwrap()).unwrap();
+        assert_eq!(RunRecord::read(folder.path()).unwrap(), record);
+    }
+
+    #[test]
+    fn a_folder_without_a_record_says_so() {
+        let folder = tempfile::tempdir().unwrap();
+        assert!(matches!(RunRecord::read(folder.path()), Err(RecordError::Missing { .. })));
+        std::fs::write(folder.path().join("run.json"), "{\"name\": 3").unwrap();
+        assert!(matches!(RunRecord::read(folder.path()), Err(RecordError::Format { .. })));
+    }
 }

@@ -98,7 +98,7 @@ impl ColumnSpec {
     }
 
     fn missing_from(&self, schema: &Schema) -> SchemaError {
-        SchemaError::Column { wanted: format!("{}: {}", self.name, self.data_type), found: columns_of(schema) }
+        SchemaError::missing(format!("{}: {}", self.name, self.data_type), schema)
     }
 }
 
@@ -134,4 +134,11 @@ pub enum SchemaError {
         /// The column's name.
         column: String,
     },
+}
+
+impl SchemaError {
+    /// `schema` has no column `wanted`: a name where any type would do, else `name: Type`.
+    pub fn missing(wanted: impl Into<String>, schema: &Schema) -> Self {
+        Self::Column { wanted: wanted.into(), found: columns_of(schema) }
+    }
 }

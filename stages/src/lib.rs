@@ -1,8 +1,20 @@
 //! The stages of a pipeline: the traits they implement, the one table that registers them, and every stage, one file each.
 
+mod dedup;
 mod error;
+mod filter;
+mod keys;
+pub mod polars_bridge;
+pub mod reference;
 pub mod registry;
 mod stage;
+mod table;
+#[doc(hidden)]
+pub mod testing;
+pub mod units;
 
+pub use dedup::DedupExactConfig;
 pub use error::StageError;
+pub use filter::FilterLengthConfig;
 pub use stage::*;
+pub use table::{ConcatConfig, SampleRowsConfig, SplitHoldoutConfig, SqlConfig};

@@ -1,11 +1,15 @@
 //! The command line: arguments in, exit code out; no logic.
 //!
-//! A command is a file here with `Args` and `execute(args) -> miette::Result<Exit>`, a variant of [`Command`] and an arm of [`run`].
+//! A command is a file here with `Args` and `execute(args) -> miette::Result<Exit>`, a variant of [`Command`] and an arm of [`execute`].
 
 pub mod check;
+pub mod clean;
 pub mod completions;
 pub mod init;
+pub mod plan;
+pub mod run;
 pub mod stages;
+pub mod status;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -29,8 +33,16 @@ pub struct Cli {
 /// The commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Run a pipeline file, or go on where an earlier run stopped
+    Run(run::Args),
     /// Check a pipeline file: everything that can be known before work starts, all problems at once
     Check(check::Args),
+    /// Show what is done and what is to do
+    Plan(plan::Args),
+    /// Show how a running or stopped job stands
+    Status(status::Args),
+    /// Remove checkpoints; what was published stays
+    Clean(clean::Args),
     /// List the stage types, or explain one
     Stages(stages::Args),
     /// Write a commented pipeline file to start from
@@ -112,9 +124,13 @@ impl FileArgs {
 ///
 /// # Errors
 /// What went wrong, to be shown to the person; [`exit_of`] gives its exit code.
-pub fn run(cli: Cli) -> miette::Result<Exit> {
+pub fn execute(cli: Cli) -> miette::Result<Exit> {
     match cli.command {
+        Command::Run(args) => run::execute(args),
         Command::Check(args) => check::execute(args),
+        Command::Plan(args) => plan::execute(args),
+        Command::Status(args) => status::execute(args),
+        Command::Clean(args) => clean::execute(args),
         Command::Stages(args) => stages::execute(args),
         Command::Init(args) => init::execute(args),
         Command::Completions(args) => completions::execute(args),
@@ -123,7 +139,13 @@ pub fn run(cli: Cli) -> miette::Result<Exit> {
 
 /// The exit code of an error.
 pub fn exit_of(error: &miette::Report) -> Exit {
-    if error.is::<Problems>() || error.is::<UsageError>() { Exit::Usage } else { Exit::Failed }
+    if let Some(failure) = error.downcast_ref::<run::RunFailure>() {
+        failure.exit()
+    } else if error.is::<Problems>() || error.is::<UsageError>() {
+        Exit::Usage
+    } else {
+        Exit::Failed
+    }
 }
 
 /// Writes `text` to stdout. A reader that went away (`| head`) is no error.

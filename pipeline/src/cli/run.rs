@@ -1,0 +1,222 @@
+//! `pipeline run`: checks, runs, resumes.
+
+use std::io::Write;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use miette::{Diagnostic, IntoDiagnostic};
+
+use super::{Exit, FileArgs, UsageError};
+use crate::record::RunRecord;
+use crate::run::progress::{duration, grouped};
+use crate::run::{Options, RunError, Show};
+
+/// Arguments of `pipeline run`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    #[command(flatten)]
+    file: FileArgs,
+    #[command(flatten)]
+    resources: Resources,
+    /// Forget what earlier runs did and start over
+    #[arg(long)]
+    fresh: bool,
+    /// Run only this stage and what it needs
+    #[arg(long, value_name = "STAGE")]
+    to: Option<String>,
+    /// Read only the first ROWS rows of each source, and write to <output>.limitROWS
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Print progress as JSON lines on stdout
+    #[arg(long)]
+    json: bool,
+    /// Rows a batch has inside a task (changes speed, never results)
+    #[arg(long, value_name = "ROWS", hide = true, default_value_t = 4096, value_parser = parse_batch_rows)]
+    batch_rows: usize,
+    /// Stop dead after the K-th side effect
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "K", hide = true)]
+    crash_at: Option<u64>,
+}
+
+/// What a run may use.
+#[derive(Debug, Clone, clap::Args)]
+pub struct Resources {
+    /// Most tasks at once [default: the number of processors]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..))]
+    threads: Option<u16>,
+    /// Memory to keep to, such as 4GiB [default: three quarters of what is free]
+    #[arg(long, value_name = "SIZE", value_parser = parse_bytes)]
+    memory: Option<u64>,
+}
+
+impl Resources {
+    /// These as options of a run.
+    pub fn options(&self) -> Options {
+        let default = Options::default();
+        Options { threads: self.threads.map_or(default.threads, usize::from), memory: self.memory.unwrap_or(default.memory), ..default }
+    }
+}
+
+fn parse_batch_rows(text: &str) -> Result<usize, String> {
+    text.parse().ok().filter(|&rows| rows > 0).ok_or_else(|| "wanted a number from 1 on".to_owned())
+}
+
+/// Reads a size such as `512MiB`, `4GB` or `1000000`.
+fn parse_bytes(text: &str) -> Result<u64, String> {
+    let wanted = || format!("wanted a size such as 512MiB, 4GB or 1000000000, found `{text}`");
+    let digits = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(digits);
+    let number: f64 = number.parse().map_err(|_| wanted())?;
+    let factor: u64 = match unit.trim().to_ascii_lowercase().as_str() {
+        "" | "b" => 1,
+        "k" | "kb" => 1000,
+        "kib" => 1 << 10,
+        "m" | "mb" => 1_000_000,
+        "mib" => 1 << 20,
+        "g" | "gb" => 1_000_000_000,
+        "gib" => 1 << 30,
+        "t" | "tb" => 1_000_000_000_000,
+        "tib" => 1 << 40,
+        _ => return Err(wanted()),
+    };
+    let bytes = number * factor as f64;
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "checked to be in range")]
+    if bytes < u64::MAX as f64 { Ok(bytes as u64) } else { Err(wanted()) }
+}
+
+/// Runs a pipeline.
+///
+/// # Errors
+/// What stopped it.
+pub fn execute(args: Args) -> miette::Result<Exit> {
+    let graph = args.file.load()?;
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            // The second time the person means it. Every finished task is on disk.
+            std::process::exit(i32::from(Exit::Interrupted.code()));
+        }
+        let _ = writeln!(std::io::stderr(), "\nending the tasks under way; press Ctrl-C again to stop at once");
+    })
+    .into_diagnostic()?;
+    let options = Options {
+        batch_rows: args.batch_rows,
+        limit: args.limit,
+        to: args.to.clone(),
+        fresh: args.fresh,
+        show: if args.json { Show::Json } else { Show::Auto },
+        #[cfg(debug_assertions)]
+        crash_at: args.crash_at,
+        interrupted,
+        ..args.resources.options()
+    };
+    for node in &graph.nodes {
+        for note in &node.notes {
+            tracing::info!("{}: {note}", node.id);
+        }
+    }
+    let output = options.output_of(&graph.output);
+    let (result, record) = crate::run::run(graph, &options);
+    if args.json
+        && let Some(record) = &record
+    {
+        super::print(&format!("{}\n", serde_json::json!({"event": "end", "run": record})))?;
+    }
+    match result {
+        Ok(()) => {
+            if let Some(record) = record {
+                let _ = writeln!(std::io::stderr(), "{}", summary(&record, &output));
+            }
+            Ok(Exit::Done)
+        }
+        Err(error) => Err(RunFailure::new(error, &args.file.file).into()),
+    }
+}
+
+fn summary(record: &RunRecord, output: &Path) -> String {
+    let mut lines = Vec::new();
+    let tasks = match (record.tasks.done, record.tasks.reused) {
+        (0, reused) => format!("nothing to do, all {} tasks were done before", grouped(reused)),
+        (done, 0) => format!("{} tasks", grouped(done)),
+        (done, reused) => format!("{} tasks, {} more were done before", grouped(done), grouped(reused)),
+    };
+    lines.push(format!("done in {} ({tasks}, peak memory {} MB)", duration(record.wall_seconds), record.peak_memory_bytes / 1_000_000));
+    let folders: Vec<_> = record.stages.iter().flat_map(|stage| &stage.published).collect();
+    let width = folders.iter().map(|published| published.folder.len()).max().unwrap_or(0);
+    for published in folders {
+        let bytes: u64 = published.parts.iter().map(|part| part.bytes).sum();
+        lines.push(format!("  {:<width$}  {:>10} rows  {:>9.1} MB", published.folder, grouped(published.rows), bytes as f64 / 1e6));
+    }
+    lines.push(format!("output  {}", output.display()));
+    lines.push(format!("report  {}", output.join("report.html").display()));
+    lines.join("\n")
+}
+
+/// What stopped a run, with what to do about it.
+#[derive(Debug, thiserror::Error, Diagnostic)]
+#[error("{source}")]
+pub struct RunFailure {
+    source: RunError,
+    #[help]
+    help: Option<String>,
+}
+
+impl RunFailure {
+    /// An error of a run of `file`.
+    pub fn new(source: RunError, file: &Path) -> Self {
+        let file = file.display();
+        let help = match &source {
+            RunError::Interrupted => Some(format!("`pipeline run {file}` goes on where this stopped")),
+            RunError::TooManyRejected { stage, .. } => Some(format!(
+                "nothing of `{stage}` or after it was published; mend the input, or raise `max_rejected` and run again: what is done stays done"
+            )),
+            RunError::Locked { .. } => Some("wait for it, or end it; `pipeline status OUTPUT` shows how far it is".to_owned()),
+            RunError::ForeignFiles { .. } => Some("name an empty or new folder as `output`, or move the file away".to_owned()),
+            RunError::TooLittleMemory { .. } => Some("raise `--memory`".to_owned()),
+            RunError::OverBudget { .. } => Some("raise `--memory`, or give the stage less to see at once".to_owned()),
+            RunError::Stage { .. } | RunError::Store(_) => Some(format!("once it is mended, `pipeline run {file}` goes on where this stopped")),
+            _ => None,
+        };
+        Self { source, help }
+    }
+
+    /// The exit code.
+    pub fn exit(&self) -> Exit {
+        match self.source {
+            RunError::Interrupted => Exit::Interrupted,
+            RunError::TooManyRejected { .. } => Exit::Rejected,
+            RunError::TooLittleMemory { .. } | RunError::NoStage(_) => Exit::Usage,
+            _ => Exit::Failed,
+        }
+    }
+}
+
+/// An output folder that a command works on; refused if no run ever wrote there.
+///
+/// # Errors
+/// [`UsageError`].
+pub fn check_output(output: &Path) -> Result<(), UsageError> {
+    if output.join(".pipeline").is_dir() {
+        return Ok(());
+    }
+    let message = if output.exists() { format!("{} is no output of a run", output.display()) } else { format!("there is no {}", output.display()) };
+    Err(UsageError { message, help: Some("name the folder that `output:` names in the pipeline file".to_owned()) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_are_read_as_people_write_them() {
+        assert_eq!(parse_bytes("512MiB"), Ok(512 << 20));
+        assert_eq!(parse_bytes("1.5 GB"), Ok(1_500_000_000));
+        assert_eq!(parse_bytes("4096"), Ok(4096));
+        for wrong in ["", "GiB", "12 parsecs", "-1", "1e400GB", "99999999999999999999TB"] {
+            assert!(parse_bytes(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,60 @@
+//! `pipeline status`: a running or stopped job, from another terminal.
+
+use std::fmt::Write;
+use std::path::PathBuf;
+
+use super::Exit;
+use super::run::check_output;
+use crate::record::RunRecord;
+use crate::run::lock::Lock;
+use crate::run::progress::{self, Snapshot, duration, grouped};
+
+/// Arguments of `pipeline status`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The output folder of a run
+    #[arg(value_hint = clap::ValueHint::DirPath)]
+    output: PathBuf,
+    /// Print as JSON
+    #[arg(long)]
+    json: bool,
+}
+
+/// Shows how a job stands.
+///
+/// # Errors
+/// A folder that is no output of a run.
+pub fn execute(args: Args) -> miette::Result<Exit> {
+    check_output(&args.output)?;
+    let holder = Lock::holder(&args.output);
+    let read = |name: &str| std::fs::read(args.output.join(name)).ok();
+    let snapshot = read(progress::FILE).and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok());
+    let record = read("run.json").and_then(|bytes| serde_json::from_slice::<RunRecord>(&bytes).ok());
+    let state = match (&holder, &record) {
+        (Some(process), _) => format!("running (process {process})"),
+        (None, Some(record)) => match &record.error {
+            Some(error) => format!("{}: {error}", record.state),
+            None => record.state.clone(),
+        },
+        (None, None) => "stopped in the middle; running it again goes on".to_owned(),
+    };
+    let text = if args.json {
+        format!("{:#}\n", serde_json::json!({"state": state, "running": holder.is_some(), "progress": snapshot}))
+    } else {
+        let mut text = format!("{}: {state}\n", args.output.display());
+        if let Some(snapshot) = snapshot {
+            let _ = writeln!(text, "{} tasks done, {} found done, after {}\n", snapshot.tasks_done, snapshot.tasks_reused, duration(snapshot.seconds));
+            let width = snapshot.stages.iter().map(|stage| stage.id.chars().count()).max().unwrap_or(0).max("stage".len());
+            let _ = writeln!(text, "{:<width$}  {:>12}  {:>12}  {:>10}  {:>10}  tasks", "stage", "rows in", "rows out", "dropped", "rejected");
+            for stage in &snapshot.stages {
+                let (rows_in, rows_out) = (grouped(stage.rows_in), grouped(stage.rows_out));
+                let (dropped, rejected) = (grouped(stage.dropped), grouped(stage.rejected));
+                let tasks = if stage.done { "done".to_owned() } else { format!("{} of {}", stage.tasks_done, stage.tasks) };
+                let _ = writeln!(text, "{:<width$}  {rows_in:>12}  {rows_out:>12}  {dropped:>10}  {rejected:>10}  {tasks}", stage.id);
+            }
+        }
+        text
+    };
+    super::print(&text)?;
+    Ok(Exit::Done)
+}

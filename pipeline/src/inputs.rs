@@ -1,0 +1,149 @@
+//! What the input files hold, by hash; a file that only changed its time is the same input.
+
+use std::collections::BTreeMap;
+use std::io::Read;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+use std::time::{Duration, SystemTime};
+
+use bytes::Bytes;
+use rayon::prelude::*;
+use serde::{Deserialize, Serialize};
+
+use crate::store::{Store, StoreError};
+
+const FILE: &str = ".pipeline/inputs.json";
+
+/// A file modified less than this long ago may be written again without its time moving, so its content is hashed every time.
+const YOUNG: Duration = Duration::from_secs(2);
+
+/// Content hashes of input files, remembered with what tells that a file is unchanged.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct InputHashes {
+    files: BTreeMap<PathBuf, Known>,
+    #[serde(skip)]
+    changed: bool,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct Known {
+    size: u64,
+    modified_ns: i64,
+    inode: u64,
+    hash: String,
+    /// Whether the file was young when it was hashed.
+    young: bool,
+}
+
+impl InputHashes {
+    /// What an earlier run remembered; nothing if there was none or it is unreadable.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn load(store: &Store) -> Result<Self, StoreError> {
+        let found = store.get(FILE)?;
+        Ok(found.and_then(|bytes| serde_json::from_slice(&bytes).ok()).unwrap_or_default())
+    }
+
+    /// Remembers for the next run, if anything changed.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn save(&mut self, store: &Store) -> Result<(), StoreError> {
+        if std::mem::take(&mut self.changed) {
+            let bytes = serde_json::to_vec(self).expect("a map of plain values serializes");
+            store.put(FILE, Bytes::from(bytes))?;
+        }
+        Ok(())
+    }
+
+    /// Makes sure that the hashes of these files are known; reads only those that are new, changed or young.
+    ///
+    /// # Errors
+    /// A file that cannot be read.
+    pub fn learn(&mut self, paths: &[PathBuf]) -> Result<(), StoreError> {
+        let now = SystemTime::now();
+        let found: Vec<(PathBuf, Known)> = paths
+            .par_iter()
+            .map(|path| look(path, self.files.get(path), now).map(|known| (path.clone(), known)))
+            .collect::<Result<_, _>>()?;
+        for (path, known) in found {
+            if self.files.get(&path) != Some(&known) {
+                self.changed = true;
+                self.files.insert(path, known);
+            }
+        }
+        Ok(())
+    }
+
+    /// The content hash of a file that was learnt.
+    pub fn get(&self, path: &Path) -> Option<&str> {
+        self.files.get(path).map(|known| known.hash.as_str())
+    }
+}
+
+fn look(path: &Path, known: Option<&Known>, now: SystemTime) -> Result<Known, StoreError> {
+    let io = |source| StoreError::Io { doing: "read", path: path.to_owned(), source };
+    let meta = std::fs::metadata(path).map_err(io)?;
+    let modified_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+    let young = meta.modified().is_ok_and(|modified| now.duration_since(modified).unwrap_or_default() < YOUNG);
+    if let Some(known) = known
+        && !known.young
+        && !young
+        && (known.size, known.modified_ns, known.inode) == (meta.len(), modified_ns, meta.ino())
+    {
+        return Ok(known.clone());
+    }
+    let mut file = std::fs::File::open(path).map_err(io)?;
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    let mut buffer = vec![0; 1 << 20];
+    loop {
+        match file.read(&mut buffer).map_err(io)? {
+            0 => break,
+            read => hasher.update(&buffer[..read]),
+        }
+    }
+    Ok(Known { size: meta.len(), modified_ns, inode: meta.ino(), hash: format!("{:032x}", hasher.digest128()), young })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_touched_file_keeps_its_hash_and_a_changed_one_does_not() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.txt");
+        let old = SystemTime::now() - Duration::from_secs(100);
+        let write = |text: &str, seconds_ago: u64| {
+            std::fs::write(&path, text).expect("written");
+            let file = std::fs::File::options().append(true).open(&path).expect("opened");
+            file.set_modified(old + Duration::from_secs(seconds_ago)).expect("time set");
+        };
+        let mut hashes = InputHashes::default();
+        write("one", 0);
+        hashes.learn(std::slice::from_ref(&path)).expect("read");
+        let first = hashes.get(&path).expect("known").to_owned();
+        write("one", 10);
+        hashes.learn(std::slice::from_ref(&path)).expect("read");
+        assert_eq!(hashes.get(&path), Some(first.as_str()));
+        write("two", 20);
+        hashes.learn(std::slice::from_ref(&path)).expect("read");
+        assert_ne!(hashes.get(&path), Some(first.as_str()));
+    }
+
+    #[test]
+    fn a_young_file_is_hashed_again_though_its_time_stands_still() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "one").expect("written");
+        let modified = std::fs::metadata(&path).and_then(|meta| meta.modified()).expect("a time");
+        let mut hashes = InputHashes::default();
+        hashes.learn(std::slice::from_ref(&path)).expect("read");
+        let first = hashes.get(&path).expect("known").to_owned();
+        std::fs::write(&path, "two").expect("written");
+        std::fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(modified)).expect("time set back");
+        hashes.learn(std::slice::from_ref(&path)).expect("read");
+        assert_ne!(hashes.get(&path), Some(first.as_str()));
+    }
+}

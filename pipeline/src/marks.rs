@@ -1,0 +1,132 @@
+//! Done marks: one small object for each finished task, saying what it stored and what it counted.
+
+use std::collections::BTreeMap;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::fingerprint::Fingerprint;
+use crate::record::StageTotals;
+use crate::store::{Store, StoreError};
+
+/// Where done marks lie.
+pub const FOLDER: &str = ".pipeline/done";
+
+/// Where tasks store what they make, a folder each.
+pub const DATA: &str = ".pipeline/data";
+
+/// What a finished task left.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct DoneMark {
+    /// What the task was, for people.
+    pub task: String,
+    /// Rows it stored, in order: first by stage and port, then as they came.
+    pub files: Vec<StoredFile>,
+    /// Rows it wrote to the tables of a global stage's program.
+    pub tables: Vec<TableFile>,
+    /// What it counted, by stage id.
+    pub totals: BTreeMap<String, StageTotals>,
+}
+
+/// Rows of one output of one stage.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct StoredFile {
+    /// The stage's id.
+    pub stage: String,
+    /// Its port.
+    pub port: String,
+    /// What the file is for.
+    pub form: Form,
+    /// The object.
+    pub path: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// Bytes of its rows in memory.
+    pub data_bytes: u64,
+    /// Hash of its contents.
+    pub hash: u64,
+}
+
+/// What a stored file is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Form {
+    /// For the stages that read it.
+    Checkpoint,
+    /// A piece of a published part.
+    Part,
+}
+
+/// Rows of one table of a program, sorted by (key, order of writing), in blocks that can be read alone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TableFile {
+    /// The table.
+    pub table: String,
+    /// The object.
+    pub path: String,
+    /// Rows in it.
+    pub rows: u64,
+    /// Its length.
+    pub bytes: u64,
+    /// Its blocks, in order.
+    pub blocks: Vec<Block>,
+}
+
+/// A part of a table file: an Arrow IPC stream of its own.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Block {
+    /// Where it begins.
+    pub start: u64,
+    /// Where it ends.
+    pub end: u64,
+    /// Bytes of its rows in memory.
+    pub data_bytes: u64,
+    /// Hash of its contents.
+    pub hash: u64,
+    /// Its first key, in hexadecimal.
+    pub first: String,
+}
+
+impl DoneMark {
+    /// The mark of a finished task; `None` if it is not finished, or if what it stored is not there any more.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn find(store: &Store, task: &Fingerprint) -> Result<Option<Self>, StoreError> {
+        let Some(bytes) = store.get(&path_of(task))? else { return Ok(None) };
+        let Ok(mark) = serde_json::from_slice::<Self>(&bytes) else { return Ok(None) }; // cut off by a power loss
+        let stored = mark.files.iter().map(|file| (&file.path, file.bytes)).chain(mark.tables.iter().map(|file| (&file.path, file.bytes)));
+        for (path, bytes) in stored {
+            if store.size(path)? != Some(bytes) {
+                return Ok(None);
+            }
+        }
+        Ok(Some(mark))
+    }
+
+    /// Leaves the mark. Another process that did the same task may have been first; its mark says the same.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn leave(&self, store: &Store, task: &Fingerprint) -> Result<(), StoreError> {
+        let bytes = Bytes::from(serde_json::to_vec(self).expect("a struct of plain values serializes"));
+        let path = path_of(task);
+        if !store.create(&path, bytes.clone())? && Self::find(store, task)?.is_none() {
+            // What stands there was cut off, or speaks of files that are gone.
+            store.put(&path, bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// Where the mark of a task lies.
+pub fn path_of(task: &Fingerprint) -> String {
+    format!("{FOLDER}/{task}.json")
+}
+
+/// The folder in which a task stores what it makes.
+pub fn data_of(task: &Fingerprint) -> String {
+    format!("{DATA}/{task}")
+}

@@ -1,0 +1,111 @@
+//! Runs a plan: cuts it into tasks, finds those that are done, does the others, publishes, and says what happened.
+
+mod context;
+mod engine;
+mod error;
+mod exchange;
+mod finish;
+mod legs;
+pub mod lock;
+mod outputs;
+mod pool;
+mod program;
+pub mod progress;
+mod publish;
+mod tasks;
+pub mod usage;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+pub use engine::{Todo, run, todo};
+pub use error::RunError;
+pub use outputs::rejected_schema;
+pub use progress::Show;
+
+/// Memory that the program holds besides the tasks.
+const BASE_BYTES: u64 = 128 << 20;
+
+/// Memory that one task may hold: a shard of rows, what is made of it, and what is being written.
+const TASK_BYTES: u64 = 320 << 20;
+
+/// How a run is done. Nothing here changes a row, except `limit`.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// Most tasks at once.
+    pub threads: usize,
+    /// Memory to keep to, in bytes.
+    pub memory: u64,
+    /// Rows a batch has inside a task.
+    pub batch_rows: usize,
+    /// Read only so many rows of each source, and write to `<output>.limit<rows>`.
+    pub limit: Option<u64>,
+    /// Run only this stage and what it needs.
+    pub to: Option<String>,
+    /// Forget what earlier runs did.
+    pub fresh: bool,
+    /// How progress is shown.
+    pub show: Show,
+    /// Stop dead after so many side effects; for tests.
+    pub crash_at: Option<u64>,
+    /// Set from outside to end the run before it is done.
+    pub interrupted: Arc<AtomicBool>,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self {
+            threads: std::thread::available_parallelism().map_or(1, usize::from),
+            memory: (usage::available_memory_bytes() / 4 * 3).max(BASE_BYTES + TASK_BYTES),
+            batch_rows: 4096,
+            limit: None,
+            to: None,
+            fresh: false,
+            show: Show::Auto,
+            crash_at: None,
+            interrupted: Arc::default(),
+        }
+    }
+}
+
+impl Options {
+    /// How many tasks run at once.
+    ///
+    /// # Errors
+    /// [`RunError::TooLittleMemory`] if not even one fits.
+    pub fn slots(&self) -> Result<usize, RunError> {
+        let fit = self.memory.saturating_sub(BASE_BYTES) / TASK_BYTES;
+        if fit == 0 {
+            return Err(RunError::TooLittleMemory { given: self.memory, needed: BASE_BYTES + TASK_BYTES });
+        }
+        Ok(self.threads.max(1).min(usize::try_from(fit).unwrap_or(usize::MAX)))
+    }
+
+    /// The folder a run writes to.
+    pub fn output_of(&self, output: &std::path::Path) -> PathBuf {
+        match self.limit {
+            Some(limit) => {
+                let mut name = output.file_name().unwrap_or_default().to_owned();
+                name.push(format!(".limit{limit}"));
+                output.with_file_name(name)
+            }
+            None => output.to_owned(),
+        }
+    }
+}
+
+/// Removes the checkpoints and done marks of an output that no run works on; how many bytes that freed.
+///
+/// # Errors
+/// An output that is in use or cannot be written.
+pub fn clean(output: &std::path::Path, runtime: tokio::runtime::Handle) -> Result<u64, RunError> {
+    let store = crate::store::Store::open(output, runtime, None)?;
+    let _lock = lock::Lock::take(&store)?;
+    let mut bytes = 0;
+    for path in store.list(crate::marks::DATA)? {
+        bytes += store.size(&path)?.unwrap_or(0);
+    }
+    finish::forget(&store)?;
+    Ok(bytes)
+}

@@ -1,0 +1,50 @@
+//! What every task of a run needs to know.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use stages::StageError;
+
+use super::RunError;
+use super::pool::Pool;
+use super::progress::Progress;
+use crate::graph::Graph;
+use crate::plan::Plan;
+use crate::store::Store;
+
+/// What every task of a run needs to know.
+pub(super) struct Context {
+    /// The pipeline.
+    pub graph: Arc<Graph>,
+    /// How it is run.
+    pub plan: Plan,
+    /// Where everything goes.
+    pub store: Store,
+    /// Who does the tasks.
+    pub pool: Arc<Pool>,
+    /// What the person sees meanwhile.
+    pub progress: Arc<Progress>,
+    /// Whether the run is to end before it is done.
+    pub interrupted: Arc<AtomicBool>,
+    /// Rows a batch has inside a task; changes speed, never results.
+    pub batch_rows: usize,
+    /// Only so many rows of each source.
+    pub limit: Option<u64>,
+    /// How many tasks' worth of memory there is; may be more than there are threads.
+    pub memory_slots: usize,
+}
+
+impl Context {
+    /// An error of a stage's own, with the stage's id.
+    pub(super) fn stage_error(&self, node: usize, source: StageError) -> RunError {
+        RunError::Stage { stage: self.graph.nodes[node].id.clone(), source }
+    }
+
+    /// An error if the run is to end.
+    ///
+    /// # Errors
+    /// [`RunError::Interrupted`].
+    pub(super) fn check_interrupted(&self) -> Result<(), RunError> {
+        if self.interrupted.load(Ordering::Relaxed) { Err(RunError::Interrupted) } else { Ok(()) }
+    }
+}

@@ -1,0 +1,410 @@
+//! The coordinator: knows which units are ready, hands their tasks to the pool, and moves on as they finish.
+
+use std::collections::BTreeMap;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::time::Instant;
+
+use stages::Port;
+
+use super::context::Context;
+use super::finish::{conclude, publish_unit, sweep};
+use super::lock::Lock;
+use super::pool::Pool;
+use super::progress::{Display, Progress};
+use super::tasks::{ProgramState, Shards, Task, leg_tasks};
+use super::{BASE_BYTES, Options, RunError, TASK_BYTES, publish};
+use crate::fingerprint::Fingerprint;
+use crate::graph::{Edge, Graph};
+use crate::inputs::InputHashes;
+use crate::marks::{self, DoneMark, Form};
+use crate::plan::{Plan, Unit, Work};
+use crate::record::{Published, RunRecord, StageTotals, TaskCounts};
+use crate::store::Store;
+
+/// Runs a pipeline to its end.
+///
+/// # Errors
+/// What stopped it. What was finished stays, and the next run goes on from there. The record of a run that began is there either way.
+pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box<RunRecord>>) {
+    let started = (Instant::now(), time::OffsetDateTime::now_utc());
+    let (mut engine, threads, lock) = match Engine::start(graph, options) {
+        Ok(started) => started,
+        Err(error) => return (Err(error), None),
+    };
+    let display = Display::start(Arc::clone(&engine.cx.progress), engine.cx.store.clone(), options.show);
+    let mut result = engine.work();
+    engine.cx.pool.close();
+    drop(display);
+    for thread in threads {
+        if thread.join().is_err() {
+            result = result.and(Err(RunError::Internal("a worker thread died".to_owned())));
+        }
+    }
+    let (result, record) = conclude(&engine, result, options, started);
+    drop(lock);
+    (result, Some(Box::new(record)))
+}
+
+/// What is done of a pipeline and what is to do.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Todo {
+    /// The unit's stages, by id.
+    pub stages: Vec<String>,
+    /// Tasks that are done, of the steps that are known so far.
+    pub done: u64,
+    /// Tasks to do, of the steps that are known so far.
+    pub left: u64,
+    /// Whether all of the unit's steps are known: they depend on what comes before.
+    pub known: bool,
+}
+
+/// Looks at what is done and what is to do, without doing any of it.
+///
+/// # Errors
+/// An output or an input that cannot be read.
+pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Vec<Todo>), RunError> {
+    let (mut engine, threads) = Engine::look(graph, options)?;
+    engine.cx.pool.close();
+    let mut all = Vec::new();
+    for index in 0..engine.cx.plan.units.len() {
+        let ready = engine.is_ready(index);
+        if ready {
+            engine.look_ahead(index)?;
+        }
+        let (unit, state) = (&engine.cx.plan.units[index], &engine.units[index]);
+        let ids = engine.cx.plan.nodes_of(unit).into_iter().map(|node| engine.cx.graph.nodes[node].id.clone());
+        all.push(Todo { stages: ids.collect(), done: state.found, left: state.left as u64, known: ready && (state.finished || !state.program) });
+    }
+    for thread in threads {
+        let _ = thread.join();
+    }
+    Ok((Arc::clone(&engine.cx.graph), all))
+}
+
+type Report = (usize, usize, Result<DoneMark, RunError>);
+
+/// A run under way.
+pub(super) struct Engine {
+    /// What tasks know.
+    pub cx: Arc<Context>,
+    /// How far each unit has come.
+    pub units: Vec<UnitState>,
+    /// Checkpoints of finished units, by output.
+    shards: Shards,
+    inputs: InputHashes,
+    reports: (Sender<Report>, Receiver<Report>),
+    in_flight: usize,
+    /// Tasks of this run.
+    pub tasks: TaskCounts,
+    runtime: Option<tokio::runtime::Runtime>,
+}
+
+/// How far a unit has come.
+#[derive(Default)]
+pub(super) struct UnitState {
+    begun: bool,
+    /// Whether all its tasks are done.
+    pub finished: bool,
+    program: bool,
+    state: ProgramState,
+    tasks: Vec<Task>,
+    marks: Vec<Option<DoneMark>>,
+    left: usize,
+    found: u64,
+    n_steps: usize,
+    /// Every task it had, in order.
+    pub all_tasks: Vec<Fingerprint>,
+    /// The marks of all its steps that gave rows, in order.
+    pub outputs: Vec<DoneMark>,
+    /// Counts of its stages.
+    pub totals: BTreeMap<String, StageTotals>,
+    /// What it published.
+    pub published: Vec<(usize, Published)>,
+}
+
+impl Engine {
+    fn look(graph: Graph, options: &Options) -> Result<(Self, Vec<std::thread::JoinHandle<()>>), RunError> {
+        let slots = options.slots()?;
+        let to = match &options.to {
+            Some(id) => Some(graph.nodes.iter().position(|node| node.id == *id).ok_or_else(|| RunError::NoStage(id.clone()))?),
+            None => None,
+        };
+        let plan = Plan::new(&graph, to);
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(1)
+            .enable_all()
+            .build()
+            .map_err(|error| RunError::Internal(format!("no runtime for storage: {error}")))?;
+        let store = Store::open(&options.output_of(&graph.output), runtime.handle().clone(), options.crash_at)?;
+        let inputs = InputHashes::load(&store)?;
+        let progress = Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned())));
+        let (pool, threads) = Pool::start(slots);
+        let memory_slots = usize::try_from(options.memory.saturating_sub(BASE_BYTES) / TASK_BYTES).unwrap_or(usize::MAX);
+        let units = plan.units.iter().map(|unit| UnitState { program: matches!(unit.work, Work::Program), ..UnitState::default() }).collect();
+        let cx = Context {
+            graph: Arc::new(graph),
+            plan,
+            store,
+            pool,
+            progress: Arc::new(progress),
+            interrupted: Arc::clone(&options.interrupted),
+            batch_rows: options.batch_rows.max(1),
+            limit: options.limit,
+            memory_slots,
+        };
+        let engine = Self {
+            cx: Arc::new(cx),
+            units,
+            shards: Shards::new(),
+            inputs,
+            reports: channel(),
+            in_flight: 0,
+            tasks: TaskCounts::default(),
+            runtime: Some(runtime),
+        };
+        Ok((engine, threads))
+    }
+
+    fn start(graph: Graph, options: &Options) -> Result<(Self, Vec<std::thread::JoinHandle<()>>, Lock), RunError> {
+        refuse_foreign_output(&options.output_of(&graph.output))?;
+        let (engine, threads) = Self::look(graph, options)?;
+        let prepare = || {
+            let lock = Lock::take(&engine.cx.store)?;
+            if options.fresh {
+                super::finish::forget(&engine.cx.store)?;
+            }
+            engine.cx.store.remove_torn_writes("")?;
+            for stored in engine.cx.plan.stored.values() {
+                if let Some((folder, _)) = &stored.publish {
+                    publish::check_folder(&engine.cx.store, folder)?;
+                }
+            }
+            Ok(lock)
+        };
+        match prepare() {
+            Ok(lock) => Ok((engine, threads, lock)),
+            Err(error) => {
+                engine.cx.pool.close();
+                Err(error)
+            }
+        }
+    }
+
+    fn work(&mut self) -> Result<(), RunError> {
+        self.begin_ready()?;
+        while self.in_flight > 0 {
+            let (unit, task, result) = self.reports.1.recv().map_err(|_| RunError::Internal("the workers are gone".to_owned()))?;
+            self.in_flight -= 1;
+            let moved = result.and_then(|mark| self.task_done(unit, task, mark, false)).and_then(|()| self.begin_ready());
+            if let Err(error) = moved {
+                self.abandon();
+                return Err(error);
+            }
+        }
+        match self.units.iter().position(|unit| !unit.finished) {
+            None => Ok(()),
+            Some(unit) => Err(RunError::Internal(format!("unit {unit} was never ready"))),
+        }
+    }
+
+    /// Forgets what nobody has begun, and waits for the rest: its results are kept.
+    fn abandon(&mut self) {
+        self.in_flight -= self.cx.pool.clear();
+        while self.in_flight > 0 && self.reports.1.recv().is_ok() {
+            self.in_flight -= 1;
+        }
+    }
+
+    fn is_ready(&self, unit: usize) -> bool {
+        let reads = Plan::reads_of(&self.cx.graph, &self.cx.plan.units[unit]);
+        let stored_by = |edge: &Edge| self.cx.plan.units.iter().position(|unit| unit.root == edge.node);
+        reads.iter().all(|edge| stored_by(edge).is_some_and(|unit| self.units[unit].finished))
+    }
+
+    fn begin_ready(&mut self) -> Result<(), RunError> {
+        // Units come after what they read, so one that is found done makes later ones ready in the same pass.
+        for unit in 0..self.units.len() {
+            if !self.units[unit].begun && self.is_ready(unit) {
+                self.begin(unit)?;
+                self.advance(unit)?;
+            }
+        }
+        self.inputs.save(&self.cx.store)?;
+        Ok(())
+    }
+
+    fn begin(&mut self, unit: usize) -> Result<(), RunError> {
+        self.units[unit].begun = true;
+        if let Work::Legs(legs) = &self.cx.plan.units[unit].work {
+            let tasks = leg_tasks(&self.cx, legs, &self.shards, &mut self.inputs)?;
+            self.set_tasks(unit, tasks)?;
+        }
+        Ok(())
+    }
+
+    /// Finds the tasks that are done; the others are left.
+    fn set_tasks(&mut self, unit: usize, tasks: Vec<Task>) -> Result<(), RunError> {
+        let nodes: Vec<usize> = self.cx.plan.nodes_of(&self.cx.plan.units[unit]).into_iter().collect();
+        nodes.iter().for_each(|&node| self.cx.progress.more_tasks(node, tasks.len() as u64));
+        let state = &mut self.units[unit];
+        state.n_steps += 1;
+        state.left = tasks.len();
+        state.marks = vec![None; tasks.len()];
+        state.all_tasks.extend(tasks.iter().map(|task| task.fingerprint.clone()));
+        state.tasks = tasks;
+        for task in 0..self.units[unit].tasks.len() {
+            if let Some(mark) = DoneMark::find(&self.cx.store, &self.units[unit].tasks[task].fingerprint)? {
+                self.units[unit].found += 1;
+                self.record(unit, task, mark, true);
+            }
+        }
+        Ok(())
+    }
+
+    fn record(&mut self, unit: usize, task: usize, mark: DoneMark, reused: bool) {
+        let nodes = self.cx.plan.nodes_of(&self.cx.plan.units[unit]);
+        if reused {
+            self.tasks.reused += 1;
+            for &node in &nodes {
+                if let Some(totals) = mark.totals.get(&self.cx.graph.nodes[node].id) {
+                    self.cx.progress.reuse(node, totals);
+                }
+            }
+        } else {
+            self.tasks.done += 1;
+        }
+        self.cx.progress.task_done(nodes.into_iter(), reused);
+        let state = &mut self.units[unit];
+        state.marks[task] = Some(mark);
+        state.left -= 1;
+    }
+
+    fn task_done(&mut self, unit: usize, task: usize, mark: DoneMark, reused: bool) -> Result<(), RunError> {
+        self.record(unit, task, mark, reused);
+        if self.units[unit].left == 0 { self.advance(unit) } else { Ok(()) }
+    }
+
+    /// Hands out what is left of the unit's step, or goes on to the next steps until one has tasks left.
+    fn advance(&mut self, unit: usize) -> Result<(), RunError> {
+        self.step_over_done(unit)?;
+        if self.units[unit].finished {
+            self.finish_unit(unit)?;
+            return Ok(());
+        }
+        let step = self.units[unit].n_steps;
+        for task in 0..self.units[unit].tasks.len() {
+            if self.units[unit].marks[task].is_none() {
+                self.submit((unit, step, task), self.units[unit].tasks[task].clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn submit(&mut self, order: super::pool::Order, task: Task) {
+        let (cx, reports, (unit, _, index)) = (Arc::clone(&self.cx), self.reports.0.clone(), order);
+        self.in_flight += 1;
+        self.cx.pool.submit(order, task.weight, move || {
+            let result = guarded(&task.label, || task.run(&cx));
+            let _ = reports.send((unit, index, result));
+        });
+    }
+
+    /// Goes over steps that have nothing left to do.
+    fn step_over_done(&mut self, unit: usize) -> Result<(), RunError> {
+        let root = self.cx.plan.units[unit].root;
+        while self.units[unit].left == 0 && !self.units[unit].finished {
+            let state = &mut self.units[unit];
+            let marks: Vec<DoneMark> = std::mem::take(&mut state.marks).into_iter().flatten().collect();
+            let gives_rows = state.state.step.as_ref().is_none_or(|step| step.emits);
+            for mark in &marks {
+                for (id, totals) in &mark.totals {
+                    state.totals.entry(id.clone()).or_default().merge(totals.clone());
+                }
+            }
+            state.state.finish_step(&marks);
+            if gives_rows {
+                state.outputs.extend(marks);
+            }
+            let tasks = if state.program { self.units[unit].state.next_tasks(&self.cx, root, &self.shards)? } else { None };
+            match tasks {
+                Some(tasks) => self.set_tasks(unit, tasks)?,
+                None => self.finish_state(unit),
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes the unit's checkpoints known to those who read them.
+    fn finish_state(&mut self, unit: usize) {
+        self.units[unit].finished = true;
+        let graph = &self.cx.graph;
+        for file in self.units[unit].outputs.iter().flat_map(|mark| &mark.files).filter(|file| file.form == Form::Checkpoint) {
+            if let Some(node) = graph.nodes.iter().position(|node| node.id == file.stage) {
+                self.shards.entry(Edge { node, port: Port::named(&file.port) }).or_default().push(file.clone());
+            }
+        }
+    }
+
+    fn look_ahead(&mut self, unit: usize) -> Result<(), RunError> {
+        self.begin(unit)?;
+        self.step_over_done(unit)
+    }
+
+    fn finish_unit(&mut self, unit: usize) -> Result<(), RunError> {
+        let plan_unit: &Unit = &self.cx.plan.units[unit];
+        for node in self.cx.plan.nodes_of(plan_unit) {
+            let stage = &self.cx.graph.nodes[node];
+            let totals = self.units[unit].totals.get(&stage.id).cloned().unwrap_or_default();
+            let rejected = totals.rejected.values().sum();
+            if stage.max_rejected.is_exceeded(rejected, totals.rows_in) {
+                let reason = totals.rejected.iter().max_by_key(|(_, rows)| **rows).map(|(reason, _)| reason.clone()).unwrap_or_default();
+                return Err(RunError::TooManyRejected { stage: stage.id.clone(), rejected, rows: totals.rows_in, reason });
+            }
+        }
+        let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs)?;
+        self.units[unit].published = published;
+        for node in self.cx.plan.nodes_of(&self.cx.plan.units[unit]) {
+            self.cx.progress.finish(node);
+        }
+        Ok(())
+    }
+
+    /// Removes what no task of this plan made.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub(super) fn sweep(&self, keep_data: bool) -> Result<(), RunError> {
+        let tasks = self.units.iter().flat_map(|unit| &unit.all_tasks);
+        sweep(&self.cx.store, &tasks.map(|task| (marks::path_of(task), marks::data_of(task))).collect::<Vec<_>>(), keep_data)
+    }
+}
+
+impl Drop for Engine {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
+}
+
+/// A panic is a bug of ours; it must not take the other tasks' results with it.
+pub(super) fn guarded<T>(what: &str, job: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
+        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+        Err(RunError::Internal(format!("{what}: {}", text.unwrap_or("a panic without a message"))))
+    })
+}
+
+/// An output folder that holds something but was never one of ours is somebody's work.
+fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunError> {
+    if output.join(".pipeline").exists() {
+        return Ok(());
+    }
+    let found = std::fs::read_dir(output).ok().and_then(|mut entries| entries.find_map(Result::ok));
+    match found {
+        Some(entry) => Err(RunError::ForeignFiles { folder: output.to_owned(), file: entry.file_name().to_string_lossy().into_owned() }),
+        None => Ok(()),
+    }
+}

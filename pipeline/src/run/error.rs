@@ -1,0 +1,91 @@
+//! What stops a run.
+
+use std::path::PathBuf;
+
+use arrow::error::ArrowError;
+use stages::StageError;
+
+use crate::store::StoreError;
+
+/// What stops a run.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum RunError {
+    /// A stage cannot go on.
+    #[error("stage `{stage}`: {source}")]
+    Stage {
+        /// The stage's id.
+        stage: String,
+        /// Why.
+        source: StageError,
+    },
+    /// A stage's code outside a stage; a bug of ours.
+    #[error(transparent)]
+    Contract(#[from] StageError),
+    /// The output cannot be written or read.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A format refused rows.
+    #[error(transparent)]
+    Data(#[from] datasets::DataError),
+    /// Arrow refused rows.
+    #[error(transparent)]
+    Arrow(#[from] ArrowError),
+    /// Another run works on the output.
+    #[error("another run (process {process}) is working on {output}")]
+    Locked {
+        /// The output folder.
+        output: PathBuf,
+        /// The other process.
+        process: String,
+    },
+    /// A folder to publish in holds files of somebody else.
+    #[error("{folder} holds {file}, which no run wrote, and readers of the folder would take it for data")]
+    ForeignFiles {
+        /// The folder.
+        folder: PathBuf,
+        /// One of the files.
+        file: String,
+    },
+    /// More was rejected than allowed.
+    #[error("stage `{stage}` rejected {rejected} of {rows} rows, more than `max_rejected` allows; the commonest reason is `{reason}`")]
+    TooManyRejected {
+        /// The stage's id.
+        stage: String,
+        /// Rows it rejected.
+        rejected: u64,
+        /// Rows it saw.
+        rows: u64,
+        /// The commonest reason.
+        reason: String,
+    },
+    /// The memory does not hold one task.
+    #[error("{given} bytes of memory do not hold one task, {needed} do")]
+    TooLittleMemory {
+        /// Bytes there may be.
+        given: u64,
+        /// Bytes there must be.
+        needed: u64,
+    },
+    /// A step of a stage does not fit in the memory.
+    #[error("stage `{stage}`, step `{step}`: it needs about {needs} bytes of memory at once, the run may use {has}")]
+    OverBudget {
+        /// The stage's id.
+        stage: String,
+        /// The step.
+        step: String,
+        /// Bytes it takes.
+        needs: u64,
+        /// Bytes there are.
+        has: u64,
+    },
+    /// There is no such stage.
+    #[error("there is no stage `{0}` in this pipeline")]
+    NoStage(String),
+    /// The person ended the run.
+    #[error("interrupted")]
+    Interrupted,
+    /// A bug of ours.
+    #[error("internal error, please report it: {0}")]
+    Internal(String),
+}

@@ -1,0 +1,167 @@
+//! The end of a run: parts, card, record and report, and nothing left over.
+
+use std::collections::BTreeSet;
+use std::time::Instant;
+
+use bytes::Bytes;
+use stages::Port;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::context::Context;
+use super::engine::Engine;
+use super::{Options, RunError, publish, usage};
+use crate::graph::Edge;
+use crate::marks::{self, DoneMark, Form, StoredFile};
+use crate::plan::Unit;
+use crate::record::{Machine, Published, RunRecord, StageRecord};
+use crate::store::Store;
+use crate::{card, report};
+
+/// Where the record of a run lies.
+pub(super) const RECORD: &str = "run.json";
+
+/// Publishes what a finished unit made; by stage.
+///
+/// # Errors
+/// What the storage or a format says.
+pub(super) fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark]) -> Result<Vec<(usize, Published)>, RunError> {
+    let mut all = Vec::new();
+    for node in cx.plan.nodes_of(unit) {
+        let stage = &cx.graph.nodes[node];
+        let edges = cx.plan.stored.range(Edge { node, port: Port::named("") }..).take_while(|(edge, _)| edge.node == node);
+        for (edge, stored) in edges {
+            let Some((folder, settings)) = &stored.publish else { continue };
+            let is_of = |file: &&StoredFile| file.form == Form::Part && file.stage == stage.id && file.port == edge.port.as_str();
+            let pieces: Vec<StoredFile> = outputs.iter().flat_map(|mark| &mark.files).filter(is_of).cloned().collect();
+            let schema = stage.outputs.get(&edge.port);
+            let empty = schema.map(|schema| move || -> Result<Vec<u8>, RunError> { Ok(datasets::empty_part(schema, settings)?.bytes) });
+            // A stage that dropped or rejected nothing has no such folder; an output that came out empty still has its columns.
+            let side = [Port::DROPPED, Port::REJECTED].contains(&edge.port);
+            let empty = empty.as_ref().filter(|_| !side).map(|empty| empty as &dyn Fn() -> Result<Vec<u8>, RunError>);
+            let published = publish::publish(&cx.store, folder, settings, &pieces, empty)?;
+            if !published.parts.is_empty() {
+                all.push((node, published));
+            }
+        }
+    }
+    Ok(all)
+}
+
+/// Writes card, record and report, and clears away what is left over.
+pub(super) fn conclude(engine: &Engine, result: Result<(), RunError>, options: &Options, started: (Instant, OffsetDateTime)) -> (Result<(), RunError>, RunRecord) {
+    let mut record = record_of(engine, options, started);
+    let finished = result.and_then(|()| {
+        let store = &engine.cx.store;
+        if options.to.is_none() {
+            let folders = engine.cx.plan.stored.values().filter_map(|stored| stored.publish.as_ref().map(|(folder, _)| folder.clone()));
+            publish::remove_stale(store, &folders.collect::<Vec<_>>())?;
+            engine.sweep(!crate::plan::discards(&engine.cx.graph))?;
+        }
+        let schemas = card::schemas_of(&engine.cx.graph);
+        store.put_durable("README.md", Bytes::from(card::render(&record, &schemas)))?;
+        Ok(())
+    });
+    match &finished {
+        Ok(()) => "done".clone_into(&mut record.state),
+        Err(error) => {
+            let state = match error {
+                RunError::Interrupted => "interrupted",
+                RunError::TooManyRejected { .. } => "stopped",
+                _ => "failed",
+            };
+            state.clone_into(&mut record.state);
+            record.error = Some(error.to_string());
+        }
+    }
+    record.wall_seconds = started.0.elapsed().as_secs_f64();
+    record.cpu_seconds = usage::cpu_seconds();
+    record.peak_memory_bytes = usage::peak_memory_bytes();
+    let written = write_record(&engine.cx.store, &record);
+    (finished.and(written), record)
+}
+
+fn write_record(store: &Store, record: &RunRecord) -> Result<(), RunError> {
+    store.put_durable("report.html", Bytes::from(report::render(record)))?;
+    let json = serde_json::to_vec_pretty(record).map_err(|error| RunError::Internal(format!("the record does not serialize: {error}")))?;
+    Ok(store.put_durable(RECORD, Bytes::from(json))?)
+}
+
+fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, OffsetDateTime)) -> RunRecord {
+    let (graph, plan) = (&engine.cx.graph, &engine.cx.plan);
+    let stages = plan.active.iter().map(|&index| {
+        let node = &graph.nodes[index];
+        let source = |edge: &Edge| {
+            let id = &graph.nodes[edge.node].id;
+            if edge.port == Port::OUT { id.clone() } else { format!("{id}.{}", edge.port) }
+        };
+        let mut totals = crate::record::StageTotals::default();
+        for unit in &engine.units {
+            if let Some(of_unit) = unit.totals.get(&node.id) {
+                totals.merge(of_unit.clone());
+            }
+        }
+        StageRecord {
+            id: node.id.clone(),
+            stage_type: node.spec.name.to_owned(),
+            version: node.spec.version,
+            fingerprint: plan.fingerprints[&index].to_string(),
+            settings: node.settings.clone(),
+            inputs: node.inputs.iter().map(|input| (input.port.to_string(), input.from.iter().map(source).collect())).collect(),
+            notes: node.notes.clone(),
+            totals,
+            published: engine.units.iter().flat_map(|unit| &unit.published).filter(|(of, _)| *of == index).map(|(_, published)| published.clone()).collect(),
+        }
+    });
+    RunRecord {
+        granary: env!("CARGO_PKG_VERSION").to_owned(),
+        name: graph.name.clone(),
+        file: graph.file.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        recipe: graph.text.clone(),
+        seed: graph.seed,
+        state: String::new(),
+        error: None,
+        started: started.format(&Rfc3339).unwrap_or_default(),
+        wall_seconds: clock.elapsed().as_secs_f64(),
+        cpu_seconds: 0.0,
+        peak_memory_bytes: 0,
+        tasks: engine.tasks,
+        threads: engine.cx.pool.slots(),
+        memory_bytes: options.memory,
+        machine: Machine {
+            cores: std::thread::available_parallelism().map_or(1, usize::from),
+            os: std::env::consts::OS.to_owned(),
+            arch: std::env::consts::ARCH.to_owned(),
+        },
+        stages: stages.collect(),
+    }
+}
+
+/// Removes marks and data of tasks other than `tasks` (mark, data folder); with `keep_data` false, the data and marks of those too.
+///
+/// # Errors
+/// What the storage says.
+pub(super) fn sweep(store: &Store, tasks: &[(String, String)], keep_data: bool) -> Result<(), RunError> {
+    let marks: BTreeSet<&str> = tasks.iter().filter(|_| keep_data).map(|(mark, _)| mark.as_str()).collect();
+    let folders: BTreeSet<&str> = tasks.iter().filter(|_| keep_data).map(|(_, data)| data.as_str()).collect();
+    for path in store.list(marks::FOLDER)? {
+        if !marks.contains(path.as_str()) {
+            store.delete(&path)?;
+        }
+    }
+    for path in store.list(marks::DATA)? {
+        if !path.rsplit_once('/').is_some_and(|(folder, _)| folders.contains(folder)) {
+            store.delete(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Forgets everything earlier runs did; what they published stays until it is replaced.
+///
+/// # Errors
+/// What the storage says.
+pub(super) fn forget(store: &Store) -> Result<(), RunError> {
+    sweep(store, &[], false)?;
+    Ok(store.delete(".pipeline/inputs.json")?)
+}

@@ -1,0 +1,200 @@
+//! Tasks of a leg: read one split or stored shard, take its rows through the fused stages, store what leaves.
+
+use std::collections::VecDeque;
+use std::ops::ControlFlow;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use arrow::array::RecordBatch;
+use stages::{Emit, Rejection, RowSink, Split, Stage, StageError};
+
+use super::RunError;
+use super::context::Context;
+use super::engine::guarded;
+use super::outputs::{Finished, Outputs, ShardCutter};
+use super::pool::Piece;
+use crate::fingerprint::Fingerprint;
+use crate::ipc::decode_checkpoint;
+use crate::marks::StoredFile;
+
+/// Runs a task that reads stored rows.
+///
+/// # Errors
+/// What stops the run.
+pub(super) fn run_stored(cx: &Arc<Context>, task: &Fingerprint, path: &[usize], file: &StoredFile) -> Result<Finished, RunError> {
+    let batches = decode_checkpoint(&file.path, cx.store.get_checked(&file.path, file.hash)?)?;
+    process_shard(cx, task, 0, path, None, batches)
+}
+
+/// Runs a task that reads splits of a source, one after the other: one split, or all of them when only so many rows are wanted.
+///
+/// # Errors
+/// What stops the run.
+pub(super) fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, path: &[usize], splits: &[Split]) -> Result<Finished, RunError> {
+    let Stage::Source(reader) = &cx.graph.nodes[source].stage else {
+        return Err(StageError::Internal(format!("stage `{}` is no source", cx.graph.nodes[source].id)).into());
+    };
+    let mut sink = ShardSink {
+        cx: Arc::clone(cx),
+        task: task.clone(),
+        source,
+        path: Arc::from(path),
+        left: cx.limit.unwrap_or(u64::MAX),
+        cutter: ShardCutter::default(),
+        open: Vec::new(),
+        rejected: Vec::new(),
+        n_shards: 0,
+        pieces: VecDeque::new(),
+        finished: Vec::new(),
+        failed: None,
+        inside: Duration::ZERO,
+    };
+    let started = Instant::now();
+    for split in splits {
+        if sink.left == 0 {
+            break;
+        }
+        let read = reader.read(split, &mut sink);
+        // An error further on reaches the reader as "stop"; it is the one to report.
+        sink.failed.take().map_or(Ok(()), Err)?;
+        read.map_err(|error| cx.stage_error(source, error))?;
+    }
+    let busy = started.elapsed().saturating_sub(sink.inside);
+    let mut finished = sink.finish()?;
+    finished.totals.entry(cx.graph.nodes[source].id.clone()).or_default().busy_seconds += busy.as_secs_f64();
+    Ok(finished)
+}
+
+/// Gathers a source's rows into shards; whole shards are processed by slots that have nothing to do, or here.
+struct ShardSink {
+    cx: Arc<Context>,
+    task: Fingerprint,
+    source: usize,
+    path: Arc<[usize]>,
+    left: u64,
+    cutter: ShardCutter,
+    open: Vec<RecordBatch>,
+    rejected: Vec<Rejection>,
+    n_shards: usize,
+    pieces: VecDeque<Piece<Result<Finished, RunError>>>,
+    finished: Vec<Finished>,
+    failed: Option<RunError>,
+    /// Time spent on shards by the thread that reads.
+    inside: Duration,
+}
+
+impl RowSink for ShardSink {
+    fn batch_rows(&self) -> usize {
+        self.cx.batch_rows
+    }
+
+    fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>, StageError> {
+        let batch = batch.slice(0, batch.num_rows().min(usize::try_from(self.left).unwrap_or(usize::MAX)));
+        self.left -= batch.num_rows() as u64;
+        for (piece, ends) in self.cutter.cut(&batch) {
+            if piece.num_rows() > 0 {
+                self.open.push(piece);
+            }
+            if ends && let Err(error) = self.close_shard() {
+                self.failed = Some(error);
+                return Ok(ControlFlow::Break(()));
+            }
+        }
+        Ok(if self.left == 0 { ControlFlow::Break(()) } else { ControlFlow::Continue(()) })
+    }
+
+    fn reject(&mut self, rejection: Rejection) {
+        self.rejected.push(rejection);
+    }
+}
+
+impl ShardSink {
+    fn close_shard(&mut self) -> Result<(), RunError> {
+        let started = Instant::now();
+        let closed = self.hand_over_shard();
+        self.inside += started.elapsed();
+        closed
+    }
+
+    fn hand_over_shard(&mut self) -> Result<(), RunError> {
+        self.cx.check_interrupted()?;
+        let (cx, task, path, source) = (Arc::clone(&self.cx), self.task.clone(), Arc::clone(&self.path), self.source);
+        let (batches, rejected, part) = (std::mem::take(&mut self.open), std::mem::take(&mut self.rejected), self.n_shards);
+        self.n_shards += 1;
+        let pool = Arc::clone(&self.cx.pool);
+        let process = move || process_shard(&cx, &task, part, &path, Some((source, rejected)), batches);
+        self.pieces.push_back(pool.share(move || guarded("a shard", process)));
+        while self.pieces.front().is_some_and(Piece::is_done) {
+            self.join_first()?;
+        }
+        Ok(())
+    }
+
+    fn join_first(&mut self) -> Result<(), RunError> {
+        if let Some(done) = self.pieces.pop_front().and_then(Piece::join) {
+            self.finished.push(done?);
+        }
+        Ok(())
+    }
+
+    fn finish(mut self) -> Result<Finished, RunError> {
+        if !self.open.is_empty() || !self.rejected.is_empty() {
+            self.close_shard()?;
+        }
+        while !self.pieces.is_empty() {
+            self.join_first()?;
+        }
+        Ok(Finished::concat(self.finished))
+    }
+}
+
+/// Takes the rows of one shard through the stages of `path`. `source` says which source read it, and what that rejected on the way.
+fn process_shard(
+    cx: &Arc<Context>,
+    task: &Fingerprint,
+    part: usize,
+    path: &[usize],
+    source: Option<(usize, Vec<Rejection>)>,
+    batches: Vec<RecordBatch>,
+) -> Result<Finished, RunError> {
+    let mut outputs = Outputs::new(cx, task, part);
+    let mut emits: Vec<Emit> = path.iter().map(|&node| Emit::new(cx.graph.nodes[node].outputs.clone())).collect();
+    let mut source_emit = None;
+    if let Some((node, rejected)) = source {
+        let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
+        outputs.came_in(node, rows + rejected.len() as u64, 0);
+        outputs.reject(node, &rejected)?;
+        source_emit = Some((node, Emit::new(cx.graph.nodes[node].outputs.clone())));
+    }
+    for batch in batches {
+        for start in (0..batch.num_rows()).step_by(cx.batch_rows) {
+            cx.check_interrupted()?;
+            let batch = batch.slice(start, cx.batch_rows.min(batch.num_rows() - start));
+            match &mut source_emit {
+                None => pass_on(cx, &mut outputs, &mut emits, path, batch)?,
+                Some((node, emit)) => {
+                    emit.rows(batch).map_err(|error| cx.stage_error(*node, error))?;
+                    for batch in outputs.take(*node, emit)? {
+                        pass_on(cx, &mut outputs, &mut emits, path, batch)?;
+                    }
+                }
+            }
+        }
+    }
+    outputs.finish()
+}
+
+fn pass_on(cx: &Context, outputs: &mut Outputs, emits: &mut [Emit], path: &[usize], batch: RecordBatch) -> Result<(), RunError> {
+    let ([node, path_rest @ ..], [emit, emits_rest @ ..]) = (path, emits) else { return Ok(()) };
+    let Stage::RowLocal(stage) = &cx.graph.nodes[*node].stage else {
+        return Err(StageError::Internal(format!("stage `{}` is not row-local", cx.graph.nodes[*node].id)).into());
+    };
+    outputs.came_in(*node, batch.num_rows() as u64, schemas::batch_bytes(&batch));
+    let started = Instant::now();
+    stage.process(batch, emit).map_err(|error| cx.stage_error(*node, error))?;
+    outputs.was_busy(*node, started.elapsed());
+    for batch in outputs.take(*node, emit)? {
+        pass_on(cx, outputs, emits_rest, path_rest, batch)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,311 @@
+//! Stores what a task makes: checkpoints for the stages that read it, pieces of parts for people, both cut by content.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use bytes::Bytes;
+use datasets::{PartWriter, Recut, part_writer};
+use schemas::{describe, row_bytes};
+use stages::{Emit, Port, Rejection};
+
+use super::RunError;
+use super::context::Context;
+use crate::graph::Edge;
+use crate::ipc::CheckpointPart;
+use crate::marks::{Form, StoredFile, data_of};
+use crate::plan::Stored;
+use crate::fingerprint::Fingerprint;
+use crate::profile::Profiler;
+use crate::record::StageTotals;
+use crate::store::hash_bytes;
+
+/// A shard holds at most this many rows …
+pub(super) const SHARD_ROWS: u64 = 65_536;
+
+/// … and, unless it is a single row, at most this many bytes of rows.
+pub(super) const SHARD_BYTES: u64 = 64 << 20;
+
+/// Tells where one shard ends and the next begins, from the rows alone.
+#[derive(Debug, Default)]
+pub(super) struct ShardCutter {
+    rows: u64,
+    bytes: u64,
+}
+
+impl ShardCutter {
+    /// Cuts `batch` at the ends of shards; `true` follows a piece that ends one. Pieces are slices.
+    pub(super) fn cut(&mut self, batch: &RecordBatch) -> Vec<(RecordBatch, bool)> {
+        let sizes = row_bytes(batch);
+        let mut pieces = Vec::new();
+        let mut start = 0;
+        for (row, size) in sizes.iter().enumerate() {
+            if self.rows > 0 && (self.rows == SHARD_ROWS || self.bytes + size > SHARD_BYTES) {
+                // The shard was full before this row: end it with the rows before, which may be none of this batch.
+                pieces.push((batch.slice(start, row - start), true));
+                start = row;
+                *self = Self::default();
+            }
+            self.rows += 1;
+            self.bytes += size;
+        }
+        if start < sizes.len() {
+            pieces.push((batch.slice(start, sizes.len() - start), false));
+        }
+        pieces
+    }
+}
+
+/// Columns of what a stage rejected.
+pub fn rejected_schema() -> SchemaRef {
+    let field = |name: &str, data_type: DataType, nullable: bool, what: &str| describe(Field::new(name, data_type, nullable), what);
+    Arc::new(Schema::new(vec![
+        field("id", DataType::Utf8, true, "id of the row, where it has one"),
+        field("file", DataType::Utf8, true, "file it was read from"),
+        field("offset", DataType::UInt64, true, "byte offset in the (decompressed) file, or row number, where it begins"),
+        field("reason", DataType::Utf8, false, "why it was rejected"),
+        field("detail", DataType::Utf8, false, "what was wanted and what was found"),
+    ]))
+}
+
+fn rejected_batch(rejections: &[Rejection]) -> Result<RecordBatch, RunError> {
+    let columns: [ArrayRef; 5] = [
+        Arc::new(rejections.iter().map(|row| row.id.as_deref()).collect::<StringArray>()),
+        Arc::new(rejections.iter().map(|row| row.file.as_deref()).collect::<StringArray>()),
+        Arc::new(rejections.iter().map(|row| row.offset).collect::<UInt64Array>()),
+        Arc::new(rejections.iter().map(|row| Some(row.reason)).collect::<StringArray>()),
+        Arc::new(rejections.iter().map(|row| Some(row.detail.as_str())).collect::<StringArray>()),
+    ];
+    Ok(RecordBatch::try_new(rejected_schema(), columns.to_vec())?)
+}
+
+/// Takes what the stages of one task give, stores it, and counts it.
+pub(super) struct Outputs {
+    cx: Arc<Context>,
+    task: Fingerprint,
+    /// Tells the files of this collector from those of others of the same task.
+    part: usize,
+    sinks: BTreeMap<Edge, Sink>,
+    stages: BTreeMap<usize, (StageTotals, Profiler)>,
+}
+
+impl Outputs {
+    /// A collector for shard `part` of a task.
+    pub(super) fn new(cx: &Arc<Context>, task: &Fingerprint, part: usize) -> Self {
+        Self { cx: Arc::clone(cx), task: task.clone(), part, sinks: BTreeMap::new(), stages: BTreeMap::new() }
+    }
+
+    /// Counts rows that came into a stage.
+    pub(super) fn came_in(&mut self, node: usize, rows: u64, bytes: u64) {
+        let (totals, _) = self.stages.entry(node).or_default();
+        totals.rows_in += rows;
+        totals.peak_bytes = totals.peak_bytes.max(bytes);
+        self.cx.progress.came_in(node, rows);
+    }
+
+    /// Counts time spent in a stage's own code.
+    pub(super) fn was_busy(&mut self, node: usize, time: std::time::Duration) {
+        self.stages.entry(node).or_default().0.busy_seconds += time.as_secs_f64();
+    }
+
+    /// Stores and counts everything a stage gave since the last call; returns the rows of its main output.
+    ///
+    /// # Errors
+    /// What the storage or a format says.
+    pub(super) fn take(&mut self, node: usize, emit: &mut Emit) -> Result<Vec<RecordBatch>, RunError> {
+        let mut main = Vec::new();
+        for (port, batch) in emit.take_batches() {
+            let rows = batch.num_rows() as u64;
+            let (totals, profiler) = self.stages.entry(node).or_default();
+            *totals.rows_out.entry(port.to_string()).or_default() += rows;
+            if port == Port::OUT {
+                profiler.kept(&batch);
+                self.cx.progress.went_out(node, rows);
+            } else if port == Port::DROPPED {
+                profiler.dropped(&batch);
+                for reason in schemas::dropped::REASON.of(&batch).iter().flatten() {
+                    *totals.dropped.entry(reason.to_owned()).or_default() += 1;
+                }
+                self.cx.progress.dropped(node, rows);
+            }
+            let bytes = self.store(Edge { node, port: port.clone() }, &batch)?;
+            if port == Port::OUT {
+                self.stages.entry(node).or_default().0.bytes_out += bytes;
+                main.push(batch);
+            }
+        }
+        let rejections = emit.take_rejections();
+        self.reject(node, &rejections)?;
+        Ok(main)
+    }
+
+    /// Stores and counts what a stage rejected.
+    ///
+    /// # Errors
+    /// What the storage or a format says.
+    pub(super) fn reject(&mut self, node: usize, rejections: &[Rejection]) -> Result<(), RunError> {
+        if rejections.is_empty() {
+            return Ok(());
+        }
+        let (totals, _) = self.stages.entry(node).or_default();
+        for rejection in rejections {
+            *totals.rejected.entry(rejection.reason.to_owned()).or_default() += 1;
+        }
+        self.cx.progress.rejected(node, rejections.len() as u64);
+        self.store(Edge { node, port: Port::REJECTED }, &rejected_batch(rejections)?)?;
+        Ok(())
+    }
+
+    /// Bytes of the rows.
+    fn store(&mut self, edge: Edge, batch: &RecordBatch) -> Result<u64, RunError> {
+        let cx = Arc::clone(&self.cx);
+        let Some(stored) = cx.plan.stored.get(&edge).filter(|stored| stored.checkpoint || stored.publish.is_some()) else {
+            return Ok(schemas::batch_bytes(batch));
+        };
+        let name = format!("{}/{}.{}.{}", data_of(&self.task), cx.graph.nodes[edge.node].id, edge.port, self.part);
+        let sink = self.sinks.entry(edge).or_insert_with(|| Sink::new(stored.clone(), name));
+        let mut bytes = 0;
+        for (piece, ends) in sink.cutter.cut(batch) {
+            bytes += schemas::batch_bytes(&piece);
+            sink.write(&cx, &piece)?;
+            if ends {
+                sink.finish_file(&cx)?;
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Ends all files. What was stored, by stage and port in the plan's order, and what was counted.
+    ///
+    /// # Errors
+    /// What the storage or a format says.
+    pub(super) fn finish(mut self) -> Result<Finished, RunError> {
+        let mut files = Vec::new();
+        for (edge, mut sink) in std::mem::take(&mut self.sinks) {
+            sink.finish_file(&self.cx)?;
+            let stage = &self.cx.graph.nodes[edge.node].id;
+            files.extend(sink.files.into_iter().map(|file| StoredFile { stage: stage.clone(), port: edge.port.to_string(), ..file }));
+        }
+        let totals = std::mem::take(&mut self.stages).into_iter().map(|(node, (mut totals, profiler))| {
+            totals.profile = profiler.finish();
+            (self.cx.graph.nodes[node].id.clone(), totals)
+        });
+        Ok(Finished { totals: totals.collect(), files })
+    }
+}
+
+/// What a collector stored and counted.
+#[derive(Debug, Default)]
+pub(super) struct Finished {
+    /// The files.
+    pub files: Vec<StoredFile>,
+    /// The counts, by stage id.
+    pub totals: BTreeMap<String, StageTotals>,
+}
+
+impl Finished {
+    /// What several collectors of one task stored and counted; the files in their order.
+    pub(super) fn concat(all: Vec<Self>) -> Self {
+        let mut concatenated = Self::default();
+        for one in all {
+            concatenated.files.extend(one.files);
+            for (id, totals) in one.totals {
+                concatenated.totals.entry(id).or_default().merge(totals);
+            }
+        }
+        concatenated
+    }
+}
+
+/// One output of one stage on its way to disk.
+struct Sink {
+    stored: Stored,
+    name: String,
+    cutter: ShardCutter,
+    open: Option<OpenFile>,
+    files: Vec<StoredFile>,
+    n_files: usize,
+}
+
+struct OpenFile {
+    recut: Recut,
+    checkpoint: Option<CheckpointPart>,
+    part: Option<Box<dyn PartWriter>>,
+    rows: u64,
+    data_bytes: u64,
+}
+
+impl Sink {
+    fn new(stored: Stored, name: String) -> Self {
+        Self { stored, name, cutter: ShardCutter::default(), open: None, files: Vec::new(), n_files: 0 }
+    }
+
+    fn write(&mut self, cx: &Context, batch: &RecordBatch) -> Result<(), RunError> {
+        if batch.num_rows() == 0 {
+            return Ok(());
+        }
+        if self.open.is_none() {
+            let schema = batch.schema();
+            self.open = Some(OpenFile {
+                recut: Recut::new(SchemaRef::clone(&schema)),
+                checkpoint: if self.stored.checkpoint { Some(CheckpointPart::try_new(cx.graph.checkpoints, &schema)?) } else { None },
+                part: match &self.stored.publish {
+                    Some((_, settings)) => Some(part_writer(&schema, settings)?),
+                    None => None,
+                },
+                rows: 0,
+                data_bytes: 0,
+            });
+        }
+        let Some(open) = &mut self.open else { return Ok(()) };
+        for batch in open.recut.push(batch)? {
+            open.write(&batch)?;
+        }
+        Ok(())
+    }
+
+    fn finish_file(&mut self, cx: &Context) -> Result<(), RunError> {
+        let Some(mut open) = self.open.take() else { return Ok(()) };
+        if let Some(batch) = open.recut.finish()? {
+            open.write(&batch)?;
+        }
+        let n = self.n_files;
+        self.n_files += 1;
+        let mut put = |form: Form, extension: &str, bytes: Vec<u8>| -> Result<(), RunError> {
+            let path = format!("{}-{n}.{extension}", self.name);
+            self.files.push(StoredFile {
+                stage: String::new(),
+                port: String::new(),
+                form,
+                path: path.clone(),
+                rows: open.rows,
+                bytes: bytes.len() as u64,
+                data_bytes: open.data_bytes,
+                hash: hash_bytes(&bytes),
+            });
+            Ok(cx.store.put(&path, Bytes::from(bytes))?)
+        };
+        if let Some(checkpoint) = open.checkpoint {
+            put(Form::Checkpoint, &format!("c.{}", CheckpointPart::extension(cx.graph.checkpoints)), checkpoint.finish()?)?;
+        }
+        if let (Some(part), Some((_, settings))) = (open.part, &self.stored.publish) {
+            put(Form::Part, settings.format.extension(), part.finish()?.bytes)?;
+        }
+        Ok(())
+    }
+}
+
+impl OpenFile {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), RunError> {
+        self.rows += batch.num_rows() as u64;
+        self.data_bytes += schemas::batch_bytes(batch);
+        if let Some(checkpoint) = &mut self.checkpoint {
+            checkpoint.write(batch)?;
+        }
+        if let Some(part) = &mut self.part {
+            part.write(batch)?;
+        }
+        Ok(())
+    }
+}

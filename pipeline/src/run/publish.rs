@@ -1,0 +1,182 @@
+//! Publishing: the pieces that tasks stored become the parts that people read, in a folder that holds nothing else.
+//!
+//! The folder's mark is removed before the first part changes and written after the last one: a run that dies in between finds no mark and
+//! publishes again, from the pieces, which are still there.
+
+use std::io::Write;
+
+use bytes::Bytes;
+use datasets::{WriteFormat, WriteSettings};
+use serde::{Deserialize, Serialize};
+
+use super::RunError;
+use crate::fingerprint::Fingerprint;
+use crate::marks::StoredFile;
+use crate::record::{Published, PublishedPart};
+use crate::store::{Store, StoreError};
+
+/// Consecutive pieces are joined into parts of up to this many bytes.
+const PART_BYTES: u64 = 500_000_000;
+
+/// Where the marks of published folders lie.
+const MARKS: &str = ".pipeline/published";
+
+/// What stands in a published folder.
+#[derive(Debug, Serialize, Deserialize)]
+struct Mark {
+    /// The pieces it was made of, and how.
+    made_of: Fingerprint,
+    published: Published,
+}
+
+fn mark_of(folder: &str) -> String {
+    format!("{MARKS}/{}.json", folder.replace('/', "."))
+}
+
+/// Refuses a folder that holds files which no run wrote: readers would take them for data.
+///
+/// # Errors
+/// [`RunError::ForeignFiles`], or what the system says.
+pub(super) fn check_folder(store: &Store, folder: &str) -> Result<(), RunError> {
+    let path = store.local_path(folder);
+    let entries = match std::fs::read_dir(&path) {
+        Ok(entries) => entries,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
+        Err(source) => return Err(StoreError::Io { doing: "list", path, source }.into()),
+    };
+    for entry in entries {
+        let name = entry.map_err(|source| StoreError::Io { doing: "list", path: path.clone(), source })?.file_name();
+        let name = name.to_string_lossy();
+        if !is_part(&name) && !crate::store::is_torn_write(&name) {
+            return Err(RunError::ForeignFiles { folder: path, file: name.into_owned() });
+        }
+    }
+    Ok(())
+}
+
+fn is_part(name: &str) -> bool {
+    let Some((number, extension)) = name.strip_prefix("part-").and_then(|rest| rest.split_once('.')) else { return false };
+    number.bytes().all(|byte| byte.is_ascii_digit()) && ["parquet", "jsonl", "jsonl.zst"].contains(&extension)
+}
+
+/// Publishes the pieces of one output. With no rows there is one empty part if `empty` gives one, else nothing.
+///
+/// # Errors
+/// What the storage or the format says.
+pub(super) fn publish(
+    store: &Store,
+    folder: &str,
+    settings: &WriteSettings,
+    pieces: &[StoredFile],
+    empty: Option<&dyn Fn() -> Result<Vec<u8>, RunError>>,
+) -> Result<Published, RunError> {
+    let mut hasher = Fingerprint::of("published");
+    hasher.add(settings.format.extension()).number(u64::from(empty.is_some()));
+    pieces.iter().for_each(|piece| {
+        hasher.add(&piece.path);
+    });
+    let made_of = hasher.finish();
+    if let Some(published) = find(store, folder, &made_of)? {
+        return Ok(published);
+    }
+    check_folder(store, folder)?;
+    store.delete(&mark_of(folder))?;
+    let mut published = Published { folder: folder.to_owned(), rows: pieces.iter().map(|piece| piece.rows).sum(), parts: Vec::new() };
+    let extension = settings.format.extension();
+    for (number, group) in groups(pieces).into_iter().enumerate() {
+        let name = format!("part-{number:05}.{extension}");
+        let path = format!("{folder}/{name}");
+        let rows = group.iter().map(|piece| piece.rows).sum();
+        let bytes = match group {
+            [piece] => {
+                let local = store.local_path(&piece.path);
+                let synced = std::fs::File::open(&local).and_then(|file| file.sync_all());
+                synced.map_err(|source| StoreError::Io { doing: "flush", path: local, source })?;
+                store.copy(&piece.path, &path)?;
+                piece.bytes
+            }
+            group => {
+                store.write_durable(&path, |into| join(store, settings.format, group, into))?
+            }
+        };
+        published.parts.push(PublishedPart { name, rows, bytes });
+    }
+    if published.parts.is_empty()
+        && let Some(empty) = empty
+    {
+        let (name, bytes) = (format!("part-00000.{extension}"), empty()?);
+        published.parts.push(PublishedPart { name: name.clone(), rows: 0, bytes: bytes.len() as u64 });
+        store.put_durable(&format!("{folder}/{name}"), Bytes::from(bytes))?;
+    }
+    remove_others(store, folder, &published)?;
+    let mark = serde_json::to_vec(&Mark { made_of, published: published.clone() }).expect("a struct of plain values serializes");
+    store.put_durable(&mark_of(folder), Bytes::from(mark))?;
+    Ok(published)
+}
+
+/// What stands in the folder, if it is just what these pieces make.
+fn find(store: &Store, folder: &str, made_of: &Fingerprint) -> Result<Option<Published>, RunError> {
+    let mark = store.get(&mark_of(folder))?.and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok());
+    let Some(mark) = mark.filter(|mark| mark.made_of == *made_of) else { return Ok(None) };
+    for part in &mark.published.parts {
+        if store.size(&format!("{folder}/{}", part.name))? != Some(part.bytes) {
+            return Ok(None);
+        }
+    }
+    Ok(Some(mark.published))
+}
+
+fn groups(pieces: &[StoredFile]) -> Vec<&[StoredFile]> {
+    let (mut groups, mut start, mut bytes) = (Vec::new(), 0, 0);
+    for (index, piece) in pieces.iter().enumerate() {
+        if index > start && bytes + piece.bytes > PART_BYTES {
+            groups.push(&pieces[start..index]);
+            (start, bytes) = (index, 0);
+        }
+        bytes += piece.bytes;
+    }
+    if start < pieces.len() {
+        groups.push(&pieces[start..]);
+    }
+    groups
+}
+
+fn join(store: &Store, format: WriteFormat, group: &[StoredFile], into: &mut (dyn Write + Send)) -> Result<(), RunError> {
+    let paths: Vec<_> = group.iter().map(|piece| store.local_path(&piece.path)).collect();
+    let rows = datasets::join_parts(format, &paths, into)?;
+    let wanted = group.iter().map(|piece| piece.rows).sum::<u64>();
+    if format == WriteFormat::Parquet && rows != wanted {
+        return Err(RunError::Internal(format!("joining {} pieces gave {rows} rows, not {wanted}", group.len())));
+    }
+    Ok(())
+}
+
+fn remove_others(store: &Store, folder: &str, published: &Published) -> Result<(), RunError> {
+    for path in store.list(folder)? {
+        let name = path.rsplit('/').next().unwrap_or_default();
+        if path == format!("{folder}/{name}") && !published.parts.iter().any(|part| part.name == name) {
+            store.delete(&path)?;
+        }
+    }
+    Ok(())
+}
+
+/// Removes what earlier runs published in folders that are not among `folders`.
+///
+/// # Errors
+/// What the storage says.
+pub(super) fn remove_stale(store: &Store, folders: &[String]) -> Result<(), RunError> {
+    let current: Vec<String> = folders.iter().map(|folder| mark_of(folder)).collect();
+    for path in store.list(MARKS)? {
+        if current.contains(&path) {
+            continue;
+        }
+        if let Some(mark) = store.get(&path)?.and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok()) {
+            for part in &mark.published.parts {
+                store.delete(&format!("{}/{}", mark.published.folder, part.name))?;
+            }
+        }
+        store.delete(&path)?;
+    }
+    Ok(())
+}

@@ -1,0 +1,269 @@
+//! What a unit of the plan is cut into, and what each task depends on.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use stages::{Done, Port, Split, Stage, Step, StepKind};
+
+use super::context::Context;
+use super::exchange::{KeyRange, bytes_in, cut_ranges};
+use super::legs::{run_source, run_stored};
+use super::program::{StepPart, StepTask, Written, program, run_step};
+use super::{RunError, TASK_BYTES};
+use crate::fingerprint::{Fingerprint, Hasher};
+use crate::graph::Edge;
+use crate::inputs::InputHashes;
+use crate::marks::{DoneMark, StoredFile};
+use crate::plan::{Leg, Start, own_fingerprint};
+
+/// A piece of work that can be done alone and again.
+#[derive(Debug, Clone)]
+pub(super) struct Task {
+    /// What it depends on.
+    pub fingerprint: Fingerprint,
+    /// What it is, for people.
+    pub label: String,
+    /// Slots it takes.
+    pub weight: usize,
+    /// What it does.
+    pub work: TaskWork,
+}
+
+/// What a task does.
+#[derive(Debug, Clone)]
+pub(super) enum TaskWork {
+    /// Reads splits of a source.
+    Source {
+        /// The source.
+        source: usize,
+        /// The stages the rows pass.
+        path: Vec<usize>,
+        /// The splits.
+        splits: Vec<Split>,
+    },
+    /// Reads a stored shard.
+    Stored {
+        /// The stages the rows pass.
+        path: Vec<usize>,
+        /// The shard.
+        file: StoredFile,
+    },
+    /// Does a part of a step of a global stage.
+    Step(Box<StepTask>),
+}
+
+impl Task {
+    /// Does the task and leaves its mark.
+    ///
+    /// # Errors
+    /// What stops the run.
+    pub(super) fn run(&self, cx: &Arc<Context>) -> Result<DoneMark, RunError> {
+        cx.check_interrupted()?;
+        let finished = match &self.work {
+            TaskWork::Source { source, path, splits } => run_source(cx, &self.fingerprint, *source, path, splits)?,
+            TaskWork::Stored { path, file } => run_stored(cx, &self.fingerprint, path, file)?,
+            TaskWork::Step(step) => {
+                let mark = run_step(cx, &self.fingerprint, self.label.clone(), step)?;
+                mark.leave(&cx.store, &self.fingerprint)?;
+                return Ok(mark);
+            }
+        };
+        let mark = DoneMark { task: self.label.clone(), files: finished.files, tables: Vec::new(), totals: finished.totals };
+        mark.leave(&cx.store, &self.fingerprint)?;
+        Ok(mark)
+    }
+}
+
+/// The stored shards of outputs, in order.
+pub(super) type Shards = BTreeMap<Edge, Vec<StoredFile>>;
+
+/// The tasks of a unit's legs.
+///
+/// # Errors
+/// A source that cannot list its splits, or an input that cannot be read.
+pub(super) fn leg_tasks(cx: &Context, legs: &[Leg], shards: &Shards, inputs: &mut InputHashes) -> Result<Vec<Task>, RunError> {
+    let mut tasks = Vec::new();
+    for leg in legs {
+        let mut base = Fingerprint::of("leg task");
+        match &leg.start {
+            Start::Source(source) => {
+                add_node(cx, &mut base, *source);
+                leg.path.iter().for_each(|&node| add_node(cx, &mut base, node));
+                tasks.extend(source_tasks(cx, &base, *source, &leg.path, inputs)?);
+            }
+            Start::Stored(edge) => {
+                leg.path.iter().for_each(|&node| add_node(cx, &mut base, node));
+                for (index, file) in shards.get(edge).into_iter().flatten().enumerate() {
+                    let fingerprint = base.clone().add(&file.path).finish();
+                    let label = format!("{} shard {index} to {}", cx.graph.nodes[edge.node].id, end_of(cx, &leg.path));
+                    let work = TaskWork::Stored { path: leg.path.clone(), file: file.clone() };
+                    tasks.push(Task { fingerprint, label, weight: 1, work });
+                }
+            }
+        }
+    }
+    Ok(tasks)
+}
+
+fn end_of<'c>(cx: &'c Context, path: &[usize]) -> &'c str {
+    path.last().map_or("its output", |&node| cx.graph.nodes[node].id.as_str())
+}
+
+/// Adds what a stage does and what is stored of it.
+fn add_node(cx: &Context, hasher: &mut Hasher, node: usize) {
+    hasher.fingerprint(&own_fingerprint(&cx.graph, node));
+    let from = Edge { node, port: Port::named("") };
+    for (edge, stored) in cx.plan.stored.range(from..).take_while(|(edge, _)| edge.node == node) {
+        hasher.add(edge.port.as_str());
+        if stored.checkpoint {
+            hasher.add(crate::ipc::CheckpointPart::extension(cx.graph.checkpoints));
+        }
+        if let Some((_, settings)) = &stored.publish {
+            hasher.add(serde_json::to_string(settings).expect("settings that were read serialize"));
+        }
+    }
+}
+
+fn source_tasks(cx: &Context, base: &Hasher, source: usize, path: &[usize], inputs: &mut InputHashes) -> Result<Vec<Task>, RunError> {
+    let node = &cx.graph.nodes[source];
+    let Stage::Source(reader) = &node.stage else {
+        return Err(RunError::Internal(format!("stage `{}` is no source", node.id)));
+    };
+    let splits = reader.splits().map_err(|error| cx.stage_error(source, error))?;
+    let mut paths: Vec<PathBuf> = splits.iter().flat_map(|split| split.files.iter().map(|file| file.path.clone())).collect();
+    paths.sort();
+    paths.dedup();
+    inputs.learn(&paths)?;
+    let add_split = |hasher: &mut Hasher, split: &Split| {
+        hasher.add(&split.identity);
+        for file in &split.files {
+            hasher.add(&file.name).add(inputs.get(&file.path).unwrap_or_default()).number(file.start).number(file.end);
+        }
+    };
+    let task = |label: String, splits: Vec<Split>| {
+        let mut hasher = base.clone();
+        hasher.number(cx.limit.map_or(0, |limit| limit + 1));
+        splits.iter().for_each(|split| add_split(&mut hasher, split));
+        let work = TaskWork::Source { source, path: path.to_vec(), splits };
+        Task { fingerprint: hasher.finish(), label, weight: 1, work }
+    };
+    if cx.limit.is_some() {
+        // Which rows come first is known only by reading in order.
+        return Ok(vec![task(format!("{} to {}", node.id, end_of(cx, path)), splits)]);
+    }
+    let label = |index: usize| format!("{} split {index} to {}", node.id, end_of(cx, path));
+    Ok(splits.into_iter().enumerate().map(|(index, split)| task(label(index), vec![split])).collect())
+}
+
+/// How far a program has come.
+#[derive(Debug, Default)]
+pub(super) struct ProgramState {
+    /// The finished steps.
+    pub done: Done,
+    /// What the last step that declared to write a table wrote.
+    pub tables: BTreeMap<&'static str, Written>,
+    /// The step under way.
+    pub step: Option<Step>,
+}
+
+impl ProgramState {
+    /// Begins the next step; its tasks, or `None` when the program is finished.
+    ///
+    /// # Errors
+    /// A step that cannot fit in memory.
+    pub(super) fn next_tasks(&mut self, cx: &Context, node: usize, shards: &Shards) -> Result<Option<Vec<Task>>, RunError> {
+        self.step = program(cx, node)?.next(&self.done);
+        let Some(step) = &self.step else { return Ok(None) };
+        let mut base = Fingerprint::of("step task");
+        if step.emits {
+            add_node(cx, &mut base, node);
+        } else {
+            base.fingerprint(&own_fingerprint(&cx.graph, node));
+        }
+        base.number(self.done.steps() as u64).add(step.name);
+        let mut tables = BTreeMap::new();
+        let named = match &step.kind {
+            StepKind::Shards { .. } => &[][..],
+            StepKind::Ranges { tables } | StepKind::Once { tables, .. } => tables.as_slice(),
+        };
+        for &name in named.iter().chain(&step.mail).chain(&step.whole) {
+            let written = self.tables.get(name).cloned().unwrap_or_default();
+            base.add(name).number(written.len() as u64);
+            for (task, file) in written.iter() {
+                base.number(u64::from(*task)).add(&file.path);
+            }
+            tables.insert(name, written);
+        }
+        let id = &cx.graph.nodes[node].id;
+        let task = |fingerprint: Fingerprint, label: String, weight: usize, part: StepPart| {
+            let work = TaskWork::Step(Box::new(StepTask { node, step: step.clone(), part, tables: tables.clone() }));
+            Task { fingerprint, label: format!("{id} {}: {label}", step.name), weight, work }
+        };
+        let over = |needs: u64| RunError::OverBudget { stage: id.clone(), step: step.name.to_owned(), needs, has: cx.memory_slots as u64 * TASK_BYTES };
+        let tasks = match &step.kind {
+            StepKind::Shards { port } => {
+                let files = port_shards(cx, node, port, shards);
+                let all = (0_u32..).zip(files).map(|(index, file)| {
+                    let fingerprint = base.clone().number(u64::from(index)).add(&file.path).finish();
+                    task(fingerprint, format!("shard {index}"), 1, StepPart::Shard(index, file))
+                });
+                all.collect()
+            }
+            StepKind::Ranges { tables: names } => {
+                let files: Vec<_> = names.iter().filter_map(|name| tables.get(name)).flat_map(|written| written.iter().map(|(_, file)| file)).collect();
+                let hashed = program(cx, node)?.tables().iter().any(|spec| names.contains(&spec.name) && spec.route == stages::Route::Key);
+                let ranges: Vec<KeyRange> = if files.is_empty() { Vec::new() } else { cut_ranges(&files, hashed) };
+                let mut all = Vec::new();
+                for (index, range) in (0_u32..).zip(ranges) {
+                    let fingerprint = base.clone().number(u64::from(index)).add(format!("{range:?}")).finish();
+                    let weight = weight(cx, bytes_in(&files, &range) * 3).map_err(over)?;
+                    all.push(task(fingerprint, format!("range {index}"), weight, StepPart::Range(index, range)));
+                }
+                all
+            }
+            StepKind::Once { ports, .. } => {
+                let files: Vec<(Port, Vec<StoredFile>)> = ports.iter().map(|port| (port.clone(), port_shards(cx, node, port, shards))).collect();
+                let mut bytes: u64 = tables.values().flat_map(|written| written.iter().map(|(_, file)| file.bytes)).sum();
+                for (port, files) in &files {
+                    base.add(port.as_str());
+                    for file in files {
+                        base.add(&file.path);
+                        bytes += file.data_bytes;
+                    }
+                }
+                let weight = weight(cx, bytes * 3).map_err(over)?;
+                vec![task(base.finish(), "everything".to_owned(), weight, StepPart::Once(files))]
+            }
+        };
+        Ok(Some(tasks))
+    }
+
+    /// Records the step under way as finished, from the marks of its tasks in order.
+    pub(super) fn finish_step(&mut self, marks: &[DoneMark]) {
+        let Some(step) = self.step.take() else { return };
+        let mut counts = BTreeMap::new();
+        for &table in &step.writes {
+            let files = (0_u32..).zip(marks).flat_map(|(task, mark)| mark.tables.iter().map(move |file| (task, file)));
+            let written: Vec<_> = files.filter(|(_, file)| file.table == table).map(|(task, file)| (task, file.clone())).collect();
+            counts.insert(table, written.iter().map(|(_, file)| file.rows).sum());
+            self.tables.insert(table, Arc::new(written));
+        }
+        self.done.finish(counts);
+    }
+}
+
+/// Slots a task takes that holds so many bytes.
+///
+/// # Errors
+/// The bytes, if there are not as many slots.
+fn weight(cx: &Context, bytes: u64) -> Result<usize, u64> {
+    let slots = usize::try_from(bytes.div_ceil(TASK_BYTES)).unwrap_or(usize::MAX).max(1);
+    if slots > cx.memory_slots { Err(bytes) } else { Ok(slots) }
+}
+
+/// The shards of an input port, in order.
+fn port_shards(cx: &Context, node: usize, port: &Port, shards: &Shards) -> Vec<StoredFile> {
+    let edges = cx.graph.nodes[node].inputs.iter().filter(|input| input.port == *port).flat_map(|input| &input.from);
+    edges.flat_map(|edge| shards.get(edge).into_iter().flatten().cloned()).collect()
+}

@@ -1,0 +1,345 @@
+//! Everything the engine leaves on disk goes through here: one place for atomic writes, conditional creates, hashes and crash points.
+//!
+//! Objects are written whole: an object exists complete or not at all, which holds on a local disk and on object storage alike. Paths are
+//! relative to the output folder and use `/`.
+
+use std::fs::File;
+use std::io::{BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::Bytes;
+use futures::TryStreamExt;
+use object_store::local::LocalFileSystem;
+use object_store::path::Path as ObjectPath;
+use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+
+/// The output folder of a run.
+#[derive(Debug, Clone)]
+pub struct Store {
+    root: PathBuf,
+    /// For what can be made again, and is checked by length and hash when it is read.
+    scratch: Arc<dyn ObjectStore>,
+    /// For what readers of the output see: on disk before it counts as written.
+    durable: Arc<dyn ObjectStore>,
+    runtime: tokio::runtime::Handle,
+    crash: Arc<CrashPoint>,
+}
+
+/// What went wrong with an object of the output.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The storage refused an operation.
+    #[error("can't {doing} {path}: {source}")]
+    Storage {
+        /// What was being done.
+        doing: &'static str,
+        /// The object, relative to the output.
+        path: String,
+        /// What the storage said.
+        source: Box<object_store::Error>,
+    },
+    /// The file system refused an operation.
+    #[error("can't {doing} {path}: {source}")]
+    Io {
+        /// What was being done.
+        doing: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: std::io::Error,
+    },
+    /// An object is not what was written.
+    #[error("{path} is damaged: {problem}")]
+    Damaged {
+        /// The object, relative to the output.
+        path: String,
+        /// What was found.
+        problem: String,
+    },
+}
+
+/// Where a test stops the program dead: after the `at`-th side effect.
+#[derive(Debug, Default)]
+struct CrashPoint {
+    at: Option<u64>,
+    passed: AtomicU64,
+}
+
+impl CrashPoint {
+    fn pass(&self) {
+        let passed = self.passed.fetch_add(1, Ordering::SeqCst) + 1;
+        if self.at == Some(passed) {
+            std::process::abort();
+        }
+    }
+}
+
+impl Store {
+    /// Opens (and makes) the output folder `root`. `crash_at` stops the program dead after so many side effects; for tests.
+    ///
+    /// # Errors
+    /// If the folder cannot be made or is no folder.
+    pub fn open(root: &Path, runtime: tokio::runtime::Handle, crash_at: Option<u64>) -> Result<Self, StoreError> {
+        std::fs::create_dir_all(root).map_err(|source| StoreError::Io { doing: "make", path: root.to_owned(), source })?;
+        let local = || LocalFileSystem::new_with_prefix(root).map_err(|source| storage("open", ".", source));
+        let scratch = Arc::new(local()?.with_automatic_cleanup(true));
+        let durable = Arc::new(local()?.with_automatic_cleanup(true).with_fsync(true));
+        let crash = Arc::new(CrashPoint { at: crash_at, passed: AtomicU64::new(0) });
+        Ok(Self { root: root.to_owned(), scratch, durable, runtime, crash })
+    }
+
+    /// The output folder.
+    pub fn root(&self) -> &Path {
+        &self.root
+    }
+
+    /// Where `path` lies on this machine.
+    pub fn local_path(&self, path: &str) -> PathBuf {
+        self.root.join(path)
+    }
+
+    /// Writes an object that can be made again; it replaces one of the same name.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.put_to(&self.scratch, path, bytes, PutMode::Overwrite)
+    }
+
+    /// Writes an object that readers of the output see; it is on disk when this returns.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn put_durable(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
+        self.put_to(&self.durable, path, bytes, PutMode::Overwrite)
+    }
+
+    /// Writes an object that readers of the output see and that may be too large for memory; its length.
+    ///
+    /// # Errors
+    /// What the system or `write` says.
+    pub fn write_durable<E: From<StoreError>>(&self, path: &str, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>) -> Result<u64, E> {
+        let target = self.local_path(path);
+        let staged = self.local_path(&format!("{path}#0")); // named like the object store's own staging files, so that it is cleaned up as they are
+        let io = |doing| { let path = target.clone(); move |source| E::from(StoreError::Io { doing, path, source }) };
+        if let Some(folder) = target.parent() {
+            std::fs::create_dir_all(folder).map_err(io("make the folder of"))?;
+        }
+        let mut file = BufWriter::with_capacity(1 << 20, File::create(&staged).map_err(io("write"))?);
+        write(&mut file)?;
+        let file = file.into_inner().map_err(|error| io("write")(error.into_error()))?;
+        file.sync_all().map_err(io("flush"))?;
+        let length = file.metadata().map_err(io("look at"))?.len();
+        self.crash.pass();
+        std::fs::rename(&staged, &target).map_err(io("write"))?;
+        self.crash.pass();
+        Ok(length)
+    }
+
+    /// Writes an object unless there is one of that name; `false` if there was.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn create(&self, path: &str, bytes: Bytes) -> Result<bool, StoreError> {
+        match self.put_to(&self.scratch, path, bytes, PutMode::Create) {
+            Ok(()) => Ok(true),
+            Err(StoreError::Storage { source, .. }) if matches!(*source, object_store::Error::AlreadyExists { .. }) => Ok(false),
+            Err(error) => Err(error),
+        }
+    }
+
+    fn put_to(&self, to: &Arc<dyn ObjectStore>, path: &str, bytes: Bytes, mode: PutMode) -> Result<(), StoreError> {
+        let options = PutOptions { mode, ..PutOptions::default() };
+        let location = object(path)?;
+        let put = to.put_opts(&location, PutPayload::from(bytes), options);
+        self.runtime.block_on(put).map_err(|source| storage("write", path, source))?;
+        self.crash.pass();
+        Ok(())
+    }
+
+    /// Reads an object; `None` if there is none.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
+        let location = object(path)?;
+        let read = async {
+            match self.scratch.get(&location).await {
+                Ok(found) => found.bytes().await.map(Some),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            }
+        };
+        self.runtime.block_on(read).map_err(|source| storage("read", path, source))
+    }
+
+    /// Reads an object and checks it against the hash it was written with.
+    ///
+    /// # Errors
+    /// [`StoreError::Damaged`] if it is missing or not what was written.
+    pub fn get_checked(&self, path: &str, hash: u64) -> Result<Bytes, StoreError> {
+        let damaged = |problem: &str| StoreError::Damaged { path: path.to_owned(), problem: problem.to_owned() };
+        let bytes = self.get(path)?.ok_or_else(|| damaged("it is gone"))?;
+        if hash_bytes(&bytes) == hash { Ok(bytes) } else { Err(damaged("its contents have changed")) }
+    }
+
+    /// Reads parts of an object.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn get_ranges(&self, path: &str, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
+        let location = object(path)?;
+        self.runtime.block_on(self.scratch.get_ranges(&location, ranges)).map_err(|source| storage("read", path, source))
+    }
+
+    /// Bytes of an object; `None` if there is none.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn size(&self, path: &str) -> Result<Option<u64>, StoreError> {
+        let location = object(path)?;
+        match self.runtime.block_on(self.scratch.head(&location)) {
+            Ok(meta) => Ok(Some(meta.size)),
+            Err(object_store::Error::NotFound { .. }) => Ok(None),
+            Err(source) => Err(storage("look at", path, source)),
+        }
+    }
+
+    /// All objects below `prefix`, sorted.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
+        let location = object(prefix)?;
+        let list = self.scratch.list(Some(&location)).map_ok(|meta| meta.location.to_string()).try_collect::<Vec<_>>();
+        let mut names = self.runtime.block_on(list).map_err(|source| storage("list", prefix, source))?;
+        names.sort();
+        Ok(names)
+    }
+
+    /// Removes an object if it is there.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn delete(&self, path: &str) -> Result<(), StoreError> {
+        match self.runtime.block_on(self.scratch.delete(&object(path)?)) {
+            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
+                self.crash.pass();
+                Ok(())
+            }
+            Err(source) => Err(storage("remove", path, source)),
+        }
+    }
+
+    /// Makes `to` the same object as `from`, replacing what was there: a hard link where the file system has them, else a copy.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
+        let (from, target) = (object(from)?, object(to)?);
+        self.runtime.block_on(self.durable.copy(&from, &target)).map_err(|source| storage("write", to, source))?;
+        self.crash.pass();
+        Ok(())
+    }
+
+    /// Writes a small file that only tells how things stand. No crash point: how often it is written depends on the clock.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn put_volatile(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
+        let target = self.local_path(path);
+        let staged = target.with_extension("next");
+        let written = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, &target));
+        written.map_err(|source| StoreError::Io { doing: "write", path: target, source })
+    }
+
+    /// Removes what writes that were cut off left behind below `prefix`: the storage's own staging files.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn remove_torn_writes(&self, prefix: &str) -> Result<(), StoreError> {
+        let mut folders = vec![self.local_path(prefix)];
+        while let Some(folder) = folders.pop() {
+            let io = |source| StoreError::Io { doing: "list", path: folder.clone(), source };
+            let entries = match std::fs::read_dir(&folder) {
+                Ok(entries) => entries,
+                Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => continue,
+                Err(error) => return Err(io(error)),
+            };
+            for entry in entries {
+                let entry = entry.map_err(io)?;
+                let (path, kind) = (entry.path(), entry.file_type().map_err(io)?);
+                if kind.is_dir() {
+                    folders.push(path);
+                } else if entry.file_name().to_str().is_some_and(is_torn_write) {
+                    std::fs::remove_file(&path).map_err(|source| StoreError::Io { doing: "remove", path, source })?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The local object store stages a write as `<name>#<number>` before it renames; such names are no objects.
+pub fn is_torn_write(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The hash that stored objects are checked by.
+pub fn hash_bytes(bytes: &[u8]) -> u64 {
+    xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
+fn object(path: &str) -> Result<ObjectPath, StoreError> {
+    ObjectPath::parse(path).map_err(|source| storage("name", path, source.into()))
+}
+
+fn storage(doing: &'static str, path: &str, source: object_store::Error) -> StoreError {
+    StoreError::Storage { doing, path: path.to_owned(), source: Box::new(source) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn store() -> (tempfile::TempDir, tokio::runtime::Runtime, Store) {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
+        let store = Store::open(folder.path(), runtime.handle().clone(), None).expect("an empty store");
+        (folder, runtime, store)
+    }
+
+    #[test]
+    fn a_mark_is_created_once() {
+        let (_folder, _runtime, store) = store();
+        assert!(store.create(".pipeline/done/a.json", Bytes::from_static(b"first")).expect("written"));
+        assert!(!store.create(".pipeline/done/a.json", Bytes::from_static(b"second")).expect("seen"));
+        assert_eq!(store.get(".pipeline/done/a.json").expect("read").as_deref(), Some(&b"first"[..]));
+    }
+
+    #[test]
+    fn a_changed_object_is_noticed() {
+        let (folder, _runtime, store) = store();
+        store.put("x/data", Bytes::from_static(b"rows")).expect("written");
+        let hash = hash_bytes(b"rows");
+        assert_eq!(store.get_checked("x/data", hash).expect("whole"), "rows");
+        std::fs::write(folder.path().join("x/data"), b"rowz").expect("changed");
+        assert!(matches!(store.get_checked("x/data", hash), Err(StoreError::Damaged { .. })));
+        assert!(matches!(store.get_checked("x/none", hash), Err(StoreError::Damaged { .. })));
+    }
+
+    #[test]
+    fn staging_files_of_cut_off_writes_go() {
+        let (folder, _runtime, store) = store();
+        store.put("a/part-00000.parquet", Bytes::from_static(b"rows")).expect("written");
+        std::fs::write(folder.path().join("a/part-00001.parquet#3"), b"ro").expect("a torn write");
+        store.remove_torn_writes("").expect("cleaned");
+        assert_eq!(store.list("").expect("listed"), ["a/part-00000.parquet"]);
+        assert!(!folder.path().join("a/part-00001.parquet#3").exists());
+        store.delete("a/part-00000.parquet").expect("removed");
+        store.delete("a/part-00000.parquet").expect("removing nothing is fine");
+    }
+}

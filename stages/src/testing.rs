@@ -1,0 +1,550 @@
+//! Contract checks that every stage's tests call, and a small runner that needs no engine.
+//!
+//! Everything here panics where a check fails: it is for tests, of this crate and of others.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, UInt64Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::util::display::array_value_to_string;
+use serde_json::{Value, json};
+
+use crate::{
+    BuildContext, Done, Emit, Global, Inputs, Keyed, MailIn, Outputs, Port, RangeIn, Rejection, Route, RowRef, ShardIn, ShardRows, Stage,
+    StageConfig, StageError, Step, StepKind, TablePart, TableSpec, Tables, TablesIn, WholeIn,
+};
+
+/// How the runner cuts what a stage gets.
+#[derive(Debug, Clone, Copy)]
+pub struct Cut {
+    /// Rows of a batch.
+    pub batch_rows: usize,
+    /// Rows of a shard, for Global stages.
+    pub shard_rows: usize,
+    /// Key ranges, for Global stages.
+    pub ranges: usize,
+}
+
+/// Cuts that must all give the same rows.
+pub const CUTS: [Cut; 9] = [
+    Cut { batch_rows: 1000, shard_rows: 1000, ranges: 1 },
+    Cut { batch_rows: 7, shard_rows: 1000, ranges: 2 },
+    Cut { batch_rows: 1, shard_rows: 1000, ranges: 7 },
+    Cut { batch_rows: 1000, shard_rows: 3, ranges: 1 },
+    Cut { batch_rows: 7, shard_rows: 3, ranges: 2 },
+    Cut { batch_rows: 1, shard_rows: 3, ranges: 7 },
+    Cut { batch_rows: 1000, shard_rows: 1, ranges: 1 },
+    Cut { batch_rows: 1000, shard_rows: 1, ranges: 2 },
+    Cut { batch_rows: 1000, shard_rows: 1, ranges: 7 },
+];
+
+/// Whether a stage's rows add up.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Balance {
+    /// Rows in = rows out of all ports + rejected: the stage neither splits nor joins rows.
+    KeptOrDropped,
+    /// The stage makes as many rows as it likes.
+    Free,
+}
+
+/// What a stage gave.
+#[derive(Debug)]
+pub struct Outcome {
+    ports: BTreeMap<Port, RecordBatch>,
+    /// What it rejected.
+    pub rejected: Vec<Rejection>,
+    /// Rows it dropped, by reason.
+    pub drop_reasons: BTreeMap<&'static str, u64>,
+    /// Rows that a Global program wrote to each table, all steps together.
+    pub table_rows: BTreeMap<&'static str, u64>,
+}
+
+impl Outcome {
+    /// The rows of the main port.
+    pub fn rows(&self) -> &RecordBatch {
+        self.port(&Port::OUT)
+    }
+
+    /// The rows dropped.
+    pub fn dropped(&self) -> &RecordBatch {
+        self.port(&Port::DROPPED)
+    }
+
+    /// The rows of `port`.
+    ///
+    /// # Panics
+    /// If the stage declares no such port.
+    pub fn port(&self, port: &Port) -> &RecordBatch {
+        self.ports.get(port).unwrap_or_else(|| panic!("the stage declares no port `{port}`"))
+    }
+}
+
+/// A stage and what it declares.
+pub struct Built {
+    /// The stage.
+    pub stage: Stage,
+    /// Its outputs.
+    pub outputs: Outputs,
+}
+
+/// Reads settings, checks `reads()` and `outputs()` against inputs, and builds the stage, as the engine does.
+///
+/// # Errors
+/// What the settings or the stage say is wrong.
+pub fn build<C: StageConfig>(settings: Value, inputs: Vec<(Port, SchemaRef)>) -> Result<Built, StageError> {
+    let config: C = serde_json::from_value(settings).map_err(|error| StageError::setting("(settings)", error.to_string()))?;
+    for (_, schema) in &inputs {
+        for column in config.reads() {
+            column.check(schema)?;
+        }
+    }
+    let mut cx = BuildContext::new(C::NAME, Path::new("."), 7, inputs);
+    let outputs = config.outputs(&cx)?;
+    cx.outputs = Some(outputs.clone());
+    Ok(Built { stage: config.build(&cx)?, outputs })
+}
+
+/// The error of a stage that does not build, as `setting: problem` or as the error's own text.
+///
+/// # Panics
+/// If it builds.
+pub fn refusal<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)]) -> String {
+    let schemas = inputs.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect();
+    match build::<C>(settings, schemas) {
+        Ok(_) => panic!("the stage builds"),
+        Err(StageError::Setting { setting, problem, .. }) => format!("{setting}: {problem}"),
+        Err(other) => other.to_string(),
+    }
+}
+
+/// Runs a stage that is no source over whole inputs.
+///
+/// # Panics
+/// If it does not build or run.
+pub fn run<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)]) -> Outcome {
+    run_cut::<C>(settings, inputs, CUTS[0])
+}
+
+/// Runs a stage that is no source, its inputs cut as `cut` says.
+///
+/// # Panics
+/// If it does not build or run.
+pub fn run_cut<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)], cut: Cut) -> Outcome {
+    let schemas = inputs.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect();
+    let built = build::<C>(settings, schemas).unwrap_or_else(|error| panic!("`{}` does not build: {error}", C::NAME));
+    run_stage(&built, inputs, cut).unwrap_or_else(|error| panic!("`{}` fails: {error}", C::NAME))
+}
+
+/// Runs a built stage that is no source.
+///
+/// # Errors
+/// What the stage says.
+///
+/// # Panics
+/// If the stage breaks the contract.
+pub fn run_stage(built: &Built, inputs: &[(Port, RecordBatch)], cut: Cut) -> Result<Outcome, StageError> {
+    let mut outcome = Collected::new(&built.outputs);
+    let mut table_rows = BTreeMap::new();
+    match &built.stage {
+        Stage::Source(_) => panic!("a source has no input to run over"),
+        Stage::RowLocal(stage) => {
+            let [(_, rows)] = inputs else { panic!("a RowLocal stage has one input") };
+            // One collector for all batches, as one for each batch: a stage must not care.
+            for batch in batches(rows, cut.batch_rows) {
+                let mut emit = Emit::new(built.outputs.clone());
+                stage.process(batch, &mut emit)?;
+                outcome.take(emit);
+            }
+        }
+        Stage::Global(stage) => table_rows = run_global(stage.as_ref(), &built.outputs, inputs, cut, &mut outcome)?,
+    }
+    Ok(Outcome { ports: outcome.rows()?, rejected: outcome.rejected, drop_reasons: outcome.drop_reasons, table_rows })
+}
+
+/// Checks what every stage must keep to, with one input: any cut gives the same rows; no rows give no rows; rows add up; columns are as
+/// declared; the settings survive being written and read.
+///
+/// # Panics
+/// If one of them does not hold.
+pub fn check_contract<C: StageConfig>(settings: Value, input: &RecordBatch, balance: Balance) -> Outcome {
+    check_contract_of::<C>(settings, &[(Port::FROM, input.clone())], balance)
+}
+
+/// [`check_contract`] for a stage with any number of ports.
+///
+/// # Panics
+/// As [`check_contract`].
+pub fn check_contract_of<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)], balance: Balance) -> Outcome {
+    let config: C = serde_json::from_value(settings.clone()).expect("settings that parse");
+    let written = serde_json::to_value(&config).expect("settings that serialize");
+    let again: C = serde_json::from_value(written.clone()).expect("written settings that parse");
+    assert_eq!(serde_json::to_value(&again).expect("settings that serialize"), written, "settings change when written and read");
+
+    let whole = run_cut::<C>(settings.clone(), inputs, CUTS[0]);
+    for cut in &CUTS[1..] {
+        let got = run_cut::<C>(settings.clone(), inputs, *cut);
+        assert_eq!(got.ports, whole.ports, "`{}` gives other rows when cut as {cut:?}", C::NAME);
+        assert_eq!(got.rejected, whole.rejected, "`{}` rejects other rows when cut as {cut:?}", C::NAME);
+        assert_eq!(got.drop_reasons, whole.drop_reasons, "`{}` drops for other reasons when cut as {cut:?}", C::NAME);
+    }
+
+    let n_in: usize = inputs.iter().map(|(_, rows)| rows.num_rows()).sum();
+    if balance == Balance::KeptOrDropped {
+        let n_out: usize = whole.ports.values().map(RecordBatch::num_rows).sum();
+        assert_eq!(n_in, n_out + whole.rejected.len(), "`{}`: rows in, and rows of all ports with the rejected", C::NAME);
+    }
+
+    let nothing: Vec<(Port, RecordBatch)> = inputs.iter().map(|(port, rows)| (port.clone(), rows.slice(0, 0))).collect();
+    let empty = run_cut::<C>(settings.clone(), &nothing, CUTS[0]);
+    if balance == Balance::KeptOrDropped {
+        assert!(empty.ports.values().all(|rows| rows.num_rows() == 0), "`{}` makes rows of nothing", C::NAME);
+    }
+    empty_batch::<C>(settings, &nothing);
+    whole
+}
+
+/// A RowLocal stage gets a batch without rows; the runner never makes one.
+fn empty_batch<C: StageConfig>(settings: Value, nothing: &[(Port, RecordBatch)]) {
+    let schemas = nothing.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect();
+    let built = build::<C>(settings, schemas).unwrap_or_else(|error| panic!("`{}` does not build: {error}", C::NAME));
+    if let (Stage::RowLocal(stage), [(_, rows)]) = (&built.stage, nothing) {
+        let mut emit = Emit::new(built.outputs.clone());
+        stage.process(rows.clone(), &mut emit).unwrap_or_else(|error| panic!("`{}` fails on an empty batch: {error}", C::NAME));
+        assert!(emit.take_batches().is_empty(), "`{}` makes rows of nothing", C::NAME);
+    }
+}
+
+/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names.
+pub fn example_inputs(inputs: Inputs, from: &Value) -> Vec<(Port, RecordBatch)> {
+    match (inputs, from) {
+        (Inputs::None, _) => Vec::new(),
+        (Inputs::OneOrNamed, Value::Object(ports)) => ports.keys().map(|port| (Port::named(port), sample())).collect(),
+        _ => vec![(Port::FROM, sample())],
+    }
+}
+
+/// A small table with what real ones have: 40 rows with texts of many lengths and scripts, duplicates, nulls, lists, numbers.
+///
+/// # Panics
+/// Never.
+pub fn sample() -> RecordBatch {
+    let n = 40_i64;
+    let texts = [
+        Some("The quick brown fox jumps over the lazy dog."),
+        Some("  The quick brown  fox jumps over the lazy dog.\n"),
+        Some("the quick brown fox jumps over the LAZY dog."),
+        None,
+        Some(""),
+        Some("Größe, naïveté, 日本語, العربية, 😀"),
+        Some("A sentence that says a little more than the others do, so that it is long."),
+    ];
+    let sources = [Some("web"), Some("books"), None];
+    let pick = |row: i64, modulus: usize| usize::try_from(row).map_or(0, |row| row * row % modulus);
+    let ids: StringArray = (0..n).map(|row| Some(format!("doc-{row:02}"))).collect();
+    let text: StringArray = (0..n)
+        .map(|row| if row % 5 == 4 { Some(format!("Only row {row} says this.")) } else { texts[pick(row, 7)].map(str::to_owned) })
+        .collect();
+    let url: StringArray = (0..n).map(|row| Some(format!("https://example.org/{}", row % 11))).collect();
+    let source: StringArray = (0..n).map(|row| sources[pick(row + 1, 3)]).collect();
+    let words: Int64Array = (0..n).map(|row| (row % 6 != 5).then_some(row * 3 % 17)).collect();
+    let score: Float64Array = (0..n).map(|row| (row % 4 != 3).then_some((row * 7 % 13) as f64 / 13.0)).collect();
+    let tags = ListArray::from_iter_primitive::<Int64Type, _, _>(
+        (0..n).map(|row| (row % 3 != 2).then(|| (0..row % 4).map(Some).collect::<Vec<_>>())),
+    );
+    let columns: [(&str, ArrayRef, bool); 7] = [
+        ("id", Arc::new(ids), true),
+        ("text", Arc::new(text), true),
+        ("url", Arc::new(url), true),
+        ("source", Arc::new(source), true),
+        ("words", Arc::new(words), true),
+        ("score", Arc::new(score), true),
+        ("tags", Arc::new(tags), true),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
+/// A table of text columns.
+///
+/// # Panics
+/// If they are not of one length.
+pub fn strings(columns: &[(&str, Vec<Option<&str>>)]) -> RecordBatch {
+    let columns = columns.iter().map(|(name, texts)| (*name, Arc::new(StringArray::from(texts.clone())) as ArrayRef, true));
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
+/// The values of a column as text; null as nothing.
+///
+/// # Panics
+/// If there is no such column.
+pub fn column(rows: &RecordBatch, name: &str) -> Vec<String> {
+    let column = rows.column_by_name(name).unwrap_or_else(|| panic!("no column `{name}` in {:?}", rows.schema()));
+    (0..rows.num_rows()).map(|row| array_value_to_string(column, row).expect("a value that prints")).collect()
+}
+
+/// A hash of rows in their order, for golden files: of each value as it prints, so that it moves with the rows and not with Arrow's buffers.
+///
+/// # Panics
+/// If a value does not print.
+pub fn hash_rows(outcome: &Outcome) -> String {
+    let mut hasher = blake3::Hasher::new();
+    for (port, rows) in &outcome.ports {
+        hasher.update(json!([port.as_str(), rows.num_rows()]).to_string().as_bytes());
+        for (field, column) in rows.schema().fields().iter().zip(rows.columns()) {
+            hasher.update(format!("{}: {}\n", field.name(), field.data_type()).as_bytes());
+            for row in 0..rows.num_rows() {
+                let value = column.is_valid(row).then(|| array_value_to_string(column, row).expect("a value that prints"));
+                hasher.update(json!(value).to_string().as_bytes());
+            }
+        }
+    }
+    hasher.finalize().to_hex()[..16].to_owned()
+}
+
+struct Collected {
+    outputs: Outputs,
+    batches: Vec<(Port, RecordBatch)>,
+    rejected: Vec<Rejection>,
+    drop_reasons: BTreeMap<&'static str, u64>,
+}
+
+impl Collected {
+    fn new(outputs: &Outputs) -> Self {
+        Self { outputs: outputs.clone(), batches: Vec::new(), rejected: Vec::new(), drop_reasons: BTreeMap::new() }
+    }
+
+    fn take(&mut self, mut emit: Emit) {
+        self.batches.extend(emit.take_batches());
+        self.rejected.extend(emit.take_rejections());
+        for (reason, rows) in emit.dropped() {
+            *self.drop_reasons.entry(reason).or_default() += rows;
+        }
+    }
+
+    fn rows(&self) -> Result<BTreeMap<Port, RecordBatch>, StageError> {
+        let mut ports = BTreeMap::new();
+        for (port, schema) in self.outputs.iter() {
+            let batches = self.batches.iter().filter(|(to, _)| to == port).map(|(_, batch)| batch);
+            ports.insert(port.clone(), concat_batches(schema, batches)?);
+        }
+        Ok(ports)
+    }
+}
+
+fn batches(rows: &RecordBatch, batch_rows: usize) -> Vec<RecordBatch> {
+    (0..rows.num_rows()).step_by(batch_rows).map(|start| rows.slice(start, batch_rows.min(rows.num_rows() - start))).collect()
+}
+
+fn shards(rows: &RecordBatch, cut: Cut) -> Vec<ShardRows> {
+    let shards = batches(rows, cut.shard_rows).into_iter().enumerate();
+    shards.map(|(index, rows)| ShardRows { index: number(index), batches: batches(&rows, cut.batch_rows) }).collect()
+}
+
+fn number(count: usize) -> u32 {
+    u32::try_from(count).expect("tests have few rows")
+}
+
+/// A table between two steps: its rows in (key, origin) order.
+struct Stored {
+    /// Big-endian, so that 128-bit keys sort as byte strings do.
+    keys: Vec<Vec<u8>>,
+    origins: Vec<RowRef>,
+    batch: RecordBatch,
+}
+
+impl Stored {
+    fn empty(schema: &SchemaRef) -> Self {
+        Self { keys: Vec::new(), origins: Vec::new(), batch: RecordBatch::new_empty(Arc::clone(schema)) }
+    }
+
+    /// Rows of all tasks, in the tasks' order.
+    fn sorted(schema: &SchemaRef, tasks: Vec<Vec<TablePart>>) -> Result<Self, StageError> {
+        let (mut keys, mut origins, mut batches): (Vec<Vec<u8>>, Vec<RowRef>, Vec<RecordBatch>) = Default::default();
+        for (task, parts) in tasks.into_iter().enumerate() {
+            let mut row = 0;
+            for part in parts {
+                let (part_keys, batch): (Vec<Vec<u8>>, RecordBatch) = match part {
+                    TablePart::Hashed(keys, batch) => (keys.into_iter().map(|key| key.to_be_bytes().to_vec()).collect(), batch),
+                    TablePart::Ordered(keys, batch) => ((0..keys.len()).map(|row| keys.value(row).to_vec()).collect(), batch),
+                    TablePart::Whole(batch) => (vec![Vec::new(); batch.num_rows()], batch),
+                };
+                keys.extend(part_keys);
+                for _ in 0..batch.num_rows() {
+                    origins.push(RowRef { shard: number(task), row });
+                    row += 1;
+                }
+                batches.push(batch);
+            }
+        }
+        let mut order: Vec<usize> = (0..keys.len()).collect();
+        order.sort_by(|&a, &b| keys[a].cmp(&keys[b]).then(origins[a].cmp(&origins[b])));
+        let batch = concat_batches(schema, &batches)?;
+        let batch = take_record_batch(&batch, &order.iter().map(|&row| row as u64).collect::<UInt64Array>())?;
+        Ok(Self {
+            keys: order.iter().map(|&row| keys[row].clone()).collect(),
+            origins: order.iter().map(|&row| origins[row]).collect(),
+            batch,
+        })
+    }
+
+    /// Rows whose key is at least `from` and below `to`.
+    fn between(&self, from: Option<&[u8]>, to: Option<&[u8]>) -> Self {
+        let start = from.map_or(0, |from| self.keys.partition_point(|key| key.as_slice() < from));
+        let end = to.map_or(self.keys.len(), |to| self.keys.partition_point(|key| key.as_slice() < to));
+        Self {
+            keys: self.keys[start..end].to_vec(),
+            origins: self.origins[start..end].to_vec(),
+            batch: self.batch.slice(start, end - start),
+        }
+    }
+
+    fn keyed(&self, route: &Route) -> Keyed {
+        let hashed = matches!(route, Route::Key | Route::Row(_));
+        let keys = if hashed { self.keys.iter().map(|key| hash_of(key)).collect() } else { Vec::new() };
+        Keyed { keys, origins: self.origins.clone(), batch: self.batch.clone() }
+    }
+
+    fn mail(&self, shard: u32) -> MailIn {
+        let from = RowRef { shard, row: 0 }.key().to_be_bytes();
+        let to = shard.checked_add(1).map(|shard| RowRef { shard, row: 0 }.key().to_be_bytes());
+        let mail = self.between(Some(&from), to.as_ref().map(<[u8; 16]>::as_slice));
+        let rows = mail.keys.iter().map(|key| number(usize::try_from((hash_of(key) >> 64) & 0xFFFF_FFFF).expect("32 bits"))).collect();
+        MailIn { rows, batch: mail.batch }
+    }
+}
+
+fn hash_of(key: &[u8]) -> u128 {
+    u128::from_be_bytes(key.try_into().expect("a 128-bit key"))
+}
+
+struct Program<'a> {
+    global: &'a dyn Global,
+    outputs: &'a Outputs,
+    specs: BTreeMap<&'static str, TableSpec>,
+    tables: BTreeMap<&'static str, Stored>,
+}
+
+impl Program<'_> {
+    fn spec(&self, table: &str) -> &TableSpec {
+        self.specs.get(table).unwrap_or_else(|| panic!("a step names table `{table}`, which the program does not have"))
+    }
+
+    fn stored(&self, table: &str) -> Stored {
+        let spec = self.spec(table);
+        self.tables.get(table).map_or_else(|| Stored::empty(&spec.schema), |stored| stored.between(None, None))
+    }
+
+    fn whole(&self, step: &Step) -> BTreeMap<&'static str, RecordBatch> {
+        step.whole
+            .iter()
+            .map(|table| {
+                assert_eq!(self.spec(table).route, Route::Whole, "step `{}` broadcasts `{table}`", step.name);
+                (*table, self.stored(table).batch)
+            })
+            .collect()
+    }
+
+    fn tables_in(&self, names: &[&'static str], from: Option<&[u8]>, to: Option<&[u8]>) -> TablesIn {
+        names.iter().map(|name| (*name, self.stored(name).between(from, to).keyed(&self.spec(name).route))).collect()
+    }
+
+    /// Keys at which all tables are cut: no key stands on both sides.
+    fn cuts(&self, names: &[&'static str], ranges: usize) -> Vec<Vec<u8>> {
+        let mut keys: Vec<Vec<u8>> = names.iter().flat_map(|name| self.stored(name).keys).collect();
+        keys.sort();
+        keys.dedup();
+        (1..ranges).filter_map(|range| keys.get(keys.len() * range / ranges).cloned()).collect()
+    }
+
+    fn tables_out(&self) -> Tables {
+        Tables::new(self.specs.values().cloned().collect(), self.outputs.clone())
+    }
+
+    fn run_step(&self, step: &Step, inputs: &[(Port, RecordBatch)], cut: Cut) -> Result<Vec<Tables>, StageError> {
+        let mut tasks = Vec::new();
+        match &step.kind {
+            StepKind::Shards { port } => {
+                for shard in shards(rows_of(inputs, port), cut) {
+                    let mail = step
+                        .mail
+                        .iter()
+                        .map(|table| {
+                            assert_eq!(self.spec(table).route, Route::Row(port.clone()), "step `{}` gets mail `{table}`", step.name);
+                            (*table, self.stored(table).mail(shard.index))
+                        })
+                        .collect();
+                    let mut out = self.tables_out();
+                    self.global.shard(step, &mut ShardIn { shard, mail, whole: self.whole(step) }, &mut out)?;
+                    tasks.push(out);
+                }
+            }
+            StepKind::Ranges { tables } => {
+                let cuts = self.cuts(tables, cut.ranges);
+                for index in 0..=cuts.len() {
+                    let from = index.checked_sub(1).map(|before| cuts[before].as_slice());
+                    let to = cuts.get(index).map(Vec::as_slice);
+                    let mut out = self.tables_out();
+                    let tables = self.tables_in(tables, from, to);
+                    self.global.range(step, &mut RangeIn { index: number(index), tables, whole: self.whole(step) }, &mut out)?;
+                    tasks.push(out);
+                }
+            }
+            StepKind::Once { tables, ports } => {
+                let ports = ports.iter().map(|port| (port.clone(), shards(rows_of(inputs, port), cut))).collect();
+                let mut out = self.tables_out();
+                let tables = self.tables_in(tables, None, None);
+                self.global.once(step, &mut WholeIn { tables, ports, whole: self.whole(step) }, &mut out)?;
+                tasks.push(out);
+            }
+        }
+        Ok(tasks)
+    }
+}
+
+fn rows_of<'a>(inputs: &'a [(Port, RecordBatch)], port: &Port) -> &'a RecordBatch {
+    let found = inputs.iter().find(|(name, _)| name == port);
+    &found.unwrap_or_else(|| panic!("a step reads port `{port}`, which the stage does not have")).1
+}
+
+fn run_global(
+    global: &dyn Global,
+    outputs: &Outputs,
+    inputs: &[(Port, RecordBatch)],
+    cut: Cut,
+    outcome: &mut Collected,
+) -> Result<BTreeMap<&'static str, u64>, StageError> {
+    let specs: Vec<TableSpec> = global.tables();
+    let n_specs = specs.len();
+    let specs: BTreeMap<_, _> = specs.into_iter().map(|spec| (spec.name, spec)).collect();
+    assert_eq!(specs.len(), n_specs, "two tables of the program have one name");
+    let mut program = Program { global, outputs, specs, tables: BTreeMap::new() };
+    let mut done = Done::default();
+    let mut all_rows = BTreeMap::new();
+    while let Some(step) = global.next(&done) {
+        assert!(done.steps() < 1000, "the program does not end");
+        assert_eq!(global.next(&done), Some(step.clone()), "`next` is no pure function");
+        let mut written: BTreeMap<&'static str, Vec<Vec<TablePart>>> = step.writes.iter().map(|table| (*table, Vec::new())).collect();
+        for task in program.run_step(&step, inputs, cut)? {
+            let (mut parts, mut emit) = task.into_parts();
+            for (table, tasks) in &mut written {
+                tasks.push(parts.remove(table).unwrap_or_default());
+            }
+            assert!(parts.is_empty(), "step `{}` writes {:?} and does not declare it", step.name, parts.keys());
+            let batches = emit.take_batches();
+            assert!(step.emits || batches.is_empty(), "step `{}` gives rows and does not declare it", step.name);
+            outcome.batches.extend(batches);
+            outcome.take(emit);
+        }
+        let mut rows = BTreeMap::new();
+        for (table, tasks) in written {
+            let stored = Stored::sorted(&program.spec(table).schema, tasks)?;
+            rows.insert(table, stored.batch.num_rows() as u64);
+            *all_rows.entry(table).or_default() += stored.batch.num_rows() as u64;
+            program.tables.insert(table, stored);
+        }
+        done.finish(rows);
+    }
+    Ok(all_rows)
+}
