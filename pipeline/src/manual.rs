@@ -123,7 +123,8 @@ fn outputs(spec: &StageSpec, config: &dyn AnyConfig) -> Option<Outputs> {
         Vec::new()
     } else {
         let mut columns = config.reads();
-        for known in [document::ID.spec(), document::TEXT.spec()] {
+        // Columns that an example may name.
+        for known in [document::ID.spec(), document::TEXT.spec(), document::TEXT.named("source").spec()] {
             if columns.iter().all(|column| column.name != known.name) {
                 columns.push(known);
             }

@@ -65,6 +65,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
 
 #[cfg(test)]
 mod tests {
+    use stages::Kind;
     use stages::registry::STAGES;
 
     use super::*;
@@ -82,8 +83,9 @@ mod tests {
             let path = folder.path().join("pipeline.yaml");
             std::fs::write(&path, template.text()).expect("the folder is there");
             let problems = load(&path, &LoadOptions::default()).err().map(|problems| problems.lines()).unwrap_or_default();
-            // Nothing else is wrong with it where the table of stages is empty.
-            let wrong = problems.iter().filter(|line| !(STAGES.is_empty() && line.ends_with("which is no stage type")));
+            // Nothing else is wrong with it while the table has no source.
+            let no_source = STAGES.iter().all(|spec| spec.kind != Kind::Source);
+            let wrong = problems.iter().filter(|line| !(no_source && line.ends_with("which is no stage type")));
             assert_eq!(wrong.collect::<Vec<_>>(), [""; 0], "{template:?}");
         }
     }

@@ -70,6 +70,12 @@ impl Problem {
         &self.0.message
     }
 
+    /// Where it is shown.
+    #[cfg(test)]
+    pub(crate) fn place(&self) -> Option<&Place> {
+        self.0.place.as_ref()
+    }
+
     fn order(&self) -> (usize, usize) {
         // What has no place (the file can't be opened, the output can't be written) comes last.
         self.0.place.as_ref().map_or((usize::MAX, 0), |place| (place.source, place.span.start))

@@ -174,7 +174,13 @@ impl Validator<'_> {
             failed.push((self.follow(alternative), wrong));
         }
         // What is told is what is wrong with the alternative that was meant: the only one of the value's type, or the one with its tag.
-        let meant: Vec<usize> = (0..failed.len()).filter(|index| is_meant(failed[*index].0, at.node)).collect();
+        let mut meant: Vec<usize> = (0..failed.len()).filter(|index| is_meant(failed[*index].0, at.node)).collect();
+        if meant.len() > 1 {
+            meant.retain(|index| {
+                let mut required = failed[*index].0["required"].as_array().into_iter().flatten().filter_map(Json::as_str);
+                required.all(|name| at.node.get(name).is_some())
+            });
+        }
         if let [only] = meant.as_slice() {
             problems.append(&mut failed[*only].1);
             return;
@@ -418,5 +424,91 @@ pub(crate) fn number_text(value: &Json) -> String {
     match value.as_f64() {
         Some(number) if !value.is_u64() && !value.is_i64() && number.fract() == 0.0 && number.abs() < 1e15 => format!("{number:.0}"),
         _ => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::super::node::parse;
+    use super::super::problem::Sources;
+    use super::*;
+
+    /// Messages and the texts they are shown at.
+    fn told(schema: &Json, text: &str) -> Vec<String> {
+        let node = parse(text, 0, 0).expect("the test's YAML is right");
+        let validator = Validator { root: schema, whose: "it".to_owned(), manual: None, skip: &[] };
+        let problems = validator.check(&node, &node.place);
+        let sources = Sources::new(std::path::Path::new("x.yaml"), text, &[]);
+        problems
+            .iter()
+            .map(|problem| format!("{} @ {}", problem.message(), problem.place().map_or("", |place| sources.text(place))))
+            .collect()
+    }
+
+    #[test]
+    fn of_tagged_alternatives_the_one_with_the_tag_is_told_about() {
+        let schema = json!({"properties": {"score": {"oneOf": [
+            {"type": "object", "properties": {"kind": {"const": "words"}, "least": {"type": "integer"}}, "required": ["kind", "least"]},
+            {"type": "object", "properties": {"kind": {"const": "lines"}, "most": {"type": "integer"}}, "required": ["kind", "most"]},
+        ]}}});
+        assert_eq!(told(&schema, "score: {kind: lines, most: 3}"), [""; 0]);
+        assert_eq!(told(&schema, "score: {kind: lines, most: x}"), ["it: `score.most` must be a whole number @ x"]);
+        assert_eq!(told(&schema, "score: 7"), ["it: `score` must be a mapping @ 7"]);
+    }
+
+    #[test]
+    fn of_alternatives_named_by_their_key_the_one_with_the_key_is_told_about() {
+        let schema = json!({"oneOf": [
+            {"const": "all"},
+            {"type": "object", "properties": {"first": {"type": "integer"}}, "required": ["first"], "additionalProperties": false},
+            {"type": "object", "properties": {"share": {"type": "number"}}, "required": ["share"], "additionalProperties": false},
+        ]});
+        assert_eq!(told(&schema, "all"), [""; 0]);
+        assert_eq!(told(&schema, "{share: 0.5}"), [""; 0]);
+        assert_eq!(told(&schema, "{first: x}"), ["it: `first` must be a whole number @ x"]);
+        assert_eq!(told(&schema, "none"), ["it must be `all`, or a mapping @ none"]);
+    }
+
+    #[test]
+    fn an_optional_value_is_told_about_as_if_it_were_not() {
+        let schema = json!({
+            "properties": {"unit": {"anyOf": [{"$ref": "#/$defs/Unit"}, {"type": "null"}]}, "n": {"type": ["integer", "null"], "minimum": 1}},
+            "$defs": {"Unit": {"oneOf": [{"const": "chars"}, {"enum": ["bytes", "words"]}]}},
+        });
+        assert_eq!(told(&schema, "{unit: null, n: null}"), [""; 0]);
+        assert_eq!(
+            told(&schema, "{unit: byte, n: 0}"),
+            ["it: `unit` must be one of `chars`, `bytes`, `words` @ byte", "it: `n` must be a whole number, 1 or more @ 0"]
+        );
+    }
+
+    #[test]
+    fn bounds_of_lists_texts_and_numbers_are_checked() {
+        let schema = json!({"properties": {
+            "pair": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "minItems": 2, "maxItems": 2},
+            "open": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
+            "name": {"type": "string", "minLength": 2, "maxLength": 3},
+        }});
+        assert_eq!(told(&schema, "{pair: [a, 1], open: 0.5, name: äöü}"), [""; 0]);
+        assert_eq!(
+            told(&schema, "{pair: [a, b], open: 0, name: ä}"),
+            [
+                "it: `pair[1]` must be a whole number @ b",
+                "it: `open` must be a number above 0 and below 1 @ 0",
+                "it: `name` must be a text of at least 2 characters @ ä"
+            ]
+        );
+        assert_eq!(
+            told(&schema, "{pair: [a], name: abcd}"),
+            ["it: `pair` must be a list of at least 2 @ [", "it: `name` must be a text of at most 3 characters @ abcd"]
+        );
+    }
+
+    #[test]
+    fn a_schema_that_leads_in_a_circle_ends() {
+        let schema = json!({"$ref": "#/$defs/a", "$defs": {"a": {"anyOf": [{"$ref": "#/$defs/a"}, {"$ref": "#/$defs/gone"}]}}});
+        assert_eq!(told(&schema, "1"), [""; 0]);
     }
 }
