@@ -1,7 +1,15 @@
 //! Where rows come from and go to: file formats, and the bundled samples.
 
+mod base64;
 mod error;
+pub mod formats;
+mod join;
+mod recut;
+mod sink;
 mod write;
 
 pub use error::DataError;
-pub use write::{WriteFormat, WriteSettings};
+pub use join::join_parts;
+pub use recut::Recut;
+pub use sink::{Part, PartWriter, empty_part, part_writer};
+pub use write::{Level, WriteFormat, WriteSettings};

@@ -10,6 +10,44 @@ pub struct WriteSettings {
     /// The file format.
     #[serde(default)]
     pub format: WriteFormat,
+    /// How hard zstd tries, 1 to 22: higher is smaller and slower.
+    #[serde(default)]
+    #[schemars(range(min = 1, max = 22))]
+    pub level: Level,
+}
+
+impl WriteSettings {
+    /// The zstd level as a number.
+    pub fn level(&self) -> i32 {
+        i32::from(self.level.0)
+    }
+}
+
+/// A zstd level, 1 to 22.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "u8", into = "u8")]
+#[schemars(with = "u8")]
+pub struct Level(u8);
+
+impl Default for Level {
+    /// zstd's own default.
+    fn default() -> Self {
+        Self(3)
+    }
+}
+
+impl TryFrom<u8> for Level {
+    type Error = String;
+
+    fn try_from(level: u8) -> Result<Self, String> {
+        if (1..=22).contains(&level) { Ok(Self(level)) } else { Err(format!("a zstd level is 1 to 22, not {level}")) }
+    }
+}
+
+impl From<Level> for u8 {
+    fn from(level: Level) -> u8 {
+        level.0
+    }
 }
 
 /// File formats of an output.
@@ -25,4 +63,15 @@ pub enum WriteFormat {
     /// One JSON object a line, compressed with zstd.
     #[serde(rename = "jsonl.zst")]
     JsonlZst,
+}
+
+impl WriteFormat {
+    /// How files of the format end, without the dot: `part-00000.<extension>`.
+    pub fn extension(self) -> &'static str {
+        match self {
+            WriteFormat::Parquet => "parquet",
+            WriteFormat::Jsonl => "jsonl",
+            WriteFormat::JsonlZst => "jsonl.zst",
+        }
+    }
 }

@@ -30,6 +30,9 @@ const BASE_BYTES: u64 = 128 << 20;
 /// Memory that one task may hold: a shard of rows, what is made of it, and what is being written.
 const TASK_BYTES: u64 = 320 << 20;
 
+/// A shard holds at most this many rows.
+pub const SHARD_ROWS: u64 = 65_536;
+
 /// How a run is done. Nothing here changes a row, except `limit`.
 #[derive(Debug, Clone)]
 pub struct Options {
@@ -39,6 +42,8 @@ pub struct Options {
     pub memory: u64,
     /// Rows a batch has inside a task.
     pub batch_rows: usize,
+    /// Rows a shard has at most. Decides where parts are cut, so it is the same for everyone; tests make it small.
+    pub shard_rows: u64,
     /// Read only so many rows of each source, and write to `<output>.limit<rows>`.
     pub limit: Option<u64>,
     /// Run only this stage and what it needs.
@@ -59,6 +64,7 @@ impl Default for Options {
             threads: std::thread::available_parallelism().map_or(1, usize::from),
             memory: (usage::available_memory_bytes() / 4 * 3).max(BASE_BYTES + TASK_BYTES),
             batch_rows: 4096,
+            shard_rows: SHARD_ROWS,
             limit: None,
             to: None,
             fresh: false,

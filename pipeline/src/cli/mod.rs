@@ -5,6 +5,7 @@
 pub mod check;
 pub mod clean;
 pub mod completions;
+pub mod devices;
 pub mod init;
 pub mod plan;
 pub mod run;
@@ -45,6 +46,8 @@ pub enum Command {
     Clean(clean::Args),
     /// List the stage types, or explain one
     Stages(stages::Args),
+    /// List the GPUs of this machine and their limits
+    Devices(devices::Args),
     /// Write a commented pipeline file to start from
     Init(init::Args),
     /// Print a completion script for a shell
@@ -132,6 +135,7 @@ pub fn execute(cli: Cli) -> miette::Result<Exit> {
         Command::Status(args) => status::execute(args),
         Command::Clean(args) => clean::execute(args),
         Command::Stages(args) => stages::execute(args),
+        Command::Devices(args) => devices::execute(args),
         Command::Init(args) => init::execute(args),
         Command::Completions(args) => completions::execute(args),
     }

@@ -34,6 +34,10 @@ pub struct Args {
     /// Rows a batch has inside a task (changes speed, never results)
     #[arg(long, value_name = "ROWS", hide = true, default_value_t = 4096, value_parser = parse_batch_rows)]
     batch_rows: usize,
+    /// Rows a shard has at most (changes where parts are cut)
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "ROWS", hide = true, default_value_t = crate::run::SHARD_ROWS, value_parser = clap::value_parser!(u64).range(1..))]
+    shard_rows: u64,
     /// Stop dead after the K-th side effect
     #[cfg(debug_assertions)]
     #[arg(long, value_name = "K", hide = true)]
@@ -110,6 +114,8 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         show: if args.json { Show::Json } else { Show::Auto },
         #[cfg(debug_assertions)]
         crash_at: args.crash_at,
+        #[cfg(debug_assertions)]
+        shard_rows: args.shard_rows,
         interrupted,
         ..args.resources.options()
     };

@@ -30,6 +30,8 @@ pub(super) struct Context {
     pub batch_rows: usize,
     /// Only so many rows of each source.
     pub limit: Option<u64>,
+    /// Rows a shard has at most.
+    pub shard_rows: u64,
     /// How many tasks' worth of memory there is; may be more than there are threads.
     pub memory_slots: usize,
 }

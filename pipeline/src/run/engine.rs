@@ -65,6 +65,8 @@ pub struct Todo {
 /// # Errors
 /// An output or an input that cannot be read.
 pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Vec<Todo>), RunError> {
+    let output = options.output_of(&graph.output);
+    let existed = output.exists();
     let (mut engine, threads) = Engine::look(graph, options)?;
     engine.cx.pool.close();
     let mut all = Vec::new();
@@ -79,6 +81,10 @@ pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Vec<Todo>), 
     }
     for thread in threads {
         let _ = thread.join();
+    }
+    if !existed {
+        // Opening it made it; looking leaves nothing.
+        let _ = std::fs::remove_dir(&output);
     }
     Ok((Arc::clone(&engine.cx.graph), all))
 }
@@ -151,6 +157,7 @@ impl Engine {
             progress: Arc::new(progress),
             interrupted: Arc::clone(&options.interrupted),
             batch_rows: options.batch_rows.max(1),
+            shard_rows: options.shard_rows,
             limit: options.limit,
             memory_slots,
         };
@@ -360,10 +367,12 @@ impl Engine {
             let rejected = totals.rejected.values().sum();
             if stage.max_rejected.is_exceeded(rejected, totals.rows_in) {
                 let reason = totals.rejected.iter().max_by_key(|(_, rows)| **rows).map(|(reason, _)| reason.clone()).unwrap_or_default();
+                // The person needs to see what was rejected.
+                publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| *port == Port::REJECTED)?;
                 return Err(RunError::TooManyRejected { stage: stage.id.clone(), rejected, rows: totals.rows_in, reason });
             }
         }
-        let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs)?;
+        let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
         self.units[unit].published = published;
         for node in self.cx.plan.nodes_of(&self.cx.plan.units[unit]) {
             self.cx.progress.finish(node);

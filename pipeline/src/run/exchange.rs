@@ -128,10 +128,10 @@ fn key_at(keys: &ArrayRef, row: usize) -> &[u8] {
     }
 }
 
-/// Where to cut the keys of tables so that each range is of about [`RANGE_BYTES`]; from the stored rows alone.
-pub(super) fn cut_ranges(files: &[&TableFile], hashed: bool) -> Vec<KeyRange> {
+/// Where to cut the keys of tables so that each range is of about `range_bytes`; from the stored rows alone.
+pub(super) fn cut_ranges(files: &[&TableFile], hashed: bool, range_bytes: u64) -> Vec<KeyRange> {
     let total: u64 = files.iter().flat_map(|file| &file.blocks).map(|block| block.data_bytes).sum();
-    let n_ranges = total.div_ceil(RANGE_BYTES).max(1);
+    let n_ranges = total.div_ceil(range_bytes).max(1);
     let mut cuts: Vec<Vec<u8>> = Vec::new();
     if hashed {
         let width = u128::MAX / u128::from(n_ranges);
@@ -142,7 +142,7 @@ pub(super) fn cut_ranges(files: &[&TableFile], hashed: bool) -> Vec<KeyRange> {
         samples.sort();
         let mut before = 0;
         for (key, bytes) in samples {
-            if before >= RANGE_BYTES * (cuts.len() as u64 + 1) && cuts.last() != Some(&key) {
+            if before >= range_bytes * (cuts.len() as u64 + 1) && cuts.last() != Some(&key) {
                 cuts.push(key);
             }
             before += bytes;
@@ -334,7 +334,7 @@ mod tests {
                 })
                 .collect();
             let all: Vec<&TableFile> = files.iter().collect();
-            let ranges = cut_ranges(&all, !by_order);
+            let ranges = cut_ranges(&all, !by_order, RANGE_BYTES);
             assert_eq!(ranges.len(), 3);
             let numbered: Vec<(u32, &TableFile)> = files.iter().enumerate().map(|(task, file)| (task as u32, file)).collect();
             let sizes: Vec<usize> =

@@ -21,16 +21,16 @@ use crate::{card, report};
 /// Where the record of a run lies.
 pub(super) const RECORD: &str = "run.json";
 
-/// Publishes what a finished unit made; by stage.
+/// Publishes what a finished unit made, of the ports that are `wanted`; by stage.
 ///
 /// # Errors
 /// What the storage or a format says.
-pub(super) fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark]) -> Result<Vec<(usize, Published)>, RunError> {
+pub(super) fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark], wanted: impl Fn(&Port) -> bool) -> Result<Vec<(usize, Published)>, RunError> {
     let mut all = Vec::new();
     for node in cx.plan.nodes_of(unit) {
         let stage = &cx.graph.nodes[node];
         let edges = cx.plan.stored.range(Edge { node, port: Port::named("") }..).take_while(|(edge, _)| edge.node == node);
-        for (edge, stored) in edges {
+        for (edge, stored) in edges.filter(|(edge, _)| wanted(&edge.port)) {
             let Some((folder, settings)) = &stored.publish else { continue };
             let is_of = |file: &&StoredFile| file.form == Form::Part && file.stage == stage.id && file.port == edge.port.as_str();
             let pieces: Vec<StoredFile> = outputs.iter().flat_map(|mark| &mark.files).filter(is_of).cloned().collect();

@@ -40,7 +40,7 @@ pub(super) fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, p
         source,
         path: Arc::from(path),
         left: cx.limit.unwrap_or(u64::MAX),
-        cutter: ShardCutter::default(),
+        cutter: ShardCutter::new(cx.shard_rows),
         open: Vec::new(),
         rejected: Vec::new(),
         n_shards: 0,

@@ -21,31 +21,34 @@ use crate::profile::Profiler;
 use crate::record::StageTotals;
 use crate::store::hash_bytes;
 
-/// A shard holds at most this many rows …
-pub(super) const SHARD_ROWS: u64 = 65_536;
-
-/// … and, unless it is a single row, at most this many bytes of rows.
+/// A shard holds at most this many bytes of rows, unless it is a single row.
 pub(super) const SHARD_BYTES: u64 = 64 << 20;
 
 /// Tells where one shard ends and the next begins, from the rows alone.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct ShardCutter {
+    max_rows: u64,
     rows: u64,
     bytes: u64,
 }
 
 impl ShardCutter {
+    /// A cutter that has seen no row.
+    pub(super) fn new(max_rows: u64) -> Self {
+        Self { max_rows, rows: 0, bytes: 0 }
+    }
+
     /// Cuts `batch` at the ends of shards; `true` follows a piece that ends one. Pieces are slices.
     pub(super) fn cut(&mut self, batch: &RecordBatch) -> Vec<(RecordBatch, bool)> {
         let sizes = row_bytes(batch);
         let mut pieces = Vec::new();
         let mut start = 0;
         for (row, size) in sizes.iter().enumerate() {
-            if self.rows > 0 && (self.rows == SHARD_ROWS || self.bytes + size > SHARD_BYTES) {
+            if self.rows > 0 && (self.rows >= self.max_rows || self.bytes + size > SHARD_BYTES) {
                 // The shard was full before this row: end it with the rows before, which may be none of this batch.
                 pieces.push((batch.slice(start, row - start), true));
                 start = row;
-                *self = Self::default();
+                (self.rows, self.bytes) = (0, 0);
             }
             self.rows += 1;
             self.bytes += size;
@@ -164,7 +167,7 @@ impl Outputs {
             return Ok(schemas::batch_bytes(batch));
         };
         let name = format!("{}/{}.{}.{}", data_of(&self.task), cx.graph.nodes[edge.node].id, edge.port, self.part);
-        let sink = self.sinks.entry(edge).or_insert_with(|| Sink::new(stored.clone(), name));
+        let sink = self.sinks.entry(edge).or_insert_with(|| Sink::new(stored.clone(), name, cx.shard_rows));
         let mut bytes = 0;
         for (piece, ends) in sink.cutter.cut(batch) {
             bytes += schemas::batch_bytes(&piece);
@@ -237,8 +240,8 @@ struct OpenFile {
 }
 
 impl Sink {
-    fn new(stored: Stored, name: String) -> Self {
-        Self { stored, name, cutter: ShardCutter::default(), open: None, files: Vec::new(), n_files: 0 }
+    fn new(stored: Stored, name: String, shard_rows: u64) -> Self {
+        Self { stored, name, cutter: ShardCutter::new(shard_rows), open: None, files: Vec::new(), n_files: 0 }
     }
 
     fn write(&mut self, cx: &Context, batch: &RecordBatch) -> Result<(), RunError> {

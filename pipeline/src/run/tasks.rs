@@ -7,10 +7,10 @@ use std::sync::Arc;
 use stages::{Done, Port, Split, Stage, Step, StepKind};
 
 use super::context::Context;
-use super::exchange::{KeyRange, bytes_in, cut_ranges};
+use super::exchange::{KeyRange, RANGE_BYTES, bytes_in, cut_ranges};
 use super::legs::{run_source, run_stored};
 use super::program::{StepPart, StepTask, Written, program, run_step};
-use super::{RunError, TASK_BYTES};
+use super::{RunError, SHARD_ROWS, TASK_BYTES};
 use crate::fingerprint::{Fingerprint, Hasher};
 use crate::graph::Edge;
 use crate::inputs::InputHashes;
@@ -112,7 +112,7 @@ fn end_of<'c>(cx: &'c Context, path: &[usize]) -> &'c str {
 
 /// Adds what a stage does and what is stored of it.
 fn add_node(cx: &Context, hasher: &mut Hasher, node: usize) {
-    hasher.fingerprint(&own_fingerprint(&cx.graph, node));
+    hasher.fingerprint(&own_fingerprint(&cx.graph, node)).number(cx.shard_rows);
     let from = Edge { node, port: Port::named("") };
     for (edge, stored) in cx.plan.stored.range(from..).take_while(|(edge, _)| edge.node == node) {
         hasher.add(edge.port.as_str());
@@ -179,7 +179,7 @@ impl ProgramState {
         if step.emits {
             add_node(cx, &mut base, node);
         } else {
-            base.fingerprint(&own_fingerprint(&cx.graph, node));
+            base.fingerprint(&own_fingerprint(&cx.graph, node)).number(cx.shard_rows);
         }
         base.number(self.done.steps() as u64).add(step.name);
         let mut tables = BTreeMap::new();
@@ -213,7 +213,7 @@ impl ProgramState {
             StepKind::Ranges { tables: names } => {
                 let files: Vec<_> = names.iter().filter_map(|name| tables.get(name)).flat_map(|written| written.iter().map(|(_, file)| file)).collect();
                 let hashed = program(cx, node)?.tables().iter().any(|spec| names.contains(&spec.name) && spec.route == stages::Route::Key);
-                let ranges: Vec<KeyRange> = if files.is_empty() { Vec::new() } else { cut_ranges(&files, hashed) };
+                let ranges: Vec<KeyRange> = if files.is_empty() { Vec::new() } else { cut_ranges(&files, hashed, (RANGE_BYTES / SHARD_ROWS * cx.shard_rows).max(1)) };
                 let mut all = Vec::new();
                 for (index, range) in (0_u32..).zip(ranges) {
                     let fingerprint = base.clone().number(u64::from(index)).add(format!("{range:?}")).finish();

@@ -1,0 +1,311 @@
+//! CSV, with or without a header.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::io::{self, Read};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use arrow::array::RecordBatch;
+use arrow::datatypes::SchemaRef;
+use csv::{ByteRecord, ReaderBuilder};
+
+use super::cells::{Cells, Data};
+use super::columns::Columns;
+use super::infer::FieldTypes;
+use super::input::Input;
+use super::jsonl::{BATCH_BAD, BATCH_BYTES, Inferred};
+use super::types::ColumnType;
+use super::{BadRecord, Chunk, FilePart, InputFile, Reader};
+use crate::DataError;
+
+/// How files of comma-separated values end.
+pub const EXTENSIONS: &[&str] = &["csv", "tsv"];
+/// Records that types are inferred from.
+const SAMPLE_RECORDS: usize = 2000;
+
+/// How CSV is read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct CsvOptions {
+    /// What stands between fields.
+    pub delimiter: u8,
+    /// What a field with delimiters or line ends in it stands between; doubled, it stands for itself.
+    pub quote: u8,
+    /// Whether the first record of each file names the columns; else they are `column_1`, `column_2`, …
+    pub header: bool,
+    /// Longest record.
+    pub max_record_bytes: u64,
+}
+
+/// The columns of the first records of `files`.
+///
+/// # Errors
+/// [`DataError::Format`] for a header with a name twice; [`DataError::Setting`] on `columns` if there is no record at all.
+pub fn csv_schema(files: &[InputFile], options: &CsvOptions) -> Result<Inferred, DataError> {
+    let mut columns: Vec<(String, FieldTypes)> = Vec::new();
+    let mut records = 0;
+    for file in files {
+        let part = FilePart { path: file.path.clone(), name: file.name.clone(), start: 0, end: file.bytes };
+        let mut open = OpenFile::open(&part, options)?;
+        let Some(names) = open.names(&part, options)? else { continue };
+        let mut places = Vec::with_capacity(names.len());
+        for name in names {
+            let place = columns.iter().position(|(other, _)| *other == name).unwrap_or_else(|| {
+                columns.push((name, FieldTypes::default()));
+                columns.len() - 1
+            });
+            places.push(place);
+        }
+        while records < SAMPLE_RECORDS && matches!(open.read(options), Ok(true)) {
+            records += 1;
+            for (place, field) in places.iter().zip(open.record.iter()) {
+                columns[*place].1.add(&String::from_utf8_lossy(field));
+            }
+        }
+        if records >= SAMPLE_RECORDS {
+            break;
+        }
+    }
+    if columns.is_empty() {
+        let problem = "the files hold no record to infer columns from; write them out, such as columns: {text: string}".to_owned();
+        return Err(DataError::Setting { setting: "columns", problem });
+    }
+    let columns = columns.into_iter().map(|(name, types)| (name, types.column_type())).collect();
+    Ok(Inferred { columns: Columns(columns), records })
+}
+
+/// Reads CSV files. An empty field is null.
+pub struct CsvReader {
+    parts: VecDeque<FilePart>,
+    open: Option<(OpenFile, Places)>,
+    options: CsvOptions,
+    schema: SchemaRef,
+    cells: Cells,
+    batch_rows: usize,
+    unknown: BTreeMap<String, u64>,
+}
+
+/// Where the columns of one file go.
+struct Places {
+    file: Arc<str>,
+    /// For each field of a record its column.
+    columns: Vec<Option<usize>>,
+    names: Vec<String>,
+    rows: u64,
+}
+
+impl CsvReader {
+    /// A reader of `parts` into `columns`.
+    pub fn new(parts: Vec<FilePart>, columns: &Columns, options: CsvOptions, batch_rows: usize) -> Self {
+        Self {
+            parts: parts.into(),
+            open: None,
+            options,
+            schema: columns.schema(),
+            cells: Cells::new(&ColumnType::Struct(columns.0.clone())),
+            batch_rows: batch_rows.max(1),
+            unknown: BTreeMap::new(),
+        }
+    }
+
+    fn open_next(&mut self, part: &FilePart) -> Result<(), DataError> {
+        let mut open = OpenFile::open(part, &self.options)?;
+        let Some(names) = open.names(part, &self.options)? else { return Ok(()) };
+        let schema = &self.schema;
+        if let Some(missing) = schema.fields().iter().find(|field| !names.contains(field.name())) {
+            let problem = format!("it has no column `{}`, only {}", missing.name(), quoted(&names));
+            return Err(DataError::Format { path: part.path.clone(), format: "CSV", problem });
+        }
+        let columns = names.iter().map(|name| schema.index_of(name).ok()).collect();
+        self.open = Some((open, Places { file: part.name.as_str().into(), columns, names, rows: 0 }));
+        Ok(())
+    }
+
+    fn close(&mut self) {
+        let Some((_, places)) = self.open.take() else { return };
+        if places.rows > 0 {
+            for (name, _) in places.names.iter().zip(&places.columns).filter(|(_, column)| column.is_none()) {
+                *self.unknown.entry(name.clone()).or_default() += places.rows;
+            }
+        }
+    }
+}
+
+impl Reader for CsvReader {
+    fn next_chunk(&mut self) -> Result<Option<Chunk>, DataError> {
+        let mut chunk = Chunk::empty(&self.schema);
+        let mut bytes = 0;
+        while chunk.positions.offsets.len() < self.batch_rows && bytes < BATCH_BYTES && chunk.bad.len() < BATCH_BAD {
+            let Some((open, places)) = &mut self.open else {
+                let Some(part) = self.parts.pop_front() else { break };
+                self.open_next(&part)?;
+                continue;
+            };
+            let file = Arc::clone(&places.file);
+            let read = open.read(&self.options);
+            let offset = open.record.position().map_or(open.offset(), csv::Position::byte);
+            let mut reject = |offset, reason, detail| chunk.bad.push(BadRecord { file: Arc::clone(&file), offset, reason, detail });
+            match read {
+                Ok(true) => {
+                    bytes += open.record.as_slice().len();
+                    match push_record(&mut self.cells, &open.record, places) {
+                        Ok(()) => {
+                            chunk.positions.push(&file, offset);
+                            places.rows += 1;
+                        }
+                        Err((reason, detail)) => reject(offset, reason, detail),
+                    }
+                }
+                Ok(false) => self.close(),
+                Err(Stop::TooLong) => {
+                    let limit = self.options.max_record_bytes;
+                    let detail =
+                        format!("over {limit} bytes, which is max_record_bytes; the rest of the file is not read (is a quote not closed?)");
+                    reject(open.began, "record_too_long", detail);
+                    self.close();
+                }
+                Err(Stop::Damaged(problem)) => {
+                    reject(open.began, "damaged_file", format!("nothing can be read from here on: {problem}"));
+                    self.close();
+                }
+                Err(Stop::Failed(error)) => return Err(error),
+            }
+        }
+        if chunk.positions.offsets.is_empty() && chunk.bad.is_empty() && self.open.is_none() && self.parts.is_empty() {
+            return Ok(None);
+        }
+        if !chunk.positions.offsets.is_empty() {
+            chunk.rows = RecordBatch::try_new(Arc::clone(&self.schema), self.cells.take_columns()?)?;
+        }
+        Ok(Some(chunk))
+    }
+
+    fn unknown_fields(&self) -> BTreeMap<String, u64> {
+        self.unknown.clone()
+    }
+}
+
+fn push_record(cells: &mut Cells, record: &ByteRecord, places: &Places) -> Result<(), (&'static str, String)> {
+    if record.len() != places.columns.len() {
+        return Err(("wrong_length", format!("{} fields where {} are wanted", record.len(), places.columns.len())));
+    }
+    let row = cells.len();
+    let Data::Struct(members) = &mut cells.data else { return Ok(()) };
+    let mut push = || {
+        for ((field, column), name) in record.iter().zip(&places.columns).zip(&places.names) {
+            let Some(cell) = column.and_then(|column| members.cells.get_mut(column)) else { continue };
+            if field.is_empty() {
+                cell.push_null();
+                continue;
+            }
+            let text = std::str::from_utf8(field).map_err(|_| ("invalid_utf8", format!("`{name}` is no UTF-8")))?;
+            cell.push_field(text).map_err(|detail| ("wrong_type", format!("`{name}`: {detail}")))?;
+        }
+        Ok(())
+    };
+    let pushed = push();
+    match pushed {
+        Ok(()) => cells.valid.push(true),
+        Err(_) => cells.truncate(row),
+    }
+    pushed
+}
+
+fn quoted(names: &[String]) -> String {
+    names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
+}
+
+/// Why a file is read no further.
+enum Stop {
+    TooLong,
+    Damaged(String),
+    Failed(DataError),
+}
+
+struct OpenFile {
+    reader: csv::Reader<Limited>,
+    record: ByteRecord,
+    left: Arc<AtomicU64>,
+    part: FilePart,
+    /// The first record was read to count columns and is still to be given.
+    again: bool,
+    /// Where the record that is being read began.
+    began: u64,
+}
+
+impl OpenFile {
+    fn open(part: &FilePart, options: &CsvOptions) -> Result<Self, DataError> {
+        let left = Arc::new(AtomicU64::new(0));
+        let input = Limited { input: Input::open(&part.path)?, left: Arc::clone(&left) };
+        let reader =
+            ReaderBuilder::new().delimiter(options.delimiter).quote(options.quote).has_headers(false).flexible(true).from_reader(input);
+        Ok(Self { reader, record: ByteRecord::new(), left, part: part.clone(), again: false, began: 0 })
+    }
+
+    fn offset(&self) -> u64 {
+        self.reader.position().byte()
+    }
+
+    /// Reads a record; false at the end.
+    fn read(&mut self, options: &CsvOptions) -> Result<bool, Stop> {
+        if std::mem::take(&mut self.again) {
+            return Ok(true);
+        }
+        self.began = self.offset();
+        self.left.store(options.max_record_bytes.saturating_add(1 << 16), Ordering::Relaxed);
+        self.reader.read_byte_record(&mut self.record).map_err(|error| {
+            if self.left.load(Ordering::Relaxed) == 0 {
+                return Stop::TooLong;
+            }
+            match error.into_kind() {
+                csv::ErrorKind::Io(error) if self.reader.get_ref().input.is_damage(&error) => Stop::Damaged(error.to_string()),
+                csv::ErrorKind::Io(source) => Stop::Failed(DataError::Io { doing: "read", path: self.part.path.clone(), source }),
+                other => Stop::Damaged(format!("{other:?}")),
+            }
+        })
+    }
+
+    /// The columns' names; `None` if the file is empty.
+    fn names(&mut self, part: &FilePart, options: &CsvOptions) -> Result<Option<Vec<String>>, DataError> {
+        let format = |problem| DataError::Format { path: part.path.clone(), format: "CSV", problem };
+        match self.read(options) {
+            Ok(true) => {}
+            Ok(false) => return Ok(None),
+            Err(Stop::TooLong) => return Err(format(format!("its first record is over {} bytes", options.max_record_bytes))),
+            Err(Stop::Damaged(problem)) => return Err(format(format!("it is damaged: {problem}"))),
+            Err(Stop::Failed(error)) => return Err(error),
+        }
+        if !options.header {
+            self.again = true;
+            return Ok(Some((1..=self.record.len()).map(|number| format!("column_{number}")).collect()));
+        }
+        let mut names: Vec<String> = Vec::with_capacity(self.record.len());
+        for (index, field) in self.record.iter().enumerate() {
+            let name = std::str::from_utf8(field).map_err(|_| format("its header is no UTF-8".to_owned()))?.trim();
+            let name = if name.is_empty() { format!("column_{}", index + 1) } else { name.to_owned() };
+            if names.contains(&name) {
+                return Err(format(format!("its header names column `{name}` twice")));
+            }
+            names.push(name);
+        }
+        Ok(Some(names))
+    }
+}
+
+/// An input that gives at most so many bytes a record: an open quote must not pull a whole file into memory.
+struct Limited {
+    input: Input,
+    left: Arc<AtomicU64>,
+}
+
+impl Read for Limited {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let left = self.left.load(Ordering::Relaxed);
+        if left == 0 {
+            return Err(io::Error::other("record too long"));
+        }
+        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+        let read = self.input.read(&mut buffer[..most])?;
+        self.left.fetch_sub(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}

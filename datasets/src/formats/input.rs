@@ -1,0 +1,61 @@
+//! Opening a file, decompressed where its name says so.
+
+use std::fs::File;
+use std::io::{self, BufReader, Read};
+use std::path::Path;
+
+use flate2::read::MultiGzDecoder;
+
+use crate::DataError;
+
+/// Bytes of compressed input that are read at a time.
+const BUFFER: usize = 256 << 10;
+
+/// The (decompressed) bytes of a file, and whether an error in them is damage of the file rather than the system's.
+pub(crate) struct Input {
+    bytes: Box<dyn Read + Send>,
+    compressed: bool,
+}
+
+impl Input {
+    pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
+        let opening = |source| DataError::Io { doing: "open", path: path.to_owned(), source };
+        let file = File::open(path).map_err(opening)?;
+        let is_empty = file.metadata().map_err(opening)?.len() == 0;
+        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        match extension.as_deref().and_then(|extension| extension.to_str()) {
+            Some("gz" | "zst") if is_empty => Ok(Self { bytes: Box::new(io::empty()), compressed: true }),
+            Some("gz") => Ok(Self { bytes: Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file))), compressed: true }),
+            Some("zst") => {
+                let decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, file)).map_err(opening)?;
+                Ok(Self { bytes: Box::new(decoder), compressed: true })
+            }
+            _ => Ok(Self { bytes: Box::new(file), compressed: false }),
+        }
+    }
+
+    /// The bytes of a plain file from `start` on.
+    pub(crate) fn open_at(path: &Path, start: u64) -> Result<Self, DataError> {
+        use std::io::Seek;
+        let opening = |source| DataError::Io { doing: "open", path: path.to_owned(), source };
+        let mut file = File::open(path).map_err(opening)?;
+        file.seek(io::SeekFrom::Start(start)).map_err(opening)?;
+        Ok(Self { bytes: Box::new(file), compressed: false })
+    }
+
+    /// Whether `error` says that the file's contents are damaged; else the system failed, and another try may succeed.
+    pub(crate) fn is_damage(&self, error: &io::Error) -> bool {
+        self.compressed && error.raw_os_error().is_none()
+    }
+}
+
+impl Read for Input {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        loop {
+            match self.bytes.read(buffer) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                other => return other,
+            }
+        }
+    }
+}

@@ -1,0 +1,265 @@
+//! JSON Lines parts.
+//!
+//! One object a line with every column in order. A null, a NaN and an infinity are `null` (JSON has no other word for them); binary is
+//! base64; timestamps, dates and times are RFC 3339 text, durations ISO 8601; decimals are text, so that no digit is lost.
+
+use std::io::Write;
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
+use arrow::compute::cast;
+use arrow::datatypes::{
+    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type, UInt16Type,
+    UInt32Type, UInt64Type,
+};
+use arrow::error::ArrowError;
+use arrow::util::display::{ArrayFormatter, DurationFormat, FormatOptions};
+
+use super::{Part, PartWriter};
+use crate::{DataError, Recut, base64};
+
+/// Bytes of text that are handed to the compressor at a time.
+const BLOCK: usize = 1 << 20;
+
+/// Writes one JSON Lines file into memory.
+pub(crate) struct JsonlPart {
+    recut: Recut,
+    text: Vec<u8>,
+    encoder: Option<zstd::stream::write::Encoder<'static, Vec<u8>>>,
+    rows: u64,
+}
+
+impl JsonlPart {
+    pub(crate) fn try_new(schema: &SchemaRef, level: Option<i32>) -> Result<Self, DataError> {
+        let encoder = match level {
+            None => None,
+            Some(level) => {
+                let mut encoder = zstd::stream::write::Encoder::new(Vec::new(), level).map_err(compressing)?;
+                encoder.include_checksum(true).map_err(compressing)?;
+                Some(encoder)
+            }
+        };
+        Ok(Self { recut: Recut::new(Arc::clone(schema)), text: Vec::new(), encoder, rows: 0 })
+    }
+
+    fn encode(&mut self, batch: &RecordBatch) -> Result<(), DataError> {
+        let columns = batch
+            .schema()
+            .fields()
+            .iter()
+            .zip(batch.columns())
+            .map(|(field, column)| Ok((key(field.name(), "{")?, key(field.name(), ",")?, Cells::try_new(column)?)))
+            .collect::<Result<Vec<_>, DataError>>()?;
+        for row in 0..batch.num_rows() {
+            if columns.is_empty() {
+                self.text.push(b'{');
+            }
+            for (index, (first, later, cells)) in columns.iter().enumerate() {
+                self.text.extend_from_slice(if index == 0 { first } else { later });
+                cells.write(row, &mut self.text)?;
+            }
+            self.text.extend_from_slice(b"}\n");
+            if self.text.len() >= BLOCK {
+                self.compress()?;
+            }
+        }
+        self.rows += batch.num_rows() as u64;
+        Ok(())
+    }
+
+    fn compress(&mut self) -> Result<(), DataError> {
+        if let Some(encoder) = &mut self.encoder {
+            encoder.write_all(&self.text).map_err(compressing)?;
+            self.text.clear();
+        }
+        Ok(())
+    }
+}
+
+impl PartWriter for JsonlPart {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), DataError> {
+        for batch in self.recut.push(batch)? {
+            self.encode(&batch)?;
+        }
+        Ok(())
+    }
+
+    fn finish(mut self: Box<Self>) -> Result<Part, DataError> {
+        if let Some(batch) = self.recut.finish()? {
+            self.encode(&batch)?;
+        }
+        self.compress()?;
+        let bytes = match self.encoder {
+            Some(encoder) => encoder.finish().map_err(compressing)?,
+            None => self.text,
+        };
+        Ok(Part { bytes, rows: self.rows })
+    }
+
+    fn bytes_written(&self) -> usize {
+        self.encoder.as_ref().map_or(self.text.len(), |encoder| encoder.get_ref().len())
+    }
+}
+
+fn compressing(source: std::io::Error) -> DataError {
+    DataError::Io { doing: "compress", path: "part.jsonl.zst".into(), source }
+}
+
+fn key(name: &str, before: &str) -> Result<Vec<u8>, DataError> {
+    let mut text = before.as_bytes().to_vec();
+    write_string(name, &mut text)?;
+    text.push(b':');
+    Ok(text)
+}
+
+fn write_string(value: &str, out: &mut Vec<u8>) -> Result<(), DataError> {
+    write_json(value, out)
+}
+
+fn write_json(value: impl serde::Serialize, out: &mut Vec<u8>) -> Result<(), DataError> {
+    serde_json::to_writer(out, &value).map_err(|error| ArrowError::JsonError(error.to_string()).into())
+}
+
+/// The values of one array, ready to be written.
+struct Cells {
+    array: ArrayRef,
+    inside: Inside,
+}
+
+enum Inside {
+    /// Numbers, text, bytes: straight from the array.
+    Leaf,
+    /// Written by arrow's formatter, in quotes.
+    Formatted,
+    List(Box<Cells>),
+    Struct(Vec<(Vec<u8>, Vec<u8>, Cells)>),
+}
+
+impl Cells {
+    fn try_new(array: &ArrayRef) -> Result<Self, DataError> {
+        let inside = match array.data_type() {
+            DataType::List(_) => Inside::List(Box::new(Self::try_new(array.as_list::<i32>().values())?)),
+            DataType::LargeList(_) => Inside::List(Box::new(Self::try_new(array.as_list::<i64>().values())?)),
+            DataType::FixedSizeList(_, _) => Inside::List(Box::new(Self::try_new(array.as_fixed_size_list().values())?)),
+            DataType::Map(_, _) => {
+                let entries: ArrayRef = Arc::new(array.as_map().entries().clone());
+                Inside::List(Box::new(Self::try_new(&entries)?))
+            }
+            DataType::Struct(fields) => Inside::Struct(
+                fields
+                    .iter()
+                    .zip(array.as_struct().columns())
+                    .map(|(field, column)| Ok((key(field.name(), "{")?, key(field.name(), ",")?, Self::try_new(column)?)))
+                    .collect::<Result<_, DataError>>()?,
+            ),
+            DataType::Dictionary(_, values) => return Self::try_new(&cast(array, values)?),
+            other if is_leaf(other) => Inside::Leaf,
+            _ => {
+                ArrayFormatter::try_new(array.as_ref(), &options())?; // fails here, and not at the first row
+                Inside::Formatted
+            }
+        };
+        Ok(Self { array: Arc::clone(array), inside })
+    }
+
+    fn write(&self, row: usize, out: &mut Vec<u8>) -> Result<(), DataError> {
+        if self.array.is_null(row) {
+            out.extend_from_slice(b"null");
+            return Ok(());
+        }
+        match &self.inside {
+            Inside::Leaf => write_leaf(self.array.as_ref(), row, out),
+            Inside::Formatted => {
+                let text = ArrayFormatter::try_new(self.array.as_ref(), &options())?.value(row).try_to_string()?;
+                write_string(&text, out)
+            }
+            Inside::List(items) => {
+                let (start, end) = match self.array.data_type() {
+                    DataType::List(_) => item_range(self.array.as_list::<i32>().value_offsets(), row),
+                    DataType::LargeList(_) => item_range(self.array.as_list::<i64>().value_offsets(), row),
+                    DataType::Map(_, _) => item_range(self.array.as_map().value_offsets(), row),
+                    _ => {
+                        let size = usize::try_from(self.array.as_fixed_size_list().value_length()).unwrap_or(0);
+                        (row * size, (row + 1) * size)
+                    }
+                };
+                out.push(b'[');
+                for item in start..end {
+                    if item > start {
+                        out.push(b',');
+                    }
+                    items.write(item, out)?;
+                }
+                out.push(b']');
+                Ok(())
+            }
+            Inside::Struct(columns) => {
+                if columns.is_empty() {
+                    out.push(b'{');
+                }
+                for (index, (first, later, cells)) in columns.iter().enumerate() {
+                    out.extend_from_slice(if index == 0 { first } else { later });
+                    cells.write(row, out)?;
+                }
+                out.push(b'}');
+                Ok(())
+            }
+        }
+    }
+}
+
+fn options() -> FormatOptions<'static> {
+    FormatOptions::new().with_duration_format(DurationFormat::ISO8601).with_display_error(false)
+}
+
+fn item_range<O: OffsetSizeTrait>(offsets: &[O], row: usize) -> (usize, usize) {
+    (offsets[row].as_usize(), offsets[row + 1].as_usize())
+}
+
+fn is_leaf(data_type: &DataType) -> bool {
+    data_type.is_integer()
+        || data_type.is_floating()
+        || matches!(
+            data_type,
+            DataType::Null
+                | DataType::Boolean
+                | DataType::Utf8
+                | DataType::LargeUtf8
+                | DataType::Utf8View
+                | DataType::Binary
+                | DataType::LargeBinary
+                | DataType::BinaryView
+                | DataType::FixedSizeBinary(_)
+        )
+}
+
+fn write_leaf(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<(), DataError> {
+    match array.data_type() {
+        DataType::Utf8 => write_string(array.as_string::<i32>().value(row), out),
+        DataType::LargeUtf8 => write_string(array.as_string::<i64>().value(row), out),
+        DataType::Utf8View => write_string(array.as_string_view().value(row), out),
+        DataType::Binary => Ok(write_base64(array.as_binary::<i32>().value(row), out)),
+        DataType::LargeBinary => Ok(write_base64(array.as_binary::<i64>().value(row), out)),
+        DataType::BinaryView => Ok(write_base64(array.as_binary_view().value(row), out)),
+        DataType::FixedSizeBinary(_) => Ok(write_base64(array.as_fixed_size_binary().value(row), out)),
+        DataType::Boolean => write_json(array.as_boolean().value(row), out),
+        DataType::Int8 => write_json(array.as_primitive::<Int8Type>().value(row), out),
+        DataType::Int16 => write_json(array.as_primitive::<Int16Type>().value(row), out),
+        DataType::Int32 => write_json(array.as_primitive::<Int32Type>().value(row), out),
+        DataType::Int64 => write_json(array.as_primitive::<Int64Type>().value(row), out),
+        DataType::UInt8 => write_json(array.as_primitive::<UInt8Type>().value(row), out),
+        DataType::UInt16 => write_json(array.as_primitive::<UInt16Type>().value(row), out),
+        DataType::UInt32 => write_json(array.as_primitive::<UInt32Type>().value(row), out),
+        DataType::UInt64 => write_json(array.as_primitive::<UInt64Type>().value(row), out),
+        DataType::Float16 => write_json(array.as_primitive::<Float16Type>().value(row).to_f32(), out),
+        DataType::Float32 => write_json(array.as_primitive::<Float32Type>().value(row), out),
+        DataType::Float64 => write_json(array.as_primitive::<Float64Type>().value(row), out),
+        _ => Ok(out.extend_from_slice(b"null")),
+    }
+}
+
+fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+    out.push(b'"');
+    base64::encode(bytes, out);
+    out.push(b'"');
+}

@@ -1,0 +1,10 @@
+//! End to end: the real command, in a folder of its own, on the bundled samples. Every test looks at exit code, messages and files.
+
+mod harness;
+
+mod errors;
+mod readers;
+mod rerun;
+mod resume;
+mod same_bytes;
+mod samples;

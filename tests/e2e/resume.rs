@@ -1,0 +1,135 @@
+//! Killed at any moment, a run goes on where it was, and ends with the same bytes and nothing left over.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use crate::harness::{Project, differences, said};
+use crate::samples::{SMALL, curate};
+
+/// Small, but with every kind of side effect: sources, a chain, a global stage, mail, publishing, clearing away.
+const TINY: &str = "
+version: 1
+name: tiny
+seed: 5
+output: out
+stages:
+  rows:   {use: read_jsonl, path: rows.jsonl}
+  long:   {use: filter_length, from: rows, min_chars: 9}
+  unique: {use: dedup_exact, from: long, keep: true}
+  split:  {use: split_holdout, from: unique, fraction: 0.5}
+";
+
+fn tiny() -> Project {
+    let project = Project::with(TINY);
+    let rows: Vec<String> = (0..60).map(|n| format!(r#"{{"id": "{n}", "text": "text {}"}}"#, n * n % 200)).collect();
+    project.write("rows.jsonl", rows.join("\n") + "\n{\"id\": \"bad\", \"text\": 7}\n");
+    project
+}
+
+#[test]
+fn every_crash_point_once() {
+    let undisturbed = tiny();
+    let args: &[&str] = &["--shard-rows", "16", "--threads", "1"];
+    undisturbed.run(args);
+    let expected = undisturbed.files("out");
+    let mut points = 0;
+    for k in 1.. {
+        let project = tiny();
+        let crash = k.to_string();
+        let crashed = project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).args(args).output().expect("the command starts");
+        if crashed.status.code() == Some(0) {
+            break;
+        }
+        assert_eq!(crashed.status.code(), None, "point {k} kills the process: {}", String::from_utf8_lossy(&crashed.stderr));
+        project.run(args);
+        assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after crash point {k}");
+        points += 1;
+    }
+    assert!(points > 40, "only {points} crash points");
+}
+
+#[test]
+fn a_crash_while_an_edited_run_replaces_its_output_leaves_no_mixture() {
+    let edit = |project: &Project| project.write("pipeline.yaml", TINY.replace("min_chars: 9", "min_chars: 8"));
+    let undisturbed = tiny();
+    let args: &[&str] = &["--shard-rows", "16", "--threads", "1"];
+    edit(&undisturbed);
+    undisturbed.run(args);
+    let expected = undisturbed.files("out");
+    for k in (1..).step_by(3) {
+        let project = tiny();
+        project.run(args);
+        edit(&project);
+        let crash = k.to_string();
+        let crashed = project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).args(args).output().expect("the command starts");
+        project.run(args);
+        assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after crash point {k}");
+        if crashed.status.code() == Some(0) {
+            break;
+        }
+    }
+}
+
+/// `GRANARY_KILLS=100` for the long version.
+#[test]
+fn killed_at_random_moments_it_ends_with_the_same_bytes() {
+    let kills: u32 = std::env::var("GRANARY_KILLS").ok().and_then(|kills| kills.parse().ok()).unwrap_or(8);
+    let undisturbed = curate();
+    let started = std::time::Instant::now();
+    undisturbed.run(SMALL);
+    let takes = started.elapsed();
+    let expected = undisturbed.files("out");
+    let mut random = 0x9E37_79B9_7F4A_7C15_u64 ^ u64::from(std::process::id());
+    let mut project = curate();
+    let (mut killed, mut finished) = (0, 0);
+    while killed < kills {
+        random = random.wrapping_mul(0xD129_0D3D_5A5B_8C4F).rotate_left(17) ^ 0x1234_5678_9ABC_DEF1;
+        let moment = takes.mul_f64((random >> 11) as f64 / (1_u64 << 53) as f64 * 0.8);
+        let mut run = project.start(SMALL);
+        let ended = wait_at_most(&mut run, moment);
+        if ended {
+            assert!(run.wait().expect("it ended").success());
+            assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after {killed} kills");
+            finished += 1;
+            project = curate();
+        } else {
+            run.kill().expect("killed");
+            run.wait().expect("it ended");
+            killed += 1;
+        }
+    }
+    project.run(SMALL);
+    assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after {killed} kills");
+    eprintln!("{killed} kills, {} runs brought to their end", finished + 1);
+}
+
+/// Waits for a process, at most so long; whether it ended.
+fn wait_at_most(run: &mut std::process::Child, time: Duration) -> bool {
+    let until = std::time::Instant::now() + time;
+    while std::time::Instant::now() < until {
+        if run.try_wait().expect("a child").is_some() {
+            return true;
+        }
+        std::thread::sleep(Duration::from_millis(2)); // the moment of the kill is what is being tested
+    }
+    run.try_wait().expect("a child").is_some()
+}
+
+#[test]
+fn ctrl_c_ends_tidily_and_says_how_to_go_on() {
+    let project = curate();
+    let mut run = project.command();
+    let mut run = run.args(["run", "pipeline.yaml", "--json"]).args(SMALL).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    // The first progress line says that work is under way.
+    let mut line = String::new();
+    std::io::BufRead::read_line(&mut std::io::BufReader::new(run.stdout.as_mut().expect("piped")), &mut line).expect("a line");
+    let killed = std::process::Command::new("kill").args(["-INT", &run.id().to_string()]).status().expect("kill runs");
+    assert!(killed.success());
+    let said = said(run.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, Some(130), "{said:#?}");
+    assert!(said.stderr.contains("`pipeline run pipeline.yaml` goes on where this stopped"), "{said:#?}");
+    project.run(SMALL);
+    let undisturbed = curate();
+    undisturbed.run(SMALL);
+    assert_eq!(differences(&project.files("out"), &undisturbed.files("out")), [""; 0]);
+}
