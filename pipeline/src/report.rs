@@ -15,7 +15,6 @@ use std::fmt::Write as _;
 use html::{esc, percent};
 
 pub(crate) use dag::is_output;
-pub(crate) use html::yaml;
 
 use crate::record::{RunRecord, StageRecord};
 use crate::show::{self, count, share};
