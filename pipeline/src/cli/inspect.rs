@@ -154,7 +154,7 @@ fn listing(folder: &Path, width: usize, out: &mut dyn Write) -> miette::Result<E
         let columns: Vec<String> =
             columns.unwrap_or_default().iter().map(|column| format!("{}: {}", column.name, column.data_type)).collect();
         let columns = show::visible_line(&columns.join(", "));
-        for line in wrap(&columns, width.saturating_sub(4), 4) {
+        for line in wrap(&columns, width.saturating_sub(4), 4).iter().filter(|line| !line.is_empty()) {
             let _ = writeln!(text, "{}", format!("    {line}").trim_end());
         }
         for problem in damaged {
@@ -354,7 +354,36 @@ mod tests {
         write_parquet(&path, &documents(), true);
         let (exit, text) = shown(&args(&path));
         assert_eq!(exit, Exit::Done);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        OUT/docs.parquet, 3 rows
+          id    Utf8   label of the row
+          text  Utf8   text of the document
+          n     Int64
+
+        ── row 0 ───────────────────────────────────────────────────
+          id    a
+          text  short
+          n     1
+
+        ── row 1 ───────────────────────────────────────────────────
+          id    b␇
+          text  A long text that is wrapped at spaces, because
+                words that are cut in two are hard to read.
+
+                Second paragraph. A long text that is wrapped at
+                spaces, because words that are cut in two are hard
+                to read.
+
+                Second paragraph. A long text … 409 more characters
+          n     null
+
+        ── row 2 ───────────────────────────────────────────────────
+          id    c
+          text  ␛[31mred␛[0m ⟨U+202E⟩drawkcab⟨U+202C⟩
+                日本語の文章はここで折り返されますので幅を数える必要
+                があります。
+          n     3
+        "#);
     }
 
     #[test]
@@ -383,7 +412,17 @@ mod tests {
         };
         let (exit, text) = shown(&wanted);
         assert_eq!(exit, Exit::Done);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        OUT/, 2 files, 31 rows
+          id    Utf8    label of the row
+          text  Utf8    text of the document
+          n     Int64
+          raw   Binary
+
+        ── part-00000.parquet row 17 ───────────────────────────────
+          n   17
+          id  row017
+        "#);
         let (exit, _) = shown(&Args { r#where: Some(("id".to_owned(), "row".to_owned())), ..args(folder.path()) });
         assert_eq!(exit, Exit::Failed);
         assert!(condition("id").is_err());
@@ -406,7 +445,17 @@ mod tests {
         assert_eq!(exit, Exit::Done);
         let size =
             |text: String| text.lines().map(|line| line.split("file, ").next().unwrap_or("").to_owned()).collect::<Vec<_>>().join("\n");
-        insta::assert_snapshot!(size(text), @"");
+        insta::assert_snapshot!(size(text), @r#"
+        lines/  1 row, 1 
+            id: string
+        sft/  30 rows, 1 
+            id: Utf8, text: Utf8, n: Int64, raw: Binary
+        dropped/clean/  2 rows, 1 
+            id: Utf8, text: Utf8, n: Int64, raw: Binary
+        rejected/pages/  rows not counted, 1 
+            OUT/rejected/pages/part-00000.parquet is no readable Parquet file: Parquet error: Invalid Parquet file. Corrupt footer
+        report.html  the report
+        "#);
     }
 
     #[test]

@@ -90,7 +90,6 @@ impl Life {
 }
 
 struct Tracer<'r> {
-    output: &'r Path,
     record: &'r RunRecord,
     /// Files by stage: what it may hold, the folder's name, the file.
     stored: Vec<Vec<(Port, String, Vec<PathBuf>)>>,
@@ -105,7 +104,7 @@ impl<'r> Tracer<'r> {
             index.entry(stage.id.as_str()).or_insert(i);
         }
         let stored = record.stages.iter().map(|stage| stored(output, stage)).collect();
-        Self { output, record, stored, index, problems: std::cell::RefCell::default() }
+        Self { record, stored, index, problems: std::cell::RefCell::default() }
     }
 
     /// Whether the rows of a port of a stage are on disk, so that a row that is not there did not leave through it.
@@ -114,7 +113,8 @@ impl<'r> Tracer<'r> {
     }
 
     fn look_up(&self, id: &str) -> Vec<Vec<Place>> {
-        let query = Query { filter: Some((document::ID.name(), id)), columns: None, max_chars: MAX_CHARS };
+        let key = document::ID;
+        let query = Query { filter: Some((key.name(), id)), columns: None, max_chars: MAX_CHARS };
         let find = |(port, folder, files): &(Port, String, Vec<PathBuf>)| {
             let mut places = Vec::new();
             for file in files {
@@ -523,7 +523,20 @@ mod tests {
             let (text, is_found) = trace(folder.path(), &samples::web(), "pages/a.jsonl@0");
             assert!(is_found);
             insta::allow_duplicates! {
-                insta::assert_snapshot!(text, @"");
+                insta::assert_snapshot!(text, @r#"
+        pages/a.jsonl@0
+
+          pages       read_jsonl     read
+          books       read_parquet   not seen
+          clean       filter_length  kept
+          all         concat         kept
+          unique      dedup_minhash  kept
+          sft         split_holdout  kept (sft/part-00000.parquet, row 0)
+          per_source  sql            came in; no row with this id came out
+
+        The row, as in sft/part-00000.parquet:
+          text  Text of pages/a.jsonl@0.
+        "#);
             }
         }
     }
@@ -531,13 +544,41 @@ mod tests {
     #[test]
     fn a_dropped_row_is_told_with_value_and_threshold() {
         let folder = output(true);
-        insta::assert_snapshot!(trace(folder.path(), &samples::web(), "pages/a.jsonl@120").0, @"");
+        insta::assert_snapshot!(trace(folder.path(), &samples::web(), "pages/a.jsonl@120").0, @r#"
+        pages/a.jsonl@120
+
+          pages       read_jsonl     read
+          books       read_parquet   not seen
+          clean       filter_length  dropped because too_short: 12 < 200 (dropped/clean/part-00000.parquet, row 0)
+          all         concat         not seen
+          unique      dedup_minhash  not seen
+          sft         split_holdout  not seen
+          per_source  sql            not seen
+
+        The row, as in dropped/clean/part-00000.parquet:
+          text  Text of pages/a.jsonl@120.
+        "#);
     }
 
     #[test]
     fn a_duplicate_is_told_with_the_row_it_duplicates() {
         let folder = output(true);
-        insta::assert_snapshot!(trace(folder.path(), &samples::web(), "pages/a.jsonl@440").0, @"");
+        insta::assert_snapshot!(trace(folder.path(), &samples::web(), "pages/a.jsonl@440").0, @r#"
+        pages/a.jsonl@440
+
+          pages       read_jsonl     read
+          books       read_parquet   not seen
+          clean       filter_length  kept
+          all         concat         kept
+          unique      dedup_minhash  dropped because near_duplicate: 0.914 > 0.8, a duplicate of pages/a.jsonl@0 (dropped/unique/part-00000.parquet, row 0)
+          sft         split_holdout  not seen
+          per_source  sql            not seen
+
+        The row it duplicates, pages/a.jsonl@0: kept (sft/part-00000.parquet, row 0) by sft
+
+        The row, as in dropped/unique/part-00000.parquet:
+          text  Text of pages/a.jsonl@440.
+        "#);
         let (text, _) = trace(folder.path(), &samples::web(), "books@12");
         assert!(text.contains("The row it duplicates, pages/a.jsonl@120: dropped because too_short: 12 < 200"), "{text}");
         let (text, _) = trace(folder.path(), &samples::web(), "books@13");
@@ -547,14 +588,29 @@ mod tests {
     #[test]
     fn a_rejected_row_is_told_with_its_place_and_nothing_acts_on_the_terminal() {
         let folder = output(true);
-        insta::assert_snapshot!(trace(folder.path(), &samples::web(), "pages/a.jsonl@77").0, @"");
+        insta::assert_snapshot!(trace(folder.path(), &samples::web(), "pages/a.jsonl@77").0, @r#"
+        pages/a.jsonl@77
+
+          pages       read_jsonl     rejected because bad_json: wanted `,`, found ␛[2J, in a.jsonl at 77 (rejected/pages/part-00000.parquet, row 0)
+          books       read_parquet   not seen
+          clean       filter_length  not seen
+          all         concat         not seen
+          unique      dedup_minhash  not seen
+          sft         split_holdout  not seen
+          per_source  sql            not seen
+        "#);
     }
 
     #[test]
     fn an_id_that_says_nothing_of_its_source_may_be_of_either() {
         let folder = output(true);
         let (text, _) = trace(folder.path(), &samples::web(), "named");
-        insta::assert_snapshot!(text.lines().skip(2).take(4).collect::<Vec<_>>().join("\n"), @"");
+        insta::assert_snapshot!(text.lines().skip(2).take(4).collect::<Vec<_>>().join("\n"), @r#"
+        pages       read_jsonl     may have been read here
+        books       read_parquet   may have been read here
+        clean       filter_length  may have come through here
+        all         concat         kept
+        "#);
         let (text, _) = trace(folder.path(), &samples::web(), "pages/a.jsonl@900");
         assert!(text.contains("kept as holdout (sft.holdout/part-00000.parquet, row 0)"), "{text}");
     }
@@ -564,7 +620,13 @@ mod tests {
         let folder = output(true);
         let (text, is_found) = trace(folder.path(), &samples::web(), "pages/a.jsonl@44");
         assert!(!is_found);
-        insta::assert_snapshot!(text, @"");
+        insta::assert_snapshot!(text, @r#"
+        No row with id pages/a.jsonl@44 is in the output, and none was dropped or rejected.
+        Did you mean one of these?
+          pages/a.jsonl@440
+          pages/a.jsonl@0
+          pages/a.jsonl@77
+        "#);
         let mut value = serde_json::to_value(samples::web()).unwrap();
         value["state"] = "interrupted".into();
         std::fs::write(folder.path().join("run.json"), value.to_string()).unwrap();
