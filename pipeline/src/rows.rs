@@ -14,7 +14,7 @@ use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
 use parquet::arrow::ProjectionMask;
-use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
 use parquet::file::metadata::RowGroupMetaData;
@@ -260,7 +260,7 @@ fn scan_parquet(path: &Path, query: Query<'_>, each: &mut dyn FnMut(Row) -> Cont
     let bad = |error: &ParquetError| parquet_error(path, error);
     let file = open(path)?;
     let file_bytes = file.metadata().map_err(|source| ReadError::Io { path: path.to_owned(), source })?.len();
-    let metadata = ArrowReaderMetadata::load(&file, Default::default()).map_err(|error| bad(&error))?;
+    let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()).map_err(|error| bad(&error))?;
     let schema = Arc::clone(metadata.schema());
     let columns = wanted_columns(path, &schema, query.columns)?;
     let key = query.filter.map(|(column, value)| index_of(path, &schema, column).map(|i| (i, value))).transpose()?;
@@ -520,7 +520,7 @@ fn scan_jsonl(
             Err(_) if query.filter.is_some() => return ControlFlow::Continue(()),
             Err(problem) => return each(Row { number, values: vec![("(damaged)".to_owned(), problem)] }),
         };
-        let holds = |value: &Value, wanted: &str| value.as_str().map_or_else(|| value.to_string() == wanted, |text| text == wanted);
+        let holds = |value: &Value, wanted: &str| value.as_str().map_or_else(|| *value == wanted, |text| text == wanted);
         let is_wanted = query.filter.is_none_or(|(column, wanted)| object.get(column).is_some_and(|value| holds(value, wanted)));
         if !is_wanted {
             return ControlFlow::Continue(());
