@@ -65,10 +65,9 @@ fn configs<'r>(record: &'r RunRecord, schemas: &BTreeMap<String, SchemaRef>) -> 
         for published in stage.published.iter().filter(|published| is_output(&published.folder) && !published.parts.is_empty()) {
             let port = published.folder.strip_prefix(stage.id.as_str()).and_then(|rest| rest.strip_prefix('.'));
             let Some(port) = port else {
-                configs.insert(
-                    first,
-                    Config { name: published.folder.clone(), stage: &stage.id, splits: vec![("train".to_owned(), published)] },
-                );
+                let at = if published.folder == stage.id { first } else { configs.len() };
+                let splits = vec![("train".to_owned(), published)];
+                configs.insert(at, Config { name: published.folder.clone(), stage: &stage.id, splits });
                 continue;
             };
             // All splits of a configuration have the same columns.
@@ -405,12 +404,11 @@ mod tests {
         record.recipe = "text: |\n  ````\n  # not a heading of the card\n".to_owned();
         let card = render(&record, &BTreeMap::new());
         assert!(card.contains("\n`````yaml\n"));
-        let front = card.split("\n---\n").next().unwrap();
-        assert!(
-            front.lines().skip(1).all(|line| line.starts_with([' ', '-'])
-                || line.split(':').next().is_some_and(|key| ["pretty_name", "size_categories", "configs"].contains(&key))),
-            "{front}"
-        );
+        let front = card.split("\n---\n").next().unwrap().trim_start_matches("---\n");
+        let front: Value = serde_saphyr::from_str(front).unwrap();
+        assert_eq!(front["pretty_name"], show::visible_line(&record.name));
+        assert_eq!(front["configs"].as_array().unwrap().len(), 3);
+        assert_eq!(front["configs"][0]["config_name"], show::visible_line(&record.stages[5].id));
         assert!(!card.contains(['\u{202e}', '\u{1b}', '\0']));
         for row in card.lines().filter(|line| line.starts_with("| ")) {
             let bars = row.replace("\\|", "").matches('|').count();
