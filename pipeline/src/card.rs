@@ -62,12 +62,14 @@ fn configs<'r>(record: &'r RunRecord, schemas: &BTreeMap<String, SchemaRef>) -> 
     let mut configs: Vec<Config<'r>> = Vec::new();
     for stage in &record.stages {
         let first = configs.len();
-        for published in stage.published.iter().filter(|published| is_output(&published.folder) && !published.parts.is_empty()) {
+        let is_shown = |published: &&Published| is_output(&published.folder) && !published.parts.is_empty();
+        let mut folders: Vec<&Published> = stage.published.iter().filter(is_shown).collect();
+        folders.sort_by_key(|published| published.folder != stage.id); // the main port first: the others may be its splits
+        for published in folders {
             let port = published.folder.strip_prefix(stage.id.as_str()).and_then(|rest| rest.strip_prefix('.'));
             let Some(port) = port else {
-                let at = if published.folder == stage.id { first } else { configs.len() };
                 let splits = vec![("train".to_owned(), published)];
-                configs.insert(at, Config { name: published.folder.clone(), stage: &stage.id, splits });
+                configs.push(Config { name: published.folder.clone(), stage: &stage.id, splits });
                 continue;
             };
             // All splits of a configuration have the same columns.

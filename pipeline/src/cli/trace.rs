@@ -115,23 +115,36 @@ impl<'r> Tracer<'r> {
     fn look_up(&self, id: &str) -> Vec<Vec<Place>> {
         let key = document::ID;
         let query = Query { filter: Some((key.name(), id)), columns: None, max_chars: MAX_CHARS };
-        let find = |(port, folder, files): &(Port, String, Vec<PathBuf>)| {
+        let find = |(port, folder, files): &(Port, String, Vec<PathBuf>), source: &str| {
             let mut places = Vec::new();
+            // What could not be read has no id yet, but the place that its id would name.
+            let rest = if *port == Port::Rejected { id.strip_prefix(source).and_then(|rest| rest.strip_prefix('/')) } else { None };
+            let place = rest.and_then(|rest| rest.rsplit_once('@'));
             for file in files {
                 let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-                let flow = rows::scan(file, query, &mut |row| {
-                    places.push(Place { port: port.clone(), file: format!("{folder}/{name}"), row });
-                    if places.len() < MAX_PLACES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-                });
-                match flow {
-                    // A stage may give rows that have no id: counts, say.
-                    Ok(_) | Err(ReadError::Column { .. }) => {}
-                    Err(error) => self.problem(&error),
+                let mut take = |query: Query<'_>, is_wanted: &dyn Fn(&Row) -> bool| {
+                    let flow = rows::scan(file, query, &mut |row| {
+                        if is_wanted(&row) {
+                            places.push(Place { port: port.clone(), file: format!("{folder}/{name}"), row });
+                        }
+                        if places.len() < MAX_PLACES { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+                    });
+                    match flow {
+                        // A stage may give rows that have no id: counts, say.
+                        Ok(_) | Err(ReadError::Column { .. }) => {}
+                        Err(error) => self.problem(&error),
+                    }
+                };
+                take(query, &|_| true);
+                if let Some((file, offset)) = place {
+                    let is_place = |row: &Row| row.get("offset") == Some(offset) && row.get(key.name()) == Some("null");
+                    take(Query { filter: Some(("file", file)), ..query }, &is_place);
                 }
             }
             places
         };
-        self.stored.iter().map(|folders| folders.iter().flat_map(find).collect()).collect()
+        let stages = self.stored.iter().zip(&self.record.stages);
+        stages.map(|(folders, stage)| folders.iter().flat_map(|folder| find(folder, &stage.id)).collect()).collect()
     }
 
     fn problem(&self, error: &ReadError) {
@@ -498,11 +511,11 @@ mod tests {
             ]),
         );
         let rejected = RecordBatch::try_from_iter_with_nullable([
-            ("id", texts(&[Some("pages/a.jsonl@77")]), true),
-            ("file", texts(&[Some("a.jsonl")]), true),
-            ("offset", Arc::new(UInt64Array::from(vec![77])) as ArrayRef, true),
-            ("reason", texts(&[Some("bad_json")]), true),
-            ("detail", texts(&[Some("wanted `,`, found \u{1b}[2J")]), true),
+            ("id", texts(&[Some("pages/a.jsonl@77"), None]), true),
+            ("file", texts(&[Some("a.jsonl"), Some("sub/b.jsonl")]), true),
+            ("offset", Arc::new(UInt64Array::from(vec![77, 5120])) as ArrayRef, true),
+            ("reason", texts(&[Some("bad_json"), Some("invalid_utf8")]), true),
+            ("detail", texts(&[Some("wanted `,`, found \u{1b}[2J"), Some("byte 3")]), true),
         ])
         .unwrap();
         write("rejected/pages/part-00000.parquet", rejected);
@@ -599,6 +612,15 @@ mod tests {
           sft         split_holdout  not seen
           per_source  sql            not seen
         "#);
+    }
+
+    #[test]
+    fn what_could_not_be_read_is_found_by_its_place() {
+        let folder = output(true);
+        let (text, _) = trace(folder.path(), &samples::web(), "pages/sub/b.jsonl@5120");
+        assert!(text.contains("rejected because invalid_utf8: byte 3, in sub/b.jsonl at 5120"), "{text}");
+        assert!(!trace(folder.path(), &samples::web(), "pages/sub/b.jsonl@5121").1);
+        assert!(!trace(folder.path(), &samples::web(), "books/sub/b.jsonl@5120").1);
     }
 
     #[test]
