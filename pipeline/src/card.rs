@@ -50,7 +50,7 @@ pub fn render(record: &RunRecord, schemas: &BTreeMap<String, SchemaRef>) -> Stri
     write_removals(record, &mut out);
     out.push_str("\n## Stages\n\n| stage | type | version | fingerprint |\n|---|---|--:|---|\n");
     for stage in &record.stages {
-        let _ = write!(out, "| {} | {} | {} | {} |\n", code(&stage.id), code(&stage.stage_type), stage.version, code(&stage.fingerprint));
+        let _ = writeln!(out, "| {} | {} | {} | {} |", code(&stage.id), code(&stage.stage_type), stage.version, code(&stage.fingerprint));
     }
     let recipe = show::visible(&record.recipe.replace("\r\n", "\n"));
     let fence = fence(&recipe, 3);
@@ -62,13 +62,14 @@ fn configs<'r>(record: &'r RunRecord, schemas: &BTreeMap<String, SchemaRef>) -> 
     let mut configs: Vec<Config<'r>> = Vec::new();
     for stage in &record.stages {
         let first = configs.len();
-        for published in stage.published.iter().filter(|published| is_output(&published.folder) && !published.parts.is_empty()) {
+        let is_shown = |published: &&Published| is_output(&published.folder) && !published.parts.is_empty();
+        let mut folders: Vec<&Published> = stage.published.iter().filter(is_shown).collect();
+        folders.sort_by_key(|published| published.folder != stage.id); // the main port first: the others may be its splits
+        for published in folders {
             let port = published.folder.strip_prefix(stage.id.as_str()).and_then(|rest| rest.strip_prefix('.'));
             let Some(port) = port else {
-                configs.insert(
-                    first,
-                    Config { name: published.folder.clone(), stage: &stage.id, splits: vec![("train".to_owned(), published)] },
-                );
+                let splits = vec![("train".to_owned(), published)];
+                configs.push(Config { name: published.folder.clone(), stage: &stage.id, splits });
                 continue;
             };
             // All splits of a configuration have the same columns.
@@ -80,10 +81,14 @@ fn configs<'r>(record: &'r RunRecord, schemas: &BTreeMap<String, SchemaRef>) -> 
             match configs.get_mut(first) {
                 Some(config) if same && config.name == stage.id && split != "train" => config.splits.push((split, published)),
                 _ if same && split == "holdout" => {
-                    configs.push(Config { name: stage.id.clone(), stage: &stage.id, splits: vec![(split, published)] })
+                    configs.push(Config { name: stage.id.clone(), stage: &stage.id, splits: vec![(split, published)] });
                 }
                 _ => {
-                    configs.push(Config { name: published.folder.clone(), stage: &stage.id, splits: vec![("train".to_owned(), published)] })
+                    configs.push(Config {
+                        name: published.folder.clone(),
+                        stage: &stage.id,
+                        splits: vec![("train".to_owned(), published)],
+                    });
                 }
             }
         }
@@ -113,7 +118,7 @@ fn write_front_matter(record: &RunRecord, configs: &[Config<'_>], out: &mut Stri
     }
     let default = default_config(record, configs);
     for (i, config) in configs.iter().enumerate() {
-        let _ = write!(out, "- config_name: {}\n", quoted(&config.name));
+        let _ = writeln!(out, "- config_name: {}", quoted(&config.name));
         if default == Some(i) {
             out.push_str("  default: true\n");
         }
@@ -154,7 +159,7 @@ fn write_configs(record: &RunRecord, configs: &[Config<'_>], schemas: &BTreeMap<
         for (split, published) in &config.splits {
             let note = if default == Some(i) { " (default)" } else { "" };
             let _ =
-                write!(out, "| {}{note} | {} | {} | {} |\n", code(&config.name), code(split), count(published.rows), published.parts.len());
+                writeln!(out, "| {}{note} | {} | {} | {} |", code(&config.name), code(split), count(published.rows), published.parts.len());
         }
     }
     if let Some(config) = default.and_then(|i| configs.get(i)) {
@@ -171,7 +176,7 @@ fn write_configs(record: &RunRecord, configs: &[Config<'_>], schemas: &BTreeMap<
         let _ = write!(out, "\n### {}\n\n| column | type | description |\n|---|---|---|\n", code(&config.name));
         for field in schema.fields() {
             let description = field.metadata().get("description").map(|description| text(description)).unwrap_or_default();
-            let _ = write!(out, "| {} | {} | {description} |\n", code(field.name()), code(&field.data_type().to_string()));
+            let _ = writeln!(out, "| {} | {} | {description} |", code(field.name()), code(&field.data_type().to_string()));
         }
     }
 }
@@ -184,9 +189,9 @@ fn write_removals(record: &RunRecord, out: &mut String) {
     for stage in &record.stages {
         let totals = &stage.totals;
         let given = totals.rows_out.iter().filter(|(port, _)| *port != "dropped" && *port != "rejected");
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} |\n",
+            "| {} | {} | {} | {} | {} |",
             code(&stage.id),
             count(totals.rows_in),
             count(given.fold(0u64, |sum, (_, n)| sum.saturating_add(*n))),
@@ -401,12 +406,11 @@ mod tests {
         record.recipe = "text: |\n  ````\n  # not a heading of the card\n".to_owned();
         let card = render(&record, &BTreeMap::new());
         assert!(card.contains("\n`````yaml\n"));
-        let front = card.split("\n---\n").next().unwrap();
-        assert!(
-            front.lines().skip(1).all(|line| line.starts_with([' ', '-'])
-                || line.split(':').next().is_some_and(|key| ["pretty_name", "size_categories", "configs"].contains(&key))),
-            "{front}"
-        );
+        let front = card.split("\n---\n").next().unwrap().trim_start_matches("---\n");
+        let front: Value = serde_saphyr::from_str(front).unwrap();
+        assert_eq!(front["pretty_name"], show::visible_line(&record.name));
+        assert_eq!(front["configs"].as_array().unwrap().len(), 3);
+        assert_eq!(front["configs"][0]["config_name"], show::visible_line(&record.stages[5].id));
         assert!(!card.contains(['\u{202e}', '\u{1b}', '\0']));
         for row in card.lines().filter(|line| line.starts_with("| ")) {
             let bars = row.replace("\\|", "").matches('|').count();

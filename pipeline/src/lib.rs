@@ -13,6 +13,7 @@ pub mod plan;
 pub mod profile;
 pub mod record;
 pub mod report;
+mod rows;
 pub mod run;
 pub mod show;
 pub mod show_graph;

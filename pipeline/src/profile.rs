@@ -28,6 +28,7 @@ const SOURCE_CHARS: usize = 200;
 #[derive(Debug, Default)]
 pub struct Profiler {
     profile: Profile,
+    last_source: LastSource,
 }
 
 impl Profiler {
@@ -94,7 +95,7 @@ impl Profiler {
         for source in sources {
             let source = source.unwrap_or("(none)");
             let source = source.char_indices().nth(SOURCE_CHARS).map_or(source, |(end, _)| &source[..end]);
-            self.profile.add_source(source, 1);
+            add_source(&mut self.profile.sources, &mut self.last_source, source, 1);
         }
     }
 }
@@ -114,8 +115,9 @@ impl Profile {
         for (k, n) in other.lengths {
             add(self.lengths.entry(k).or_default(), n);
         }
+        let mut last = None;
         for (source, n) in other.sources {
-            self.add_source(&source, n);
+            add_source(&mut self.sources, &mut last, &source, n);
         }
         for sample in other.kept {
             insert(&mut self.kept, Profile::KEPT_SAMPLES, sample);
@@ -127,25 +129,35 @@ impl Profile {
             }
         }
     }
+}
 
-    /// Counts rows of a source. Which values are counted one by one when there are too many is decided by hash, not by who came first or
-    /// who is largest: one of the 200 smallest hashes of all is among the smallest of any part too, so it is never lost from a part.
-    fn add_source(&mut self, source: &str, n: u64) {
-        if let Some(rows) = self.sources.get_mut(source) {
-            add(rows, n);
-            return;
+/// The counted source of the largest hash, once there are as many as are counted one by one: the next to go.
+type LastSource = Option<(u64, String)>;
+
+/// Counts rows of a source. Which values are counted one by one when there are too many is decided by hash, not by who came first or
+/// who is largest: one of the 200 smallest hashes of all is among the smallest of any part too, so it is never lost from a part.
+fn add_source(sources: &mut BTreeMap<String, u64>, last: &mut LastSource, source: &str, n: u64) {
+    if let Some(rows) = sources.get_mut(source) {
+        add(rows, n);
+        return;
+    }
+    let hash = xxh3_64(source.as_bytes());
+    if source != Profile::OTHER_SOURCES {
+        let named = sources.len() - usize::from(sources.contains_key(Profile::OTHER_SOURCES));
+        if last.is_none() && named >= Profile::MAX_SOURCES {
+            let names = sources.keys().filter(|name| *name != Profile::OTHER_SOURCES);
+            *last = names.map(|name| (xxh3_64(name.as_bytes()), name.clone())).max();
         }
-        self.sources.insert(source.to_owned(), n);
-        let named = self.sources.len() - usize::from(self.sources.contains_key(Self::OTHER_SOURCES));
-        if named <= Self::MAX_SOURCES {
-            return;
-        }
-        let last =
-            self.sources.keys().filter(|name| *name != Self::OTHER_SOURCES).max_by_key(|name| (xxh3_64(name.as_bytes()), *name)).cloned();
-        if let Some(rows) = last.and_then(|last| self.sources.remove(&last)) {
-            add(self.sources.entry(Self::OTHER_SOURCES.to_owned()).or_default(), rows);
+        if let Some((last_hash, last_name)) = last.as_ref() {
+            let rows = if (hash, source) > (*last_hash, last_name.as_str()) { Some(n) } else { sources.remove(last_name) };
+            add(sources.entry(Profile::OTHER_SOURCES.to_owned()).or_default(), rows.unwrap_or_default());
+            if sources.contains_key(last_name) {
+                return;
+            }
+            *last = None;
         }
     }
+    sources.insert(source.to_owned(), n);
 }
 
 pub(crate) fn add(total: &mut u64, n: u64) {
@@ -318,7 +330,9 @@ mod tests {
         let mut whole = Profiler::new();
         whole.kept(&batch);
         let mut cut = Profiler::new();
-        cut_into(&batch, 7).iter().for_each(|batch| cut.kept(batch));
+        for batch in cut_into(&batch, 7) {
+            cut.kept(&batch);
+        }
         let whole = whole.finish();
         assert_eq!(whole.kept.len(), 5);
         assert!(whole.lengths.is_empty() && whole.sources.is_empty());

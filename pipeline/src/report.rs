@@ -15,7 +15,6 @@ use std::fmt::Write as _;
 use html::{esc, percent};
 
 pub(crate) use dag::is_output;
-pub(crate) use html::yaml;
 
 use crate::record::{RunRecord, StageRecord};
 use crate::show::{self, count, share};
@@ -157,9 +156,9 @@ fn write_head(record: &RunRecord, figures: &Figures, out: &mut String) {
             }
             None => out.push_str("<p>No error was recorded.</p>"),
         }
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p>{advice} Finished so far: {}.</p><p><code>pipeline run {}</code></p></div>\n",
+            "<p>{advice} Finished so far: {}.</p><p><code>pipeline run {}</code></p></div>",
             plural(record.tasks.done.saturating_add(record.tasks.reused), "task", "tasks"),
             esc(&show::visible_line(&record.file)),
         );
@@ -176,9 +175,9 @@ fn write_head(record: &RunRecord, figures: &Figures, out: &mut String) {
     };
     let stages_with =
         |f: &dyn Fn(&StageRecord) -> u64| plural(record.stages.iter().filter(|stage| f(stage) > 0).count() as u64, "stage", "stages");
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<dl class=\"figures\">{}{}{}{}{}{}{}</dl>\n",
+        "<dl class=\"figures\">{}{}{}{}{}{}{}</dl>",
         figure("Rows in", "", &show::short_count(figures.read), &plural(sources, "source", "sources")),
         figure(
             "Rows out",
@@ -243,9 +242,9 @@ fn write_strip(record: &RunRecord, figures: &Figures, out: &mut String) {
         let _ = write!(bar, "<i class=\"b-reject\" style=\"width:{}%\"></i>", percent(figures.rejected, figures.read));
         let _ = write!(key, "<li><i class=\"b-reject\"></i>rejected {}</li>", share(figures.rejected, figures.read));
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<div class=\"strip\" aria-hidden=\"true\">{bar}</div><ul class=\"key\" aria-label=\"What became of every row\">{key}</ul>\n"
+        "<div class=\"strip\" aria-hidden=\"true\">{bar}</div><ul class=\"key\" aria-label=\"What became of every row\">{key}</ul>"
     );
 }
 
@@ -258,12 +257,12 @@ fn write_graph(record: &RunRecord, out: &mut String) {
     out.push_str("<p class=\"lead\">Every edge is as wide as its rows are many. To the right of a stage: what it decided against. A stage leads to its settings.</p>\n");
     match dag::svg(record) {
         Some(svg) => {
-            let _ = write!(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Graph\">{svg}</div>\n");
+            let _ = writeln!(out, "<div class=\"scroll\" tabindex=\"0\" role=\"region\" aria-label=\"Graph\">{svg}</div>");
         }
         None => {
-            let _ = write!(
+            let _ = writeln!(
                 out,
-                "<p class=\"empty\">{} are too many to draw; the table has them all.</p>\n",
+                "<p class=\"empty\">{} are too many to draw; the table has them all.</p>",
                 plural(record.stages.len() as u64, "stage", "stages")
             );
         }
@@ -319,10 +318,10 @@ fn write_funnel(record: &RunRecord, out: &mut String) {
         let totals = &stage.totals;
         let (through, given) = (totals.rows_through("out"), rows_given(stage));
         let (dropped, rejected) = (totals.dropped_rows(), totals.rejected_rows());
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<tr><th scope=\"row\"><bdi>{}</bdi> <small>{}</small></th><td class=\"bar\"><div class=\"stack\" aria-hidden=\"true\">{}{}{}{}</div></td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             esc(&show::visible_line(&stage.id)),
             esc(&show::visible_line(&stage.stage_type)),
             bar("b-keep", through, most),

@@ -7,10 +7,13 @@ pub mod clean;
 pub mod completions;
 pub mod devices;
 pub mod init;
+pub mod inspect;
 pub mod plan;
+pub mod report;
 pub mod run;
 pub mod stages;
 pub mod status;
+pub mod trace;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -42,6 +45,12 @@ pub enum Command {
     Plan(plan::Args),
     /// Show how a running or stopped job stands
     Status(status::Args),
+    /// Show rows as a person wants to see them
+    Inspect(inspect::Args),
+    /// Tell the life of one row: where it was read, what it passed, why it is gone
+    Trace(trace::Args),
+    /// Write report.html again from run.json
+    Report(report::Args),
     /// Remove checkpoints; what was published stays
     Clean(clean::Args),
     /// List the stage types, or explain one
@@ -133,6 +142,9 @@ pub fn execute(cli: Cli) -> miette::Result<Exit> {
         Command::Check(args) => check::execute(args),
         Command::Plan(args) => plan::execute(args),
         Command::Status(args) => status::execute(args),
+        Command::Inspect(args) => inspect::execute(args),
+        Command::Trace(args) => trace::execute(args),
+        Command::Report(args) => report::execute(args),
         Command::Clean(args) => clean::execute(args),
         Command::Stages(args) => stages::execute(args),
         Command::Devices(args) => devices::execute(args),

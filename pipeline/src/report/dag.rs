@@ -389,10 +389,10 @@ impl<'r> Drawing<'r> {
             )),
             self.x[item],
             top + 21.0,
-            esc(&show::cut(&show::visible_line(&stage.id), 20)),
+            esc(&show::cut(&show::visible_line(&stage.id), 18)),
             self.x[item],
             top + 38.0,
-            esc(&show::cut(&show::visible_line(&stage.stage_type), 24)),
+            esc(&show::cut(&show::visible_line(&stage.stage_type), 22)),
         );
     }
 
@@ -410,7 +410,7 @@ impl<'r> Drawing<'r> {
             esc(&format!("published folder {}", published.folder)),
             self.x[item],
             top + 21.0,
-            esc(&format!("{}/", show::cut(&show::visible_line(&published.folder), 19))),
+            esc(&format!("{}/", show::cut(&show::visible_line(&published.folder), 17))),
             self.x[item],
             top + 38.0,
         );

@@ -23,11 +23,11 @@ pub(super) fn write_cost(record: &RunRecord, out: &mut String) {
     for stage in &record.stages {
         let totals = &stage.totals;
         let width = if longest > 0.0 { busy(totals.busy_seconds) / longest * 100.0 } else { 0.0 };
-        let _ = write!(
+        let _ = writeln!(
             out,
             "<tr><th scope=\"row\"><bdi>{}</bdi> <small>{}</small></th>\
              <td class=\"bar half\"><div class=\"stack\" aria-hidden=\"true\"><i class=\"b-time\" style=\"width:{width:.2}%\"></i></div></td><td class=\"n\">{}</td><td class=\"n\">{}</td>\
-             <td class=\"bar half\"><div class=\"stack\" aria-hidden=\"true\"><i class=\"b-mem\" style=\"width:{}%\"></i></div></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+             <td class=\"bar half\"><div class=\"stack\" aria-hidden=\"true\"><i class=\"b-mem\" style=\"width:{}%\"></i></div></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             esc(&show::visible_line(&stage.id)),
             esc(&show::visible_line(&stage.stage_type)),
             show::duration(totals.busy_seconds),
@@ -37,9 +37,9 @@ pub(super) fn write_cost(record: &RunRecord, out: &mut String) {
             show::bytes(totals.bytes_out),
         );
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "</tbody></table></div><p class=\"lead\">The whole run: {} by the clock, {} of processor time, {} of memory at its peak.</p></section>\n",
+        "</tbody></table></div><p class=\"lead\">The whole run: {} by the clock, {} of processor time, {} of memory at its peak.</p></section>",
         show::duration(record.wall_seconds),
         show::duration(record.cpu_seconds),
         show::bytes(record.peak_memory_bytes),
@@ -77,9 +77,9 @@ pub(super) fn write_settings(record: &RunRecord, out: &mut String) {
         }
         out.push_str("</details>\n");
     }
-    let _ = write!(
+    let _ = writeln!(
         out,
-        "<details class=\"stage\" open><summary><b>The pipeline file</b> · <code>{}</code>, as written</summary><pre>{}</pre></details></section>\n",
+        "<details class=\"stage\" open><summary><b>The pipeline file</b> · <code>{}</code>, as written</summary><pre>{}</pre></details></section>",
         esc(&show::visible_line(&record.file)),
         esc(&record.recipe.replace("\r\n", "\n"))
     );

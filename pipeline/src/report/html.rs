@@ -29,7 +29,7 @@ pub(super) fn percent(part: u64, whole: u64) -> String {
 }
 
 /// A JSON value as YAML of the kind that people write in a pipeline file.
-pub(crate) fn yaml(value: &Value) -> String {
+pub(super) fn yaml(value: &Value) -> String {
     let mut out = String::new();
     match value {
         Value::Object(map) if map.is_empty() => {}

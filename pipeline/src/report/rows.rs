@@ -54,11 +54,11 @@ pub(super) fn write_lengths(record: &RunRecord, out: &mut String) {
     }
     out.push_str("</div>\n");
     if facets.len() > MAX_FACETS {
-        let _ = write!(out, "<p class=\"lead\">{} more are in the table.</p>\n", facets.len() - MAX_FACETS);
+        let _ = writeln!(out, "<p class=\"lead\">{} more are in the table.</p>", facets.len() - MAX_FACETS);
     }
     if unchanged > 0 {
         let _ =
-            write!(out, "<p class=\"lead\">Not drawn: {} that left every length as it was.</p>\n", plural(unchanged, "stage", "stages"));
+            writeln!(out, "<p class=\"lead\">Not drawn: {} that left every length as it was.</p>", plural(unchanged, "stage", "stages"));
     }
     out.push_str("<details><summary>The lengths as a table</summary><div class=\"scroll\"><table><thead><tr><th>Characters</th>");
     for facet in &facets {
@@ -154,7 +154,7 @@ fn write_facet(facet: &Facet<'_>, low: u8, high: u8, out: &mut String) {
         }
         let _ = write!(out, "<path class=\"before\" d=\"{path}V{BASE}\"/>");
     }
-    let _ = write!(out, "</svg><p>{about}</p></div>\n");
+    let _ = writeln!(out, "</svg><p>{about}</p></div>");
 }
 
 pub(super) fn write_sources(record: &RunRecord, out: &mut String) {
@@ -195,16 +195,16 @@ pub(super) fn write_sources(record: &RunRecord, out: &mut String) {
     out.push_str("</tbody></table></div>\n");
     if names.len() > shown {
         let _ =
-            write!(out, "<details><summary>{} more</summary><table><tbody>\n", plural((names.len() - shown) as u64, "source", "sources"));
+            writeln!(out, "<details><summary>{} more</summary><table><tbody>", plural((names.len() - shown) as u64, "source", "sources"));
         for name in &names[shown..] {
             write_source(name, rows_in(name), rows_out(name), most, out);
         }
         out.push_str("</tbody></table></details>\n");
     }
     if read.contains_key(Profile::OTHER_SOURCES) || published.contains_key(Profile::OTHER_SOURCES) {
-        let _ = write!(
+        let _ = writeln!(
             out,
-            "<p class=\"lead\">There are more than {} sources. Which are counted one by one was decided by hash, not by size; “…” is all others.</p>\n",
+            "<p class=\"lead\">There are more than {} sources. Which are counted one by one was decided by hash, not by size; “…” is all others.</p>",
             Profile::MAX_SOURCES
         );
     }
@@ -212,10 +212,10 @@ pub(super) fn write_sources(record: &RunRecord, out: &mut String) {
 }
 
 fn write_source(name: &str, read: u64, published: u64, most: u64, out: &mut String) {
-    let _ = write!(
+    let _ = writeln!(
         out,
         "<tr><th scope=\"row\"><bdi>{}</bdi></th><td class=\"bar\"><div class=\"stack\" aria-hidden=\"true\"><i class=\"b-keep\" style=\"width:{}%\"></i><i class=\"b-drop\" style=\"width:{}%\"></i></div></td>\
-         <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>\n",
+         <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
         esc(&show::visible_line(&show::cut(name, 80))),
         percent(published, most),
         percent(read.saturating_sub(published), most),
@@ -247,7 +247,9 @@ pub(super) fn write_samples(record: &RunRecord, out: &mut String) {
             plural(stage.totals.dropped_rows().max(cards.len() as u64), "row", "rows"),
         );
         let (first, more) = cards.split_at(cards.len().min(MAX_CARDS));
-        first.iter().for_each(|(reason, sample)| write_card(sample, Some(reason), out));
+        for (reason, sample) in first {
+            write_card(sample, Some(reason), out);
+        }
         out.push_str("</div>");
         if !more.is_empty() {
             let _ = write!(
@@ -255,7 +257,9 @@ pub(super) fn write_samples(record: &RunRecord, out: &mut String) {
                 "<details><summary>{} for other reasons</summary><div class=\"cards\">",
                 plural(more.len() as u64, "row", "rows")
             );
-            more.iter().for_each(|(reason, sample)| write_card(sample, Some(reason), out));
+            for (reason, sample) in more {
+                write_card(sample, Some(reason), out);
+            }
             out.push_str("</div></details>");
         }
         out.push_str("</details>\n");
