@@ -103,6 +103,9 @@ pub struct StageTotals {
     pub dropped: BTreeMap<String, u64>,
     /// Rows rejected, by reason.
     pub rejected: BTreeMap<String, u64>,
+    /// What was met and is no rejection: what, then the name it is about, then how often (`field_not_in_schema`, say).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub counted: BTreeMap<String, BTreeMap<String, u64>>,
     /// Time spent in the stage's own code, summed over threads.
     pub busy_seconds: f64,
     /// Most bytes of rows that one of its tasks held.
@@ -260,6 +263,9 @@ impl StageTotals {
         add(&mut self.bytes_out, other.bytes_out);
         add_counts(&mut self.dropped, other.dropped);
         add_counts(&mut self.rejected, other.rejected);
+        for (what, names) in other.counted {
+            add_counts(self.counted.entry(what).or_default(), names);
+        }
         self.busy_seconds += other.busy_seconds;
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
         self.profile.merge(other.profile);
@@ -293,6 +299,7 @@ mod tests {
             bytes_out: n,
             dropped: [(reason.to_owned(), 1)].into(),
             rejected: BTreeMap::new(),
+            counted: [("field_not_in_schema".to_owned(), [(reason.to_owned(), 1)].into())].into(),
             busy_seconds: 0.5,
             peak_bytes: n,
             profile: Profile::default(),
@@ -302,6 +309,7 @@ mod tests {
         totals.merge(task(2, "too_short"));
         assert_eq!((totals.rows_in, totals.rows_through("out"), totals.bytes_out, totals.peak_bytes), (10, 7, 10, 5));
         assert_eq!(totals.dropped, [("too_long".to_owned(), 1), ("too_short".to_owned(), 2)].into());
+        assert_eq!(totals.counted["field_not_in_schema"], totals.dropped);
         assert_eq!(totals.dropped_rows(), 3);
         totals.merge(task(u64::MAX, "x"));
         assert_eq!(totals.rows_in, u64::MAX);

@@ -74,6 +74,7 @@ fn stage(of: Of<'_>) -> StageRecord {
             bytes_out: out * 2900,
             dropped: counts(of.dropped),
             rejected: counts(of.rejected),
+            counted: BTreeMap::new(),
             busy_seconds: of.busy_seconds,
             peak_bytes: of.peak_bytes,
             profile: Profile::default(),

@@ -1,6 +1,6 @@
 //! Tasks of a leg: read one split or stored shard, take its rows through the fused stages, store what leaves.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::ops::ControlFlow;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -48,6 +48,7 @@ pub(super) fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, p
         finished: Vec::new(),
         failed: None,
         inside: Duration::ZERO,
+        counted: BTreeMap::new(),
     };
     let started = Instant::now();
     for split in splits {
@@ -60,8 +61,11 @@ pub(super) fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, p
         read.map_err(|error| cx.stage_error(source, error))?;
     }
     let busy = started.elapsed().saturating_sub(sink.inside);
+    let counted = std::mem::take(&mut sink.counted);
     let mut finished = sink.finish()?;
-    finished.totals.entry(cx.graph.nodes[source].id.clone()).or_default().busy_seconds += busy.as_secs_f64();
+    let totals = finished.totals.entry(cx.graph.nodes[source].id.clone()).or_default();
+    totals.busy_seconds += busy.as_secs_f64();
+    totals.counted = counted;
     Ok(finished)
 }
 
@@ -81,6 +85,7 @@ struct ShardSink {
     failed: Option<RunError>,
     /// Time spent on shards by the thread that reads.
     inside: Duration,
+    counted: BTreeMap<String, BTreeMap<String, u64>>,
 }
 
 impl RowSink for ShardSink {
@@ -105,6 +110,10 @@ impl RowSink for ShardSink {
 
     fn reject(&mut self, rejection: Rejection) {
         self.rejected.push(rejection);
+    }
+
+    fn count(&mut self, what: &'static str, name: &str, times: u64) {
+        *self.counted.entry(what.to_owned()).or_default().entry(name.to_owned()).or_default() += times;
     }
 }
 
