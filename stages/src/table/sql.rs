@@ -350,7 +350,7 @@ impl Visitor for Seen {
                 }
             }
             TableFactor::Derived { alias, .. } | TableFactor::NestedJoin { alias, .. } | TableFactor::UNNEST { alias, .. } => {
-                for alias in alias {
+                if let Some(alias) = alias {
                     self.given.insert(alias.name.value.clone());
                     self.given.extend(alias.columns.iter().map(|column| column.name.value.clone()));
                 }
