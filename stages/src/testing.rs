@@ -242,7 +242,7 @@ pub fn sample() -> RecordBatch {
         Some("A sentence that says a little more than the others do, so that it is long."),
     ];
     let sources = [Some("web"), Some("books"), None];
-    let pick = |row: i64, modulus: usize| usize::try_from(row).map_or(0, |row| row * row % modulus);
+    let pick = |row: i64, modulus: usize| usize::try_from(row).map_or(0, |row| (row * 5 + row / 7) % modulus);
     let ids: StringArray = (0..n).map(|row| Some(format!("doc-{row:02}"))).collect();
     let text: StringArray = (0..n)
         .map(|row| if row % 5 == 4 { Some(format!("Only row {row} says this.")) } else { texts[pick(row, 7)].map(str::to_owned) })
