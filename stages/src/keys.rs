@@ -45,7 +45,7 @@ impl KeyColumns {
     }
 
     /// Makes the rows of `batch` ready to be encoded.
-    pub(crate) fn encode<'b>(&self, batch: &'b RecordBatch, change: Option<Change>) -> Result<KeyBatch, StageError> {
+    pub(crate) fn encode(&self, batch: &RecordBatch, change: Option<Change>) -> Result<KeyBatch, StageError> {
         let columns = self.columns.iter().map(|&column| Encoded::try_new(batch.column(column), change)).collect::<Result<_, _>>()?;
         Ok(KeyBatch { columns })
     }

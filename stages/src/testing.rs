@@ -206,7 +206,7 @@ pub fn check_contract_of<C: StageConfig>(settings: Value, inputs: &[(Port, Recor
     whole
 }
 
-/// A RowLocal stage gets a batch without rows; the runner never makes one.
+/// A `RowLocal` stage gets a batch without rows; the runner never makes one.
 fn empty_batch<C: StageConfig>(settings: Value, nothing: &[(Port, RecordBatch)]) {
     let schemas = nothing.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect();
     let built = build::<C>(settings, schemas).unwrap_or_else(|error| panic!("`{}` does not build: {error}", C::NAME));
