@@ -44,7 +44,9 @@ fn add_bytes(array: &dyn Array, bytes: &mut [u64]) {
         }
         other => {
             let width = other.primitive_width().unwrap_or(1) as u64;
-            bytes.iter_mut().for_each(|row| *row += width);
+            for row in bytes {
+                *row += width;
+            }
         }
     }
 }

@@ -45,7 +45,7 @@ impl KeyColumns {
     }
 
     /// Makes the rows of `batch` ready to be encoded.
-    pub(crate) fn encode<'b>(&self, batch: &'b RecordBatch, change: Option<Change>) -> Result<KeyBatch, StageError> {
+    pub(crate) fn encode(&self, batch: &RecordBatch, change: Option<Change>) -> Result<KeyBatch, StageError> {
         let columns = self.columns.iter().map(|&column| Encoded::try_new(batch.column(column), change)).collect::<Result<_, _>>()?;
         Ok(KeyBatch { columns })
     }
@@ -214,6 +214,6 @@ mod tests {
         let below = Float64Array::from(drawn.clone()).iter().flatten().filter(|x| *x < 0.25).count();
         assert!((2500 - 260..2500 + 260).contains(&below), "{below} of 10,000 are below 0.25");
         assert_ne!(drawn, Draw::new(8, "sample", columns.clone()).draw(&batch).expect("draws"));
-        assert_ne!(drawn, Draw::new(7, "sample2", columns).draw(&batch).expect("draws"));
+        assert_ne!(drawn, Draw::new(7, "holdup", columns).draw(&batch).expect("draws"));
     }
 }

@@ -120,7 +120,10 @@ fn choices(schema: &Value) -> String {
     for choice in schema.get("oneOf").and_then(Value::as_array).into_iter().flatten() {
         if let (Some(name), Some(about)) = (choice.get("const").and_then(Value::as_str), choice.get("description").and_then(Value::as_str))
         {
-            text.push_str(&format!(" `{name}`: {about}"));
+            text.push_str(" `");
+            text.push_str(name);
+            text.push_str("`: ");
+            text.push_str(about);
         }
     }
     text

@@ -206,7 +206,7 @@ pub fn check_contract_of<C: StageConfig>(settings: Value, inputs: &[(Port, Recor
     whole
 }
 
-/// A RowLocal stage gets a batch without rows; the runner never makes one.
+/// A `RowLocal` stage gets a batch without rows; the runner never makes one.
 fn empty_batch<C: StageConfig>(settings: Value, nothing: &[(Port, RecordBatch)]) {
     let schemas = nothing.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect();
     let built = build::<C>(settings, schemas).unwrap_or_else(|error| panic!("`{}` does not build: {error}", C::NAME));
@@ -242,7 +242,7 @@ pub fn sample() -> RecordBatch {
         Some("A sentence that says a little more than the others do, so that it is long."),
     ];
     let sources = [Some("web"), Some("books"), None];
-    let pick = |row: i64, modulus: usize| usize::try_from(row).map_or(0, |row| row * row % modulus);
+    let pick = |row: i64, modulus: usize| usize::try_from(row).map_or(0, |row| (row * 5 + row / 7) % modulus);
     let ids: StringArray = (0..n).map(|row| Some(format!("doc-{row:02}"))).collect();
     let text: StringArray = (0..n)
         .map(|row| if row % 5 == 4 { Some(format!("Only row {row} says this.")) } else { texts[pick(row, 7)].map(str::to_owned) })

@@ -350,7 +350,7 @@ impl Visitor for Seen {
                 }
             }
             TableFactor::Derived { alias, .. } | TableFactor::NestedJoin { alias, .. } | TableFactor::UNNEST { alias, .. } => {
-                for alias in alias {
+                if let Some(alias) = alias {
                     self.given.insert(alias.name.value.clone());
                     self.given.extend(alias.columns.iter().map(|column| column.name.value.clone()));
                 }
@@ -685,7 +685,7 @@ mod tests {
             "SELECT id FROM input UNION ALL SELECT id FROM input",
             "SELECT id FROM (SELECT id FROM input) AS t",
             "WITH t AS (SELECT id FROM input) SELECT id FROM t",
-            "SELECT id FROM input WHERE words = (SELECT max(words) FROM input)",
+            "SELECT id FROM input WHERE words IN (SELECT max(words) FROM input)",
             "SELECT id, row_number() OVER (ORDER BY id) AS n FROM input",
             "SELECT 1 AS one FROM input",
         ] {
