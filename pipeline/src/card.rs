@@ -388,14 +388,26 @@ mod tests {
     #[test]
     fn a_port_with_other_columns_is_a_configuration_of_its_own() {
         let mut record = samples::web();
-        let part = PublishedPart { name: "part-00000.jsonl.zst".to_owned(), rows: 4, bytes: 100 };
-        record.stages[4].published.push(Published { folder: "unique.clusters".to_owned(), rows: 4, parts: vec![part] });
-        record.stages[4].published.push(Published { folder: "unique.empty".to_owned(), rows: 0, parts: Vec::new() });
-        let card = render(&record, &schemas());
-        assert!(
-            card.contains("- config_name: \"unique.clusters\"\n  data_files:\n  - split: train\n    path: \"unique.clusters/*.jsonl*\"\n"),
-            "{card}"
-        );
+        let part = |name: &str| vec![PublishedPart { name: name.to_owned(), rows: 4, bytes: 100 }];
+        record.stages[4].published = vec![
+            Published { folder: "unique.clusters".to_owned(), rows: 4, parts: part("part-00000.jsonl.zst") },
+            Published { folder: "unique.empty".to_owned(), rows: 0, parts: Vec::new() },
+            Published { folder: "unique".to_owned(), rows: 4, parts: part("part-00000.parquet") },
+        ];
+        record.stages[5].published.reverse();
+        record.stages[6].published[0].rows = 1_000_000;
+        let mut schemas = schemas();
+        let (rows, counts) = (SchemaRef::clone(&schemas["sft"]), SchemaRef::clone(&schemas["per_source"]));
+        schemas.extend([("unique".to_owned(), rows), ("unique.clusters".to_owned(), counts)]);
+        let card = render(&record, &schemas);
+        for wanted in [
+            "- config_name: \"unique\"\n  data_files:\n  - split: train\n    path: \"unique/*.parquet\"\n- config",
+            "- config_name: \"unique.clusters\"\n  data_files:\n  - split: train\n    path: \"unique.clusters/*.jsonl*\"\n- config",
+            "  - split: train\n    path: \"sft/*.parquet\"\n  - split: holdout\n",
+            "- config_name: \"per_source\"\n  default: true\n",
+        ] {
+            assert!(card.contains(wanted), "no {wanted} in {card}");
+        }
         assert!(!card.contains("unique.empty"));
         assert_eq!(card.matches("default: true").count(), 1);
     }

@@ -145,8 +145,8 @@ fn add_source(sources: &mut BTreeMap<String, u64>, last: &mut LastSource, source
     if source != Profile::OTHER_SOURCES {
         let named = sources.len() - usize::from(sources.contains_key(Profile::OTHER_SOURCES));
         if last.is_none() && named >= Profile::MAX_SOURCES {
-            let names = sources.keys().filter(|name| *name != Profile::OTHER_SOURCES);
-            *last = names.map(|name| (xxh3_64(name.as_bytes()), name.clone())).max();
+            let counted = sources.keys().filter(|name| *name != Profile::OTHER_SOURCES);
+            *last = counted.map(|name| (xxh3_64(name.as_bytes()), name.clone())).max();
         }
         if let Some((last_hash, last_name)) = last.as_ref() {
             let rows = if (hash, source) > (*last_hash, last_name.as_str()) { Some(n) } else { sources.remove(last_name) };

@@ -620,6 +620,17 @@ pub(crate) mod tests {
     }
 
     #[test]
+    fn every_row_of_a_repeated_id_is_found_in_its_place() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("a.parquet");
+        let ids: Vec<String> = "a b a c a a d e f g h a".split(' ').map(ToOwned::to_owned).collect();
+        write_parquet(&path, &batch(&ids), true);
+        let rows = all(&path, Query { filter: Some(("id", "a")), ..ALL }).unwrap();
+        assert_eq!(rows.iter().map(|row| row.number).collect::<Vec<_>>(), [0, 2, 4, 5, 11]);
+        assert!(rows.iter().all(|row| row.get("n") == Some(row.number.to_string().as_str())));
+    }
+
+    #[test]
     fn columns_come_in_the_order_asked_for() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("a.parquet");

@@ -74,12 +74,13 @@ pub fn count(n: u64) -> String {
     out
 }
 
-/// A count for a headline: `1.2 million` above a million, exact below.
+/// A count for a headline: exact up to ten million, then `12.3 M`, `4.56 G`.
 pub fn short_count(n: u64) -> String {
     match n {
         0..=9_999_999 => count(n),
         10_000_000..=999_999_999 => format!("{:.1} M", n as f64 / 1e6),
-        _ => format!("{:.2} G", n as f64 / 1e9),
+        1_000_000_000..=999_999_999_999 => format!("{:.2} G", n as f64 / 1e9),
+        _ => format!("{:.2e}", n as f64),
     }
 }
 
@@ -302,6 +303,10 @@ mod tests {
     fn numbers_read_well() {
         assert_eq!([count(0), count(999), count(1000), count(1_204_331)], ["0", "999", "1,000", "1,204,331"]);
         assert_eq!(count(u64::MAX), "18,446,744,073,709,551,615");
+        assert_eq!(
+            [short_count(9_999_999), short_count(12_345_678), short_count(4_560_000_000), short_count(u64::MAX)],
+            ["9,999,999", "12.3 M", "4.56 G", "1.84e19"]
+        );
         assert_eq!(
             [bytes(0), bytes(1023), bytes(1024), bytes(1024 * 1024 - 1), bytes(u64::MAX)],
             ["0 B", "1023 B", "1.0 KiB", "1.0 MiB", "16.0 EiB"]

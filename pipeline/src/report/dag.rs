@@ -478,6 +478,7 @@ mod tests {
         let ids: Vec<String> = record.stages.iter().map(|stage| stage.id.clone()).collect();
         record.stages[0].inputs = vec![("from".to_owned(), vec![ids[7].clone(), ids[0].clone(), "nobody.x".to_owned(), String::new()])];
         assert!(svg(&record).is_some());
+        assert!(Drawing::new(&record).expect("few stages").links.iter().all(|link| link.from < link.to));
         let mut stages = record.stages.clone();
         for _ in 0..6 {
             stages.extend(stages.clone());
