@@ -3,10 +3,16 @@
 use schemas::ColumnSpec;
 use serde_json::Value;
 
+use crate::read;
 use crate::{BuildContext, Inputs, Kind, Outputs, Stage, StageConfig, StageError};
 
 /// Every stage type, sorted by name.
-pub static STAGES: &[StageSpec] = &[];
+pub static STAGES: &[StageSpec] = &[
+    StageSpec::of::<read::ReadCsvConfig>(),
+    StageSpec::of::<read::ReadJsonlConfig>(),
+    StageSpec::of::<read::ReadParquetConfig>(),
+    StageSpec::of::<read::ReadTextConfig>(),
+];
 
 /// The stage type called `name`.
 pub fn find(name: &str) -> Option<&'static StageSpec> {

@@ -35,6 +35,12 @@ pub trait RowSink {
 
     /// Takes what could not be read.
     fn reject(&mut self, rejection: Rejection);
+
+    /// Takes a count of something that was met and is no rejection: `what` in `snake_case`, the `name` it is about, and how often. A field
+    /// that records have and the columns have not is `field_not_in_schema`. Once a split, at its end; counts of splits add up.
+    fn count(&mut self, what: &'static str, name: &str, times: u64) {
+        let _ = (what, name, times);
+    }
 }
 
 /// A part of a source that one task reads.

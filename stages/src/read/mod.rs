@@ -1,0 +1,225 @@
+//! Sources: stages that read files. What they share is here: which files, which `id`, how rows and rejections leave.
+
+mod read_csv;
+mod read_jsonl;
+mod read_parquet;
+mod read_text;
+
+pub use read_csv::ReadCsvConfig;
+pub use read_jsonl::ReadJsonlConfig;
+pub use read_parquet::ReadParquetConfig;
+pub use read_text::ReadTextConfig;
+
+use std::sync::Arc;
+
+use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
+use arrow::compute::cast;
+use arrow::datatypes::{DataType, Schema, SchemaRef};
+use datasets::DataError;
+use datasets::formats::{Chunk, FilePart, InputFile, Reader, list_inputs};
+use schemars::JsonSchema;
+use schemas::document;
+use serde::{Deserialize, Serialize};
+
+use crate::{BuildContext, Rejection, RowSink, Split, SplitFile, StageError};
+
+/// One path or several.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Paths {
+    /// One path.
+    One(String),
+    /// Several, read in this order.
+    Several(Vec<String>),
+}
+
+impl Paths {
+    fn list(&self) -> &[String] {
+        match self {
+            Paths::One(path) => std::slice::from_ref(path),
+            Paths::Several(paths) => paths,
+        }
+    }
+
+    /// The files they mean.
+    fn files(&self, cx_dir: &std::path::Path, extensions: &[&str]) -> Result<Vec<InputFile>, StageError> {
+        if self.list().is_empty() {
+            return Err(StageError::setting("path", "an empty list of paths"));
+        }
+        list_inputs(cx_dir, self.list(), extensions).map_err(placed)
+    }
+}
+
+/// A number of bytes of at least one: `max_record_bytes`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(try_from = "u64", into = "u64")]
+#[schemars(with = "u64", extend("minimum" = 1, "maximum" = RecordBytes::MAX))]
+pub struct RecordBytes(u64);
+
+impl RecordBytes {
+    /// The longest that can be asked for: a batch of such records stays within 32-bit offsets.
+    const MAX: u64 = 1 << 30;
+}
+
+impl Default for RecordBytes {
+    fn default() -> Self {
+        Self(64 << 20)
+    }
+}
+
+impl TryFrom<u64> for RecordBytes {
+    type Error = String;
+
+    fn try_from(bytes: u64) -> Result<Self, String> {
+        if (1..=Self::MAX).contains(&bytes) {
+            Ok(Self(bytes))
+        } else {
+            Err(format!("a record may be allowed 1 to {} bytes, not {bytes}", Self::MAX))
+        }
+    }
+}
+
+impl From<RecordBytes> for u64 {
+    fn from(bytes: RecordBytes) -> u64 {
+        bytes.0
+    }
+}
+
+/// The setting that an error of the readers is about, so that it is shown there.
+fn placed(error: DataError) -> StageError {
+    match error {
+        DataError::Setting { setting, problem } => StageError::setting(setting, problem),
+        error @ (DataError::NoMatch { .. } | DataError::Io { .. } | DataError::Format { .. }) => {
+            StageError::setting("path", error.to_string())
+        }
+        other => other.into(),
+    }
+}
+
+/// Where the `id` of a row comes from, and what leaves a source: `id` first, then the input's columns.
+#[derive(Debug, Clone)]
+struct Ids {
+    stage_id: String,
+    /// The column of the input it is taken from.
+    column: Option<usize>,
+    /// The input's columns that follow it.
+    others: Vec<usize>,
+    schema: SchemaRef,
+}
+
+impl Ids {
+    /// `named`: the column that the user says is the id.
+    fn try_new(cx: &BuildContext, input: &Schema, named: Option<&str>) -> Result<Self, StageError> {
+        let id_column = document::ID;
+        let id = id_column.name();
+        let own = input.index_of(id).ok();
+        let column = match named {
+            None => own,
+            Some(name) => {
+                let there = input.fields().iter().map(|field| format!("`{}`", field.name())).collect::<Vec<_>>().join(", ");
+                let column = input
+                    .index_of(name)
+                    .map_err(|_| StageError::setting("id", format!("there is no column `{name}` to make ids of, only {there}")))?;
+                if own.is_some_and(|own| own != column) {
+                    let problem = format!("`{name}` would become `{id}`, but the input has a column `{id}` of its own");
+                    return Err(StageError::setting("id", problem).with_help("list the other columns under `columns`, or leave `id` out"));
+                }
+                Some(column)
+            }
+        };
+        if let Some(column) = column {
+            let field = input.field(column);
+            if !(field.data_type() == &DataType::Utf8 || field.data_type().is_integer()) {
+                let problem = format!("column `{}` is {}; an id is text or a whole number", field.name(), field.data_type());
+                let setting = if named.is_some() { "id" } else { "columns" };
+                return Err(StageError::setting(setting, problem).with_help("name another column with `id`, or leave this one out of `columns`"));
+            }
+        }
+        let others: Vec<usize> = (0..input.fields().len()).filter(|index| Some(*index) != own).collect();
+        let text_field = document::TEXT.field();
+        let mut fields = vec![document::ID.field()];
+        for index in &others {
+            let field = input.field(*index);
+let text = field.name() == text_field.name() && field.data_type() == text_field.data_type() && field.metadata().is_empty();
+            fields.push(if text { text_field.clone() } else { field.clone() });
+        }
+        Ok(Self { stage_id: cx.stage_id.clone(), column, others, schema: Schema::new(fields).into() })
+    }
+
+    fn rows(&self, chunk: &Chunk) -> Result<RecordBatch, StageError> {
+        let own = match self.column {
+            None => None,
+            Some(column) => Some(cast(chunk.rows.column(column), &DataType::Utf8)?),
+        };
+        let id: ArrayRef = match own {
+            Some(own) if own.null_count() == 0 => own,
+            own => {
+                let own = own.as_ref().map(|own| own.as_string::<i32>());
+                let mut ids = StringBuilder::with_capacity(chunk.rows.num_rows(), chunk.rows.num_rows() * 32);
+                for (row, (file, offset)) in chunk.positions.iter().enumerate() {
+                    match own {
+                        Some(own) if own.is_valid(row) => ids.append_value(own.value(row)),
+                        _ => {
+                            use std::fmt::Write;
+                            write!(ids, "{}/{file}@{offset}", self.stage_id)
+                                .map_err(|_| StageError::Internal("an id that can't be written".to_owned()))?;
+                            ids.append_value("");
+                        }
+                    }
+                }
+                Arc::new(ids.finish())
+            }
+        };
+        let columns = std::iter::once(id).chain(self.others.iter().map(|index| Arc::clone(chunk.rows.column(*index)))).collect();
+        Ok(RecordBatch::try_new(Arc::clone(&self.schema), columns)?)
+    }
+}
+
+/// Splits of parts of files.
+fn splits(groups: Vec<Vec<FilePart>>) -> Vec<Split> {
+    groups
+        .into_iter()
+        .map(|parts| Split {
+            bytes: parts.iter().map(|part| part.end - part.start).sum(),
+            identity: String::new(),
+            files: parts
+                .into_iter()
+                .map(|part| SplitFile { path: part.path, name: part.name, start: part.start, end: part.end })
+                .collect(),
+        })
+        .collect()
+}
+
+/// The parts of files of a split.
+fn parts(split: &Split) -> Vec<FilePart> {
+    split
+        .files
+        .iter()
+        .map(|file| FilePart { path: file.path.clone(), name: file.name.clone(), start: file.start, end: file.end })
+        .collect()
+}
+
+/// Moves what `reader` reads into `out`.
+fn drain(mut reader: impl Reader, ids: &Ids, out: &mut dyn RowSink) -> Result<(), StageError> {
+    while let Some(chunk) = reader.next_chunk()? {
+        let rows = if chunk.rows.num_rows() > 0 { Some(ids.rows(&chunk)?) } else { None };
+        for bad in chunk.bad {
+            out.reject(Rejection {
+                id: Some(format!("{}/{}@{}", ids.stage_id, bad.file, bad.offset)),
+                file: Some(bad.file.to_string()),
+                offset: Some(bad.offset),
+                reason: bad.reason,
+                detail: bad.detail,
+            });
+        }
+        if let Some(rows) = rows
+            && out.rows(rows)?.is_break()
+        {
+            break;
+        }
+    }
+    for (field, records) in reader.unknown_fields() {
+        out.count("field_not_in_schema", &field, records);
+    }
+    Ok(())
+}
