@@ -158,8 +158,7 @@ mod tests {
         let mut joined = Vec::new();
         assert_eq!(join_parts(WriteFormat::Parquet, &paths, &mut joined).unwrap(), 5000);
         let joined = Bytes::from(joined);
-        let metadata =
-            ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required).parse_and_finish(&joined).unwrap();
+        let metadata = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required).parse_and_finish(&joined).unwrap();
         assert_eq!(metadata.row_groups().iter().map(|group| group.num_rows()).collect::<Vec<_>>(), [3, 4997]);
         let filter = Sbbf::read_from_column_chunk(metadata.row_group(1).column(0), &joined).unwrap().unwrap();
         assert!(filter.check(&"row 4999") && !filter.check(&"row 1"));

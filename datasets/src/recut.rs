@@ -152,7 +152,8 @@ mod tests {
     fn batches_end_at_rows_and_at_bytes() {
         // Of each row: text 4 + length, number 8, list 4 + 8 a letter; "ab" is 6 + 8 + 20 = 34 bytes, "abcdefgh" 12 + 8 + 68 = 88.
         let texts: Vec<Option<String>> = ["ab", "ab", "ab", "abcdefgh", "ab", "ab"].iter().map(|text| Some((*text).to_owned())).collect();
-        let sizes = |max_rows, max_bytes| recut(&rows(&texts), 4, max_rows, max_bytes).iter().map(RecordBatch::num_rows).collect::<Vec<_>>();
+        let sizes =
+            |max_rows, max_bytes| recut(&rows(&texts), 4, max_rows, max_bytes).iter().map(RecordBatch::num_rows).collect::<Vec<_>>();
         assert_eq!(sizes(4, 1000), [4, 2]);
         assert_eq!(sizes(3, 1000), [3, 3]);
         assert_eq!(sizes(99, 70), [2, 1, 1, 2]);

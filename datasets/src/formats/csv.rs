@@ -318,7 +318,11 @@ mod tests {
 
     const OPTIONS: CsvOptions = CsvOptions { delimiter: b',', quote: b'"', header: true, max_record_bytes: 1000 };
 
-    fn read(texts: &[&[u8]], columns: Option<&str>, options: CsvOptions) -> Result<(String, Vec<String>, BTreeMap<String, u64>), DataError> {
+    fn read(
+        texts: &[&[u8]],
+        columns: Option<&str>,
+        options: CsvOptions,
+    ) -> Result<(String, Vec<String>, BTreeMap<String, u64>), DataError> {
         let dir = tempfile::tempdir().unwrap();
         let mut files = Vec::new();
         for (number, text) in texts.iter().enumerate() {
@@ -346,7 +350,8 @@ mod tests {
 
     #[test]
     fn files_are_matched_by_their_headers() {
-        let (rows, bad, unknown) = read(&[b"a,b\n1,x\n2,\"y,\"\"z\"\"\"\n", b"b,c,a\nw,9,3\n"], Some(r#"{"a": "int64", "b": "string"}"#), OPTIONS).unwrap();
+        let (rows, bad, unknown) =
+            read(&[b"a,b\n1,x\n2,\"y,\"\"z\"\"\"\n", b"b,c,a\nw,9,3\n"], Some(r#"{"a": "int64", "b": "string"}"#), OPTIONS).unwrap();
         assert_eq!(rows, "{a: int64, b: string}\n0.csv@4 | 1 | x |\n0.csv@8 | 2 | y,\"z\" |\n1.csv@6 | 3 | w |");
         assert!(bad.is_empty());
         assert_eq!(unknown, BTreeMap::from([("c".to_owned(), 1)]));

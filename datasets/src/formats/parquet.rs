@@ -434,7 +434,10 @@ mod tests {
         let a = write(&dir.path().join("a.parquet"), &numbers("x"), 10);
         let b = write(&dir.path().join("b.parquet"), &numbers("y"), 10);
         let error = parquet_schema(&[a, b], None).unwrap_err().to_string();
-        assert!(error.contains("b.parquet is no readable Parquet file: it has no column `x`, which is in") && error.contains("a.parquet"), "{error}");
+        assert!(
+            error.contains("b.parquet is no readable Parquet file: it has no column `x`, which is in") && error.contains("a.parquet"),
+            "{error}"
+        );
     }
 
     #[test]

@@ -6,7 +6,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
+use arrow::array::timezone::Tz;
+use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch, make_array};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type, UInt16Type,
@@ -153,6 +154,11 @@ impl Cells {
                     .collect::<Result<_, DataError>>()?,
             ),
             DataType::Dictionary(_, values) => return Self::try_new(&cast(array, values)?),
+            // Zone names need a database of them that is not built in; the moment is the same in UTC.
+            DataType::Timestamp(unit, Some(zone)) if zone.parse::<Tz>().is_err() => {
+                let utc = DataType::Timestamp(*unit, Some("+00:00".into()));
+                return Self::try_new(&make_array(array.to_data().into_builder().data_type(utc).build()?));
+            }
             other if is_leaf(other) => Inside::Leaf,
             _ => {
                 ArrayFormatter::try_new(array.as_ref(), &options())?; // fails here, and not at the first row
@@ -266,7 +272,9 @@ fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{BinaryArray, Date32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray};
+    use arrow::array::{
+        BinaryArray, Date32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
+    };
     use arrow::datatypes::{Field, Fields, Int64Type};
 
     use super::*;
