@@ -61,7 +61,7 @@ pub fn jsonl_schema(files: &[InputFile], max_record_bytes: u64) -> Result<Inferr
                 Line::End => break,
                 Line::Damaged(offset, problem) => format!("it is damaged at byte {offset}: {problem}"),
                 Line::TooLong(offset, length) => {
-                    bytes += max_record_bytes as usize;
+                    bytes = SAMPLE_BYTES; // enough was read
                     format!("the record at byte {offset} has {length} bytes")
                 }
                 Line::Text(_, line) if line.trim_ascii().is_empty() => continue,

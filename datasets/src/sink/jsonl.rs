@@ -244,10 +244,10 @@ fn write_leaf(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<(), Da
         DataType::Utf8 => write_string(array.as_string::<i32>().value(row), out),
         DataType::LargeUtf8 => write_string(array.as_string::<i64>().value(row), out),
         DataType::Utf8View => write_string(array.as_string_view().value(row), out),
-        DataType::Binary => Ok(write_base64(array.as_binary::<i32>().value(row), out)),
-        DataType::LargeBinary => Ok(write_base64(array.as_binary::<i64>().value(row), out)),
-        DataType::BinaryView => Ok(write_base64(array.as_binary_view().value(row), out)),
-        DataType::FixedSizeBinary(_) => Ok(write_base64(array.as_fixed_size_binary().value(row), out)),
+        DataType::Binary => write_base64(array.as_binary::<i32>().value(row), out),
+        DataType::LargeBinary => write_base64(array.as_binary::<i64>().value(row), out),
+        DataType::BinaryView => write_base64(array.as_binary_view().value(row), out),
+        DataType::FixedSizeBinary(_) => write_base64(array.as_fixed_size_binary().value(row), out),
         DataType::Boolean => write_json(array.as_boolean().value(row), out),
         DataType::Int8 => write_json(array.as_primitive::<Int8Type>().value(row), out),
         DataType::Int16 => write_json(array.as_primitive::<Int16Type>().value(row), out),
@@ -260,14 +260,16 @@ fn write_leaf(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<(), Da
         DataType::Float16 => write_json(array.as_primitive::<Float16Type>().value(row).to_f32(), out),
         DataType::Float32 => write_json(array.as_primitive::<Float32Type>().value(row), out),
         DataType::Float64 => write_json(array.as_primitive::<Float64Type>().value(row), out),
-        _ => Ok(out.extend_from_slice(b"null")),
+        _ => write_json((), out),
     }
 }
 
-fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+#[expect(clippy::unnecessary_wraps, reason = "one of the arms of `write_leaf`")]
+fn write_base64(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DataError> {
     out.push(b'"');
     base64::encode(bytes, out);
     out.push(b'"');
+    Ok(())
 }
 
 #[cfg(test)]

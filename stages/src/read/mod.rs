@@ -156,7 +156,7 @@ impl Ids {
         let id: ArrayRef = match own {
             Some(own) if own.null_count() == 0 => own,
             own => {
-                let own = own.as_ref().map(|own| own.as_string::<i32>());
+                let own = own.as_ref().map(AsArray::as_string::<i32>);
                 let mut ids = StringBuilder::with_capacity(chunk.rows.num_rows(), chunk.rows.num_rows() * 32);
                 for (row, (file, offset)) in chunk.positions.iter().enumerate() {
                     match own {
