@@ -73,7 +73,7 @@ pub fn jsonl_schema(files: &[InputFile], max_record_bytes: u64) -> Result<Inferr
                             records += 1;
                             continue;
                         }
-                        Err(_) if line.trim_ascii_start().starts_with(b"[") => {
+                        Err(_) if offset <= 3 && line.trim_ascii_start().starts_with(b"[") => {
                             let problem = "it is a JSON array; wanted is one object a line (`jq -c '.[]' FILE` makes that)".to_owned();
                             return Err(DataError::Format { path: file.path.clone(), format: "JSON Lines", problem });
                         }
