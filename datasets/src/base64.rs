@@ -17,7 +17,7 @@ pub(crate) fn encode(bytes: &[u8], out: &mut Vec<u8>) {
 /// Appends the bytes that `text` stands for, padded or not; false if it is no base64, and then `out` may have grown.
 pub(crate) fn decode(text: &[u8], out: &mut Vec<u8>) -> bool {
     let digits = match text {
-        [start @ .., b'=', b'='] | [start @ .., b'='] if text.len() % 4 == 0 => start,
+        [start @ .., b'=', b'='] | [start @ .., b'='] if text.len().is_multiple_of(4) => start,
         other => other,
     };
     out.reserve(digits.len() / 4 * 3 + 2);

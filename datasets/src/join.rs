@@ -124,3 +124,81 @@ fn copy_frames(path: &Path, into: &mut (dyn Write + Send)) -> Result<u64, DataEr
     std::io::copy(&mut open(path)?, into).map_err(writing)?;
     Ok(rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
+    use bytes::Bytes;
+    use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
+
+    use super::*;
+    use crate::{Level, WriteSettings, empty_part, part_writer};
+
+    fn batch(range: std::ops::Range<i64>) -> RecordBatch {
+        let ids: ArrayRef = Arc::new(range.clone().map(|n| Some(format!("row {n}"))).collect::<StringArray>());
+        RecordBatch::try_from_iter([("id", ids), ("n", Arc::new(Int64Array::from_iter_values(range)) as ArrayRef)]).unwrap()
+    }
+
+    fn parts(format: WriteFormat) -> (tempfile::TempDir, Vec<PathBuf>) {
+        let dir = tempfile::tempdir().unwrap();
+        let settings = WriteSettings { format, level: Level::default() };
+        let mut paths = Vec::new();
+        for (number, range) in [0..3, 3..3, 3..5000].into_iter().enumerate() {
+            let mut writer = part_writer(&batch(0..0).schema(), &settings).unwrap();
+            writer.write(&batch(range)).unwrap();
+            paths.push(dir.path().join(format!("part-{number:05}.{}", format.extension())));
+            std::fs::write(&paths[number], writer.finish().unwrap().bytes).unwrap();
+        }
+        (dir, paths)
+    }
+
+    #[test]
+    fn parquet_parts_become_one_with_all_rows_indexes_and_filters() {
+        let (_dir, paths) = parts(WriteFormat::Parquet);
+        let mut joined = Vec::new();
+        assert_eq!(join_parts(WriteFormat::Parquet, &paths, &mut joined).unwrap(), 5000);
+        let joined = Bytes::from(joined);
+        let metadata = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required).parse_and_finish(&joined).unwrap();
+        assert_eq!(metadata.row_groups().iter().map(|group| group.num_rows()).collect::<Vec<_>>(), [3, 4997]);
+        let filter = Sbbf::read_from_column_chunk(metadata.row_group(1).column(0), &joined).unwrap().unwrap();
+        assert!(filter.check(&"row 4999") && !filter.check(&"row 1"));
+        assert!(metadata.page_index().is_some_and(|index| index.column_index(1, 1).is_some() && index.offset_index(1, 1).is_some()));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(joined).unwrap();
+        assert!(reader.schema().metadata().contains_key("huggingface"));
+        let batches: Vec<RecordBatch> = reader.build().unwrap().map(Result::unwrap).collect();
+        let all = arrow::compute::concat_batches(&batches[0].schema(), &batches).unwrap();
+        assert_eq!(all.columns(), batch(0..5000).columns());
+    }
+
+    #[test]
+    fn joining_empty_parts_gives_an_empty_part() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("part-00000.parquet");
+        std::fs::write(&path, empty_part(&batch(0..0).schema(), &WriteSettings::default()).unwrap().bytes).unwrap();
+        let mut joined = Vec::new();
+        assert_eq!(join_parts(WriteFormat::Parquet, &[path.clone(), path], &mut joined).unwrap(), 0);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(joined)).unwrap();
+        assert_eq!((reader.schema().fields().len(), reader.metadata().num_row_groups()), (2, 0));
+    }
+
+    #[test]
+    fn lines_and_frames_are_put_end_to_end() {
+        for format in [WriteFormat::Jsonl, WriteFormat::JsonlZst] {
+            let (_dir, paths) = parts(format);
+            let mut joined = Vec::new();
+            assert_eq!(join_parts(format, &paths, &mut joined).unwrap(), 5000);
+            let text = if format == WriteFormat::Jsonl { joined } else { zstd::decode_all(joined.as_slice()).unwrap() };
+            assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 5000);
+            assert!(text.ends_with(b"{\"id\":\"row 4999\",\"n\":4999}\n"));
+        }
+    }
+
+    #[test]
+    fn a_damaged_part_is_named() {
+        let (dir, paths) = parts(WriteFormat::Parquet);
+        let bad = dir.path().join("part-00009.parquet");
+        std::fs::write(&bad, b"PAR1 no PAR1").unwrap();
+        let error = join_parts(WriteFormat::Parquet, &[paths[0].clone(), bad], &mut Vec::new()).unwrap_err().to_string();
+        assert!(error.contains("part-00009.parquet is no readable Parquet file"), "{error}");
+    }
+}

@@ -114,3 +114,77 @@ pub(crate) fn copy_rows(schema: &SchemaRef, pieces: &[RecordBatch], rows: usize)
     let options = RecordBatchOptions::new().with_row_count(Some(rows));
     Ok(RecordBatch::try_new_with_options(Arc::clone(schema), columns, &options)?)
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, Int64Array, ListArray, StringArray};
+    use arrow::datatypes::{DataType, Field, Int64Type, Schema};
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn rows(texts: &[Option<String>]) -> RecordBatch {
+        let schema = Schema::new(vec![
+            Field::new("t", DataType::Utf8, true),
+            Field::new("n", DataType::Int64, true),
+            Field::new_list("l", Field::new("item", DataType::Int64, true), true),
+        ]);
+        let lists = texts.iter().map(|text| text.as_ref().map(|text| text.bytes().map(|byte| Some(i64::from(byte))).collect::<Vec<_>>()));
+        let columns: Vec<Arc<dyn Array>> = vec![
+            Arc::new(texts.iter().map(Option::as_deref).collect::<StringArray>()),
+            Arc::new((0..texts.len()).map(|n| i64::try_from(n).ok()).collect::<Int64Array>()),
+            Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(lists)),
+        ];
+        RecordBatch::try_new(schema.into(), columns).unwrap()
+    }
+
+    fn recut(whole: &RecordBatch, size: usize, max_rows: usize, max_bytes: u64) -> Vec<RecordBatch> {
+        let mut recut = Recut::with_limits(whole.schema(), max_rows, max_bytes);
+        let mut all = Vec::new();
+        for start in (0..whole.num_rows()).step_by(size) {
+            all.extend(recut.push(&whole.slice(start, size.min(whole.num_rows() - start))).unwrap());
+        }
+        all.extend(recut.finish().unwrap());
+        all
+    }
+
+    #[test]
+    fn batches_end_at_rows_and_at_bytes() {
+        // Of each row: text 4 + length, number 8, list 4 + 8 a letter; "ab" is 6 + 8 + 20 = 34 bytes, "abcdefgh" 12 + 8 + 68 = 88.
+        let texts: Vec<Option<String>> = ["ab", "ab", "ab", "abcdefgh", "ab", "ab"].iter().map(|text| Some((*text).to_owned())).collect();
+        let sizes =
+            |max_rows, max_bytes| recut(&rows(&texts), 4, max_rows, max_bytes).iter().map(RecordBatch::num_rows).collect::<Vec<_>>();
+        assert_eq!(sizes(4, 1000), [4, 2]);
+        assert_eq!(sizes(3, 1000), [3, 3]);
+        assert_eq!(sizes(99, 70), [2, 1, 1, 2]);
+        assert_eq!(sizes(99, 1), [1; 6]);
+    }
+
+    #[test]
+    fn a_batch_of_another_schema_is_refused() {
+        let whole = rows(&[None]);
+        let other = whole.project(&[1, 0, 2]).unwrap();
+        assert!(Recut::new(whole.schema()).push(&other).is_err());
+    }
+
+    #[test]
+    fn a_batch_holds_its_own_rows_and_no_others() {
+        let texts: Vec<Option<String>> = (0..10_000).map(|n| Some(format!("text {n} and a little more"))).collect();
+        let whole = rows(&texts);
+        let last = recut(&whole, 10_000, 8192, u64::MAX).pop().unwrap();
+        assert_eq!(last.num_rows(), 10_000 - 8192);
+        assert!(last.get_array_memory_size() < whole.get_array_memory_size() / 4, "{}", last.get_array_memory_size());
+        assert_eq!(last, whole.slice(8192, 10_000 - 8192));
+    }
+
+    proptest! {
+        #[test]
+        fn batching_makes_no_difference(texts in proptest::collection::vec(proptest::option::of("[a-z]{0,12}"), 0..60), max_rows in 1_usize..20, max_bytes in 1_u64..400) {
+            let whole = rows(&texts);
+            let expected = recut(&whole, 1000, max_rows, max_bytes);
+            prop_assert_eq!(&recut(&whole, 1, max_rows, max_bytes), &expected);
+            prop_assert_eq!(&recut(&whole, 7, max_rows, max_bytes), &expected);
+            prop_assert_eq!(expected.iter().map(RecordBatch::num_rows).sum::<usize>(), texts.len());
+        }
+    }
+}

@@ -309,3 +309,83 @@ impl Read for Limited {
         Ok(read)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::util::pretty::pretty_format_batches;
+
+    use super::*;
+
+    const OPTIONS: CsvOptions = CsvOptions { delimiter: b',', quote: b'"', header: true, max_record_bytes: 1000 };
+
+    fn read(
+        texts: &[&[u8]],
+        columns: Option<&str>,
+        options: CsvOptions,
+    ) -> Result<(String, Vec<String>, BTreeMap<String, u64>), DataError> {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Vec::new();
+        for (number, text) in texts.iter().enumerate() {
+            let path = dir.path().join(format!("{number}.csv"));
+            std::fs::write(&path, text).unwrap();
+            files.push(InputFile { path, name: format!("{number}.csv"), bytes: text.len() as u64 });
+        }
+        let columns = match columns {
+            Some(columns) => serde_json::from_str(columns).unwrap(),
+            None => csv_schema(&files, &options)?.columns,
+        };
+        let parts = files.iter().map(|file| FilePart { path: file.path.clone(), name: file.name.clone(), start: 0, end: file.bytes });
+        let mut reader = CsvReader::new(parts.collect(), &columns, options, 100);
+        let mut rows = vec![columns.to_string()];
+        let mut bad = Vec::new();
+        while let Some(chunk) = reader.next_chunk()? {
+            let table = pretty_format_batches(std::slice::from_ref(&chunk.rows)).unwrap().to_string();
+            for ((file, offset), line) in chunk.positions.iter().zip(table.lines().skip(3)) {
+                rows.push(format!("{file}@{offset} {}", line.split_whitespace().collect::<Vec<_>>().join(" ")));
+            }
+            bad.extend(chunk.bad.into_iter().map(|bad| format!("{}@{} {}: {}", bad.file, bad.offset, bad.reason, bad.detail)));
+        }
+        Ok((rows.join("\n"), bad, reader.unknown_fields()))
+    }
+
+    #[test]
+    fn files_are_matched_by_their_headers() {
+        let (rows, bad, unknown) =
+            read(&[b"a,b\n1,x\n2,\"y,\"\"z\"\"\"\n", b"b,c,a\nw,9,3\n"], Some(r#"{"a": "int64", "b": "string"}"#), OPTIONS).unwrap();
+        assert_eq!(rows, "{a: int64, b: string}\n0.csv@4 | 1 | x |\n0.csv@8 | 2 | y,\"z\" |\n1.csv@6 | 3 | w |");
+        assert!(bad.is_empty());
+        assert_eq!(unknown, BTreeMap::from([("c".to_owned(), 1)]));
+        let error = read(&[b"a\n1\n"], Some(r#"{"b": "string"}"#), OPTIONS).unwrap_err().to_string();
+        assert!(error.ends_with("0.csv is no readable CSV file: it has no column `b`, only `a`"), "{error}");
+    }
+
+    #[test]
+    fn bad_records_are_rejected_with_their_offset() {
+        let (rows, bad, _) = read(&[b"a,b\n1,x\n2\nq,y\n3,\xff\n,z\n"], Some(r#"{"a": "int64", "b": "string"}"#), OPTIONS).unwrap();
+        assert_eq!(rows, "{a: int64, b: string}\n0.csv@4 | 1 | x |\n0.csv@18 | | z |");
+        assert_eq!(
+            bad,
+            [
+                "0.csv@8 wrong_length: 1 fields where 2 are wanted",
+                "0.csv@10 wrong_type: `a`: wanted int64, found \"q\"",
+                "0.csv@14 invalid_utf8: `b` is no UTF-8"
+            ]
+        );
+    }
+
+    #[test]
+    fn types_are_inferred_and_columns_without_a_header_numbered() {
+        let options = CsvOptions { delimiter: b'\t', header: false, ..OPTIONS };
+        let (rows, ..) = read(&[b"1\t2.5\t007\n2\t3\t008\n"], None, options).unwrap();
+        assert_eq!(rows, "{column_1: int64, column_2: float64, column_3: string}\n0.csv@0 | 1 | 2.5 | 007 |\n0.csv@10 | 2 | 3.0 | 008 |");
+        assert!(read(&[b"a,a\n1,2\n"], None, OPTIONS).unwrap_err().to_string().contains("names column `a` twice"));
+    }
+
+    #[test]
+    fn a_quote_that_is_not_closed_does_not_fill_the_memory() {
+        let text = [b"a\n1\n\"".as_slice(), &vec![b'x'; 1 << 20]].concat();
+        let (rows, bad, _) = read(&[&text], Some(r#"{"a": "string"}"#), OPTIONS).unwrap();
+        assert_eq!(rows, "{a: string}\n0.csv@2 | 1 |");
+        assert!(bad.len() == 1 && bad[0].starts_with("0.csv@4 record_too_long: over 1000 bytes"), "{bad:?}");
+    }
+}

@@ -133,6 +133,7 @@ impl JsonColumns {
 
 /// The type of a column of text fields: int64, float64, bool, or string. Empty fields say nothing; a number with a leading zero is no number.
 #[derive(Debug, Clone, Copy, Default)]
+#[expect(clippy::struct_excessive_bools, reason = "four independent findings")]
 pub(crate) struct FieldTypes {
     any: bool,
     not_int: bool,

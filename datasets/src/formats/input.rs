@@ -22,7 +22,7 @@ impl Input {
         let opening = |source| DataError::Io { doing: "open", path: path.to_owned(), source };
         let file = File::open(path).map_err(opening)?;
         let is_empty = file.metadata().map_err(opening)?.len() == 0;
-        let extension = path.extension().map(|extension| extension.to_ascii_lowercase());
+        let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
         match extension.as_deref().and_then(|extension| extension.to_str()) {
             Some("gz" | "zst") if is_empty => Ok(Self { bytes: Box::new(io::empty()), compressed: true }),
             Some("gz") => Ok(Self { bytes: Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file))), compressed: true }),

@@ -58,7 +58,7 @@ fn one_pattern(base_dir: &Path, pattern: &str, extensions: &[&str]) -> Result<Ve
             return Ok(found);
         }
         Ok(metadata) => {
-            let name = escaped(whole.file_name().map(Path::new).unwrap_or(&whole));
+            let name = escaped(whole.file_name().map_or(whole.as_path(), Path::new));
             return Ok(vec![InputFile { path: whole, name, bytes: metadata.len() }]);
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && !has_glob(pattern) => return Err(no_match(&whole)),
@@ -174,16 +174,16 @@ fn fixed_prefix(whole: &Path) -> (PathBuf, String) {
 
 /// A relative path with `/`. One that is no UTF-8 has its other bytes, and `%`, as `%XX`.
 fn escaped(path: &Path) -> String {
-    let parts = path.components().map(|part| match part.as_os_str().to_str() {
-        Some(text) => text.to_owned(),
-        None => {
-            let mut text = String::new();
-            for chunk in part.as_os_str().as_encoded_bytes().utf8_chunks() {
-                text.push_str(&chunk.valid().replace('%', "%25"));
-                text.extend(chunk.invalid().iter().map(|byte| format!("%{byte:02X}")));
-            }
-            text
+    let parts = path.components().map(|part| {
+        if let Some(text) = part.as_os_str().to_str() {
+            return text.to_owned();
         }
+        let mut text = String::new();
+        for chunk in part.as_os_str().as_encoded_bytes().utf8_chunks() {
+            text.push_str(&chunk.valid().replace('%', "%25"));
+            text.extend(chunk.invalid().iter().map(|byte| format!("%{byte:02X}")));
+        }
+        text
     });
     parts.collect::<Vec<_>>().join("/")
 }

@@ -61,7 +61,7 @@ pub fn jsonl_schema(files: &[InputFile], max_record_bytes: u64) -> Result<Inferr
                 Line::End => break,
                 Line::Damaged(offset, problem) => format!("it is damaged at byte {offset}: {problem}"),
                 Line::TooLong(offset, length) => {
-                    bytes += max_record_bytes as usize;
+                    bytes = SAMPLE_BYTES; // enough was read
                     format!("the record at byte {offset} has {length} bytes")
                 }
                 Line::Text(_, line) if line.trim_ascii().is_empty() => continue,
@@ -73,7 +73,7 @@ pub fn jsonl_schema(files: &[InputFile], max_record_bytes: u64) -> Result<Inferr
                             records += 1;
                             continue;
                         }
-                        Err(_) if line.trim_ascii_start().starts_with(b"[") => {
+                        Err(_) if offset <= 3 && line.trim_ascii_start().starts_with(b"[") => {
                             let problem = "it is a JSON array; wanted is one object a line (`jq -c '.[]' FILE` makes that)".to_owned();
                             return Err(DataError::Format { path: file.path.clone(), format: "JSON Lines", problem });
                         }
@@ -162,5 +162,182 @@ impl Reader for JsonlReader {
         let mut counts = BTreeMap::new();
         self.cells.unknown("", &mut counts);
         counts
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use arrow::array::{Array, AsArray, StringArray};
+    use arrow::datatypes::{Float64Type, Int64Type};
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::{WriteFormat, WriteSettings, part_writer};
+
+    fn columns(text: &str) -> Columns {
+        serde_json::from_str(text).unwrap()
+    }
+
+    fn part(path: &Path) -> FilePart {
+        let bytes = std::fs::metadata(path).unwrap().len();
+        FilePart { path: path.to_owned(), name: "f".to_owned(), start: 0, end: bytes }
+    }
+
+    fn read_parts(
+        parts: Vec<FilePart>,
+        columns: &Columns,
+        batch_rows: usize,
+    ) -> (Vec<RecordBatch>, Vec<u64>, Vec<BadRecord>, BTreeMap<String, u64>) {
+        let mut reader = JsonlReader::new(parts, columns, 1000, batch_rows);
+        let (mut batches, mut offsets, mut bad) = (Vec::new(), Vec::new(), Vec::new());
+        while let Some(chunk) = reader.next_chunk().unwrap() {
+            assert_eq!(chunk.rows.num_rows(), chunk.positions.offsets.len());
+            offsets.extend(chunk.positions.offsets);
+            bad.extend(chunk.bad);
+            if chunk.rows.num_rows() > 0 {
+                batches.push(chunk.rows);
+            }
+        }
+        (batches, offsets, bad, reader.unknown_fields())
+    }
+
+    fn read(text: &[u8], columns: &Columns) -> (String, Vec<u64>, Vec<String>, BTreeMap<String, u64>) {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.jsonl");
+        std::fs::write(&path, text).unwrap();
+        let (batches, offsets, bad, unknown) = read_parts(vec![part(&path)], columns, 1000);
+        let bad = bad.into_iter().map(|bad| format!("{} {}: {}", bad.offset, bad.reason, bad.detail)).collect();
+        let mut writer = part_writer(&columns.schema(), &WriteSettings { format: WriteFormat::Jsonl, ..WriteSettings::default() }).unwrap();
+        batches.iter().for_each(|batch| writer.write(batch).unwrap());
+        (String::from_utf8(writer.finish().unwrap().bytes).unwrap(), offsets, bad, unknown)
+    }
+
+    #[test]
+    fn rows_keep_their_values_and_bad_ones_leave_nothing_behind() {
+        let text = b"\xEF\xBB\xBF{\"a\": 1, \"l\": [\"x\", null], \"s\": {\"b\": true}}\r\n\
+            \n\
+            {\"l\": [\"y\", 5], \"a\": 2}\n\
+            {\"s\": {\"b\": \"no\"}}\n\
+            {\"a\": 9223372036854775808}\n\
+            {\"a\": 1, \"a\": 3, \"l\": null, \"new\": [1], \"s\": {\"b\": null, \"deep\": 1}}\n\
+            [1]\n\
+            {\"a\": 4\n\
+            {\"l\": [\"\\ud800\"]}\n\
+            {\"l\": [\"\xff\"]}\n\
+            {\"a\": 5.0, \"l\": []}";
+        let (lines, offsets, bad, unknown) = read(text, &columns(r#"{"a": "int64", "l": "list<string>", "s": {"b": "bool"}}"#));
+        let expected = [r#"{"a":1,"l":["x",null],"s":{"b":true}}"#, r#"{"a":3,"l":null,"s":{"b":null}}"#, r#"{"a":5,"l":[],"s":null}"#];
+        assert_eq!(lines.lines().collect::<Vec<_>>(), expected);
+        assert_eq!(offsets[0], 3);
+        assert_eq!(
+            bad.iter().map(|bad| bad.split_once(' ').unwrap().1).collect::<Vec<_>>(),
+            [
+                "wrong_type: `l`: wanted string, found 5",
+                "wrong_type: `s.b`: wanted bool, found \"no\"",
+                "wrong_type: `a`: wanted int64, found 9223372036854775808",
+                "wrong_type: invalid type: sequence, expected a record, that is a JSON object at line 1 column 1",
+                "invalid_json: EOF while parsing an object at line 1 column 7",
+                "invalid_json: unexpected end of hex escape at line 1 column 15",
+                "invalid_utf8: no UTF-8 at byte 8 of the line",
+            ]
+        );
+        assert_eq!(unknown, BTreeMap::from([("new".to_owned(), 1), ("s.deep".to_owned(), 1)]));
+    }
+
+    #[test]
+    fn json_columns_keep_any_value_as_text() {
+        let text = br#"{"j": "plain"}
+{"j": {"a": [1, 2.5, "x\"y", null, true], "b": {}}}
+{"j": -7}
+{"j": []}
+{}"#;
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.jsonl");
+        std::fs::write(&path, text).unwrap();
+        let (batches, ..) = read_parts(vec![part(&path)], &columns(r#"{"j": "json"}"#), 100);
+        let expected: StringArray =
+            [Some("plain"), Some(r#"{"a":[1,2.5,"x\"y",null,true],"b":{}}"#), Some("-7"), Some("[]"), None].into_iter().collect();
+        assert_eq!(batches[0].column(0).as_string::<i32>(), &expected);
+    }
+
+    #[test]
+    fn times_bytes_and_narrow_numbers_are_checked() {
+        let text = br#"{"t": "2024-02-29T12:00:00+02:00", "d": "1970-01-02", "b": "Zm9v", "n": 127, "u": 0, "f": 1}
+{"n": 128}
+{"u": -1}
+{"t": "yesterday"}
+{"f": 1e39}"#;
+        let (lines, _, bad, _) =
+            read(text, &columns(r#"{"t": "timestamp", "d": "date", "b": "binary", "n": "int8", "u": "uint8", "f": "float32"}"#));
+        assert_eq!(lines, "{\"t\":\"2024-02-29T10:00:00Z\",\"d\":\"1970-01-02\",\"b\":\"Zm9v\",\"n\":127,\"u\":0,\"f\":1.0}\n");
+        assert_eq!(
+            bad.iter().map(|bad| bad.split_once("`: ").unwrap().1).collect::<Vec<_>>(),
+            ["wanted int8, found 128", "wanted uint8, found -1", "wanted timestamp, found \"yesterday\"", "wanted float32, found 1e+39"]
+        );
+    }
+
+    #[test]
+    fn a_record_over_the_limit_is_rejected_with_its_offset() {
+        let text = [b"{\"a\": 1}\n{\"a\": ".as_slice(), &vec![b' '; 2000], b"2}\n{\"a\": 3}"].concat();
+        let (_, offsets, bad, _) = read(&text, &columns(r#"{"a": "int64"}"#));
+        assert_eq!(offsets, [0, 2018]);
+        assert_eq!(bad, ["9 record_too_long: 2008 bytes, max_record_bytes is 1000"]);
+    }
+
+    #[test]
+    fn columns_are_inferred_from_many_files() {
+        let dir = tempfile::tempdir().unwrap();
+        let mut files = Vec::new();
+        for (name, text) in [("a.jsonl", "{\"id\": 1, \"text\": \"x\"}\nnot json\n"), ("b.jsonl", "{\"id\": 2.5}\n"), ("c.jsonl", "")] {
+            let path = dir.path().join(name);
+            std::fs::write(&path, text).unwrap();
+            files.push(InputFile { path, name: name.to_owned(), bytes: text.len() as u64 });
+        }
+        let inferred = jsonl_schema(&files, 1000).unwrap();
+        assert_eq!(inferred.note(), "columns inferred from the first 2 records: {id: float64, text: string}");
+        let error = jsonl_schema(&files[2..], 1000).unwrap_err().to_string();
+        assert!(error.starts_with("the files hold no record to infer columns from"), "{error}");
+        std::fs::write(&files[0].path, "[{\"a\": 1}]").unwrap();
+        let error = jsonl_schema(&files, 1000).unwrap_err().to_string();
+        assert!(error.contains("it is a JSON array"), "{error}");
+        std::fs::write(&files[0].path, "[\n{\"a\": 1}\n]").unwrap();
+        assert!(jsonl_schema(&files[..1], 1000).unwrap_err().to_string().contains("it is a JSON array"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(64))]
+        #[test]
+        fn ranges_and_batches_make_no_difference(texts in proptest::collection::vec("[a-z\"\\\\é]{0,9}", 1..40), rows in 1_usize..9, range in 1_u64..99) {
+            let dir = tempfile::tempdir().unwrap();
+            let path = dir.path().join("f.jsonl");
+            let text: String = texts.iter().enumerate().map(|(n, text)| format!("{}\n", serde_json::json!({"t": text, "n": n, "f": n as f64 / 3.0}))).collect();
+            std::fs::write(&path, &text).unwrap();
+            let columns = columns(r#"{"n": "int64", "t": "string", "f": "float64"}"#);
+            let length = text.len() as u64;
+            let parts = (0..length).step_by(usize::try_from(range).unwrap()).map(|start| FilePart { start, end: (start + range).min(length), ..part(&path) }).collect();
+            let (batches, offsets, bad, _) = read_parts(parts, &columns, rows);
+            prop_assert!(bad.is_empty());
+            prop_assert_eq!(offsets.len(), texts.len());
+            let all = arrow::compute::concat_batches(&columns.schema(), &batches).unwrap();
+            prop_assert_eq!(all.column(1).as_string::<i32>().iter().map(Option::unwrap).collect::<Vec<_>>(), texts.iter().map(String::as_str).collect::<Vec<_>>());
+            prop_assert!(all.column(0).as_primitive::<Int64Type>().values().iter().copied().eq(0..i64::try_from(texts.len()).unwrap()));
+            let thirds = all.column(2).as_primitive::<Float64Type>();
+            prop_assert!((0..texts.len()).all(|n| (thirds.value(n) - n as f64 / 3.0).abs() < 1e-12));
+            for (offset, n) in offsets.iter().zip(0..) {
+                let line = text[usize::try_from(*offset).unwrap()..].lines().next().unwrap();
+                let record: serde_json::Value = serde_json::from_str(line).unwrap();
+                prop_assert_eq!(record["n"].as_i64(), Some(n));
+            }
+        }
+
+        #[test]
+        fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
+            let mut cells = Cells::new(&ColumnType::Struct(columns(r#"{"a": "json", "b": "list<int64>"}"#).0));
+            let _ = push_record(&mut cells, &bytes);
+            let columns = cells.take_columns().unwrap();
+            prop_assert_eq!(columns[0].len(), columns[1].len());
+        }
     }
 }

@@ -340,3 +340,135 @@ fn difference(expected: &Schema, schema: &Schema) -> Option<String> {
     let extra = schema.fields().iter().find(|field| expected.field_with_name(field.name()).is_err())?;
     Some(format!("it has column `{}`, which is not", extra.name()))
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{AsArray, DictionaryArray, Int64Array, LargeListArray, LargeStringArray, StringArray, StringViewArray};
+    use arrow::datatypes::{Int32Type, Int64Type};
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn write(path: &Path, batch: &RecordBatch, group_rows: usize) -> InputFile {
+        let properties = WriterProperties::builder().set_max_row_group_row_count(Some(group_rows)).build();
+        let mut writer = ArrowWriter::try_new(Vec::new(), batch.schema(), Some(properties)).unwrap();
+        writer.write(batch).unwrap();
+        let bytes = writer.into_inner().unwrap();
+        std::fs::write(path, &bytes).unwrap();
+        let name = path.file_name().unwrap().to_string_lossy().into_owned();
+        InputFile { path: path.to_owned(), name, bytes: bytes.len() as u64 }
+    }
+
+    fn mixed(rows: usize) -> RecordBatch {
+        let texts: Vec<String> = (0..rows).map(|n| format!("text {n}")).collect();
+        let lists = (0..rows).map(|n| Some(vec![i64::try_from(n).ok()]));
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("large", Arc::new(LargeStringArray::from_iter_values(&texts))),
+            ("view", Arc::new(StringViewArray::from_iter_values(&texts))),
+            ("dictionary", Arc::new(texts.iter().map(|text| Some(text.as_str())).collect::<DictionaryArray<Int32Type>>())),
+            ("list", Arc::new(LargeListArray::from_iter_primitive::<Int64Type, _, _>(lists))),
+        ];
+        RecordBatch::try_from_iter(columns).unwrap()
+    }
+
+    fn parts(groups: Vec<Vec<FilePart>>) -> Vec<FilePart> {
+        groups.into_iter().flatten().collect()
+    }
+
+    fn read(parts: Vec<FilePart>, schema: &SchemaRef) -> (usize, Vec<u64>, Vec<BadRecord>) {
+        let mut reader = ParquetReader::new(parts, Arc::clone(schema), 7);
+        let (mut rows, mut numbers, mut bad) = (0, Vec::new(), Vec::new());
+        while let Some(chunk) = reader.next_chunk().unwrap() {
+            assert_eq!(chunk.rows.schema(), *schema);
+            rows += chunk.rows.num_rows();
+            numbers.extend(chunk.positions.offsets);
+            bad.extend(chunk.bad);
+        }
+        (rows, numbers, bad)
+    }
+
+    #[test]
+    fn other_types_become_the_ones_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = write(&dir.path().join("a.parquet"), &mixed(25), 10);
+        let (schema, notes) = parquet_schema(std::slice::from_ref(&file), None).unwrap();
+        let types: Vec<String> = schema.fields().iter().map(|field| field.data_type().to_string()).collect();
+        assert_eq!(types, ["Utf8", "Utf8", "Utf8", "List(Int64)"]);
+        assert!(notes.is_empty());
+        let (rows, numbers, bad) = read(parts(parquet_plan(&[file]).unwrap()), &schema);
+        assert_eq!((rows, bad.len()), (25, 0));
+        assert_eq!(numbers, (0..25).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn columns_are_chosen_in_order_and_a_missing_one_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = write(&dir.path().join("a.parquet"), &mixed(3), 10);
+        let wanted = ["list".to_owned(), "large".to_owned()];
+        let (schema, _) = parquet_schema(std::slice::from_ref(&file), Some(&wanted)).unwrap();
+        let mut reader = ParquetReader::new(parts(parquet_plan(std::slice::from_ref(&file)).unwrap()), schema, 10);
+        let chunk = reader.next_chunk().unwrap().unwrap();
+        assert_eq!(chunk.rows.column(1).as_string::<i32>(), &StringArray::from(vec!["text 0", "text 1", "text 2"]));
+        let error = parquet_schema(&[file], Some(&["nope".to_owned()])).unwrap_err().to_string();
+        assert!(error.ends_with("a.parquet has no column `nope`, only `large`, `view`, `dictionary`, `list`"), "{error}");
+    }
+
+    #[test]
+    fn every_row_group_belongs_to_one_range() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = write(&dir.path().join("a.parquet"), &mixed(100), 10);
+        let (schema, _) = parquet_schema(std::slice::from_ref(&file), None).unwrap();
+        for cut in (0..=file.bytes).step_by(97) {
+            let part = |start, end| FilePart { path: file.path.clone(), name: file.name.clone(), start, end };
+            let (_, numbers, _) = read(vec![part(0, cut), part(cut, file.bytes)], &schema);
+            assert_eq!(numbers, (0..100).collect::<Vec<u64>>(), "cut at {cut}");
+        }
+    }
+
+    #[test]
+    fn files_with_other_columns_are_both_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let numbers = |name: &str| RecordBatch::try_from_iter([(name, Arc::new(Int64Array::from(vec![1])) as ArrayRef)]).unwrap();
+        let a = write(&dir.path().join("a.parquet"), &numbers("x"), 10);
+        let b = write(&dir.path().join("b.parquet"), &numbers("y"), 10);
+        let error = parquet_schema(&[a, b], None).unwrap_err().to_string();
+        assert!(
+            error.contains("b.parquet is no readable Parquet file: it has no column `x`, which is in") && error.contains("a.parquet"),
+            "{error}"
+        );
+    }
+
+    #[test]
+    fn a_cut_file_is_noted_and_rejected_by_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let good = write(&dir.path().join("a.parquet"), &mixed(5), 10);
+        let bad = write(&dir.path().join("b.parquet"), &mixed(5), 10);
+        let bytes = std::fs::read(&bad.path).unwrap();
+        std::fs::write(&bad.path, &bytes[..bytes.len() / 2]).unwrap();
+        let files = [good, bad];
+        let (schema, notes) = parquet_schema(&files, None).unwrap();
+        assert!(notes[0].contains("b.parquet is no readable Parquet file"), "{notes:?}");
+        let (rows, _, bad) = read(parts(parquet_plan(&files).unwrap()), &schema);
+        assert_eq!((rows, bad.len(), bad[0].reason, &*bad[0].file), (5, 1, "damaged_file", "b.parquet"));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(200))]
+        #[test]
+        fn broken_bytes_are_rejected_and_never_a_panic(at in 0.0..1.0_f64, byte: u8) {
+            let dir = tempfile::tempdir().unwrap();
+            let file = write(&dir.path().join("a.parquet"), &mixed(30), 10);
+            let (schema, _) = parquet_schema(std::slice::from_ref(&file), None).unwrap();
+            let mut bytes = std::fs::read(&file.path).unwrap();
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a place in a small file")]
+            let place = (bytes.len() as f64 * at) as usize;
+            bytes[place] = byte;
+            std::fs::write(&file.path, &bytes).unwrap();
+            let groups = parquet_plan(std::slice::from_ref(&file)).unwrap();
+            let (rows, numbers, _) = read(parts(groups), &schema);
+            prop_assert_eq!(rows, numbers.len());
+        }
+    }
+}

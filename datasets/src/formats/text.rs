@@ -203,3 +203,42 @@ impl Reader for TextReader {
         Ok(Some(chunk))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::AsArray;
+
+    use super::*;
+
+    fn read(bytes: &[u8], split: TextSplit, invalid_utf8: InvalidUtf8) -> Vec<String> {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("f.txt");
+        std::fs::write(&path, bytes).unwrap();
+        let part = FilePart { path, name: "f.txt".to_owned(), start: 0, end: bytes.len() as u64 };
+        let mut reader = TextReader::new(vec![part], TextOptions { split, invalid_utf8, max_record_bytes: 20, batch_rows: 2 });
+        let mut all = Vec::new();
+        while let Some(chunk) = reader.next_chunk().unwrap() {
+            let texts = chunk.rows.column(0).as_string::<i32>();
+            all.extend(chunk.positions.iter().zip(texts).map(|((_, offset), text)| format!("{offset} {}", text.unwrap())));
+            all.extend(chunk.bad.into_iter().map(|bad| format!("{} {}", bad.offset, bad.reason)));
+        }
+        all
+    }
+
+    #[test]
+    fn files_paragraphs_and_lines_are_documents() {
+        let text = b"one\ntwo\r\n\n \nthree";
+        assert_eq!(read(text, TextSplit::Files, InvalidUtf8::Reject), ["0 one\ntwo\r\n\n \nthree"]);
+        assert_eq!(read(text, TextSplit::Paragraphs, InvalidUtf8::Reject), ["0 one\ntwo", "12 three"]);
+        assert_eq!(read(text, TextSplit::Lines, InvalidUtf8::Reject), ["0 one", "4 two", "12 three"]);
+    }
+
+    #[test]
+    fn what_is_no_text_or_too_long_is_rejected() {
+        assert_eq!(read(b"a\xffb", TextSplit::Files, InvalidUtf8::Reject), ["0 invalid_utf8"]);
+        assert_eq!(read(b"a\xffb", TextSplit::Files, InvalidUtf8::Replace), ["0 a\u{FFFD}b"]);
+        assert_eq!(read(&[b'x'; 21], TextSplit::Files, InvalidUtf8::Reject), ["0 record_too_long"]);
+        assert_eq!(read(b"0123456789\n0123456789\n\nx", TextSplit::Paragraphs, InvalidUtf8::Reject), ["23 x", "0 record_too_long"]);
+        assert_eq!(read(b"0123456789012345678901\nx", TextSplit::Lines, InvalidUtf8::Reject), ["23 x", "0 record_too_long"]);
+    }
+}

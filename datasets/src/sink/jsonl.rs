@@ -6,7 +6,8 @@
 use std::io::Write;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch};
+use arrow::array::timezone::Tz;
+use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch, make_array};
 use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type, UInt16Type,
@@ -153,6 +154,11 @@ impl Cells {
                     .collect::<Result<_, DataError>>()?,
             ),
             DataType::Dictionary(_, values) => return Self::try_new(&cast(array, values)?),
+            // Zone names need a database of them that is not built in; the moment is the same in UTC.
+            DataType::Timestamp(unit, Some(zone)) if zone.parse::<Tz>().is_err() => {
+                let utc = DataType::Timestamp(*unit, Some("+00:00".into()));
+                return Self::try_new(&make_array(array.to_data().into_builder().data_type(utc).build()?));
+            }
             other if is_leaf(other) => Inside::Leaf,
             _ => {
                 ArrayFormatter::try_new(array.as_ref(), &options())?; // fails here, and not at the first row
@@ -238,10 +244,10 @@ fn write_leaf(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<(), Da
         DataType::Utf8 => write_string(array.as_string::<i32>().value(row), out),
         DataType::LargeUtf8 => write_string(array.as_string::<i64>().value(row), out),
         DataType::Utf8View => write_string(array.as_string_view().value(row), out),
-        DataType::Binary => Ok(write_base64(array.as_binary::<i32>().value(row), out)),
-        DataType::LargeBinary => Ok(write_base64(array.as_binary::<i64>().value(row), out)),
-        DataType::BinaryView => Ok(write_base64(array.as_binary_view().value(row), out)),
-        DataType::FixedSizeBinary(_) => Ok(write_base64(array.as_fixed_size_binary().value(row), out)),
+        DataType::Binary => write_base64(array.as_binary::<i32>().value(row), out),
+        DataType::LargeBinary => write_base64(array.as_binary::<i64>().value(row), out),
+        DataType::BinaryView => write_base64(array.as_binary_view().value(row), out),
+        DataType::FixedSizeBinary(_) => write_base64(array.as_fixed_size_binary().value(row), out),
         DataType::Boolean => write_json(array.as_boolean().value(row), out),
         DataType::Int8 => write_json(array.as_primitive::<Int8Type>().value(row), out),
         DataType::Int16 => write_json(array.as_primitive::<Int16Type>().value(row), out),
@@ -254,12 +260,70 @@ fn write_leaf(array: &dyn Array, row: usize, out: &mut Vec<u8>) -> Result<(), Da
         DataType::Float16 => write_json(array.as_primitive::<Float16Type>().value(row).to_f32(), out),
         DataType::Float32 => write_json(array.as_primitive::<Float32Type>().value(row), out),
         DataType::Float64 => write_json(array.as_primitive::<Float64Type>().value(row), out),
-        _ => Ok(out.extend_from_slice(b"null")),
+        _ => write_json((), out),
     }
 }
 
-fn write_base64(bytes: &[u8], out: &mut Vec<u8>) {
+#[expect(clippy::unnecessary_wraps, reason = "one of the arms of `write_leaf`")]
+fn write_base64(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DataError> {
     out.push(b'"');
     base64::encode(bytes, out);
     out.push(b'"');
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{
+        BinaryArray, Date32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
+    };
+    use arrow::datatypes::{Field, Fields, Int64Type};
+
+    use super::*;
+    use crate::sink::{empty_part, part_writer};
+    use crate::{Level, WriteFormat, WriteSettings};
+
+    #[test]
+    fn every_type_has_its_text() {
+        let columns: Vec<(&str, ArrayRef)> = vec![
+            ("s", Arc::new(StringArray::from(vec![Some("a\"\n\u{1F600}"), None]))),
+            ("n", Arc::new(Int64Array::from(vec![i64::MIN, 7]))),
+            ("f", Arc::new(Float64Array::from(vec![0.1, f64::NAN]))),
+            ("b", Arc::new(BinaryArray::from(vec![b"fo".as_slice(), b""]))),
+            ("t", Arc::new(TimestampMicrosecondArray::from(vec![Some(1_500_000), None]).with_timezone("UTC"))),
+            ("d", Arc::new(Date32Array::from(vec![0, -1]))),
+            ("l", Arc::new(ListArray::from_iter_primitive::<Int64Type, _, _>(vec![Some(vec![Some(1), None]), Some(vec![])]))),
+            (
+                "o",
+                Arc::new(StructArray::new(
+                    Fields::from(vec![Field::new("x", DataType::Int64, true)]),
+                    vec![Arc::new(Int64Array::from(vec![1, 2]))],
+                    Some(vec![true, false].into()),
+                )),
+            ),
+        ];
+        let batch = RecordBatch::try_from_iter(columns).unwrap();
+        let mut writer = JsonlPart::try_new(&batch.schema(), None).unwrap();
+        writer.write(&batch).unwrap();
+        let part = Box::new(writer).finish().unwrap();
+        let expected = "{\"s\":\"a\\\"\\n\u{1F600}\",\"n\":-9223372036854775808,\"f\":0.1,\"b\":\"Zm8=\",\"t\":\"1970-01-01T00:00:01.500Z\",\"d\":\"1970-01-01\",\"l\":[1,null],\"o\":{\"x\":1}}\n\
+                        {\"s\":null,\"n\":7,\"f\":null,\"b\":\"\",\"t\":null,\"d\":\"1969-12-31\",\"l\":[],\"o\":null}\n";
+        assert_eq!(String::from_utf8(part.bytes).unwrap(), expected);
+        assert_eq!(part.rows, 2);
+    }
+
+    #[test]
+    fn zst_holds_the_same_lines_and_an_empty_part_is_a_whole_frame() {
+        let batch = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(0..5000)) as ArrayRef)]).unwrap();
+        let part = |format| {
+            let settings = WriteSettings { format, level: Level::default() };
+            let mut writer = part_writer(&batch.schema(), &settings).unwrap();
+            writer.write(&batch).unwrap();
+            (writer.finish().unwrap(), empty_part(&batch.schema(), &settings).unwrap())
+        };
+        let ((plain, _), (packed, empty)) = (part(WriteFormat::Jsonl), part(WriteFormat::JsonlZst));
+        assert_eq!(zstd::decode_all(packed.bytes.as_slice()).unwrap(), plain.bytes);
+        assert_eq!((packed.rows, empty.rows), (5000, 0));
+        assert!(!empty.bytes.is_empty() && zstd::decode_all(empty.bytes.as_slice()).unwrap().is_empty());
+    }
 }

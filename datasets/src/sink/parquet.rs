@@ -138,3 +138,106 @@ fn empty_struct(field: &Field, path: &str) -> Option<String> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use arrow::array::{Array, BinaryArray, StringArray, StructArray};
+    use bytes::Bytes;
+    use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
+    use parquet::bloom_filter::Sbbf;
+    use parquet::file::metadata::PageIndexPolicy;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::sink::{empty_part, part_writer};
+
+    fn documents(texts: &[String]) -> RecordBatch {
+        let ids: StringArray = (0..texts.len()).map(|n| Some(format!("d{n}"))).collect();
+        let texts: StringArray = texts.iter().map(|text| Some(text.as_str())).collect();
+        let schema = Schema::new(vec![document::ID.field(), document::TEXT.field()]);
+        RecordBatch::try_new(schema.into(), vec![Arc::new(ids), Arc::new(texts)]).unwrap()
+    }
+
+    fn write(batch: &RecordBatch, size: usize, limits: GroupLimits) -> Part {
+        let mut writer = ParquetPart::with_limits(&batch.schema(), &WriteSettings::default(), limits).unwrap();
+        for start in (0..batch.num_rows()).step_by(size) {
+            writer.write(&batch.slice(start, size.min(batch.num_rows() - start))).unwrap();
+        }
+        Box::new(writer).finish().unwrap()
+    }
+
+    fn group_rows(part: &Part) -> Vec<i64> {
+        let bytes = Bytes::from(part.bytes.clone());
+        let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).unwrap();
+        metadata.metadata().row_groups().iter().map(RowGroupMetaData::num_rows).collect()
+    }
+
+    use parquet::file::metadata::RowGroupMetaData;
+
+    #[test]
+    fn row_groups_end_at_rows_and_at_arrow_bytes() {
+        let batch = documents(&vec!["x".repeat(90); 250]); // a row is 4 + 2..4 + 4 + 90 bytes
+        assert_eq!(group_rows(&write(&batch, 250, GroupLimits { rows: 100, bytes: u64::MAX })), [100, 100, 50]);
+        let by_bytes = group_rows(&write(&batch, 250, GroupLimits { rows: 1000, bytes: 10_000 }));
+        // d0..d9 are 100 bytes each, d10..d99 101, then 102: 1000 + 89 * 101 = 9989 is the last sum within 10,000.
+        assert_eq!(by_bytes, [99, 98, 53]);
+    }
+
+    #[test]
+    fn images_stand_in_groups_of_at_most_a_hundred() {
+        let fields = Fields::from(vec![Field::new("bytes", DataType::Binary, true), Field::new("path", DataType::Utf8, true)]);
+        let bytes = BinaryArray::from_iter_values((0..150).map(|n| vec![n; 3]));
+        let paths: StringArray = (0..150).map(|_| None::<&str>).collect();
+        let images: Arc<dyn Array> = Arc::new(StructArray::new(fields, vec![Arc::new(bytes), Arc::new(paths)], None));
+        let batch = RecordBatch::try_from_iter([("image", images)]).unwrap();
+        let mut writer = part_writer(&batch.schema(), &WriteSettings::default()).unwrap();
+        writer.write(&batch).unwrap();
+        assert_eq!(group_rows(&writer.finish().unwrap()), [100, 50]);
+    }
+
+    #[test]
+    fn a_file_has_features_descriptions_page_index_and_a_filter_on_id() {
+        let batch = documents(&["one".to_owned(), "two".to_owned()]);
+        let part = write(&batch, 1, GroupLimits { rows: 10, bytes: 1000 });
+        let bytes = Bytes::from(part.bytes);
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        let metadata = ArrowReaderMetadata::load(&bytes, options).unwrap();
+        let schema = metadata.schema();
+        assert!(schema.metadata().get("huggingface").unwrap().starts_with(r#"{"info":{"features":{"id":{"dtype":"string""#));
+        assert_eq!(schema.field(1).metadata().get("description").unwrap(), "text of the document");
+        let group = metadata.metadata().row_group(0);
+        let filter = Sbbf::read_from_column_chunk(group.column(0), &bytes).unwrap().unwrap();
+        assert!(filter.check(&"d1") && !filter.check(&"d2"));
+        assert!(Sbbf::read_from_column_chunk(group.column(1), &bytes).unwrap().is_none());
+        assert_eq!(metadata.metadata().file_metadata().created_by(), Some("granary"));
+        assert_eq!(group.column(0).compression(), Compression::ZSTD(ZstdLevel::default()));
+    }
+
+    #[test]
+    fn an_empty_part_has_the_columns_and_no_row_group() {
+        let schema = documents(&[]).schema();
+        let part = empty_part(&schema, &WriteSettings::default()).unwrap();
+        assert_eq!(group_rows(&part), [0_i64; 0]);
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(part.bytes)).unwrap();
+        assert_eq!(reader.schema().fields(), schema.fields());
+    }
+
+    #[test]
+    fn a_struct_without_fields_is_refused_by_name() {
+        let schema = Schema::new(vec![Field::new("m", DataType::Struct(vec![Field::new_struct("e", Fields::empty(), true)].into()), true)]);
+        let error = part_writer(&schema.into(), &WriteSettings::default()).err().unwrap().to_string();
+        assert_eq!(error, "Parquet can't hold column `m.e`: it is a struct without fields");
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig::with_cases(24))]
+        #[test]
+        fn batching_makes_no_difference_to_the_bytes(texts in proptest::collection::vec("[a-z ]{0,40}", 1..300)) {
+            let batch = documents(&texts);
+            let limits = GroupLimits { rows: 97, bytes: 3000 };
+            let expected = write(&batch, 1000, limits);
+            prop_assert!(write(&batch, 1, limits) == expected);
+            prop_assert!(write(&batch, 7, limits) == expected);
+        }
+    }
+}

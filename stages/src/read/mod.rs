@@ -132,15 +132,18 @@ impl Ids {
             if !(field.data_type() == &DataType::Utf8 || field.data_type().is_integer()) {
                 let problem = format!("column `{}` is {}; an id is text or a whole number", field.name(), field.data_type());
                 let setting = if named.is_some() { "id" } else { "columns" };
-                return Err(StageError::setting(setting, problem).with_help("name another column with `id`, or leave this one out of `columns`"));
+                return Err(
+                    StageError::setting(setting, problem).with_help("name another column with `id`, or leave this one out of `columns`")
+                );
             }
         }
         let others: Vec<usize> = (0..input.fields().len()).filter(|index| Some(*index) != own).collect();
+        let text_field = document::TEXT.field();
         let mut fields = vec![document::ID.field()];
         for index in &others {
             let field = input.field(*index);
-            let text = *field == document::TEXT.field().with_metadata(field.metadata().clone()) field.metadata().is_empty();
-            fields.push(if text { document::TEXT.field() } else { field.clone() });
+            let text = field.name() == text_field.name() && field.data_type() == text_field.data_type() && field.metadata().is_empty();
+            fields.push(if text { text_field.clone() } else { field.clone() });
         }
         Ok(Self { stage_id: cx.stage_id.clone(), column, others, schema: Schema::new(fields).into() })
     }
@@ -153,7 +156,7 @@ impl Ids {
         let id: ArrayRef = match own {
             Some(own) if own.null_count() == 0 => own,
             own => {
-                let own = own.as_ref().map(|own| own.as_string::<i32>());
+                let own = own.as_ref().map(AsArray::as_string::<i32>);
                 let mut ids = StringBuilder::with_capacity(chunk.rows.num_rows(), chunk.rows.num_rows() * 32);
                 for (row, (file, offset)) in chunk.positions.iter().enumerate() {
                     match own {
@@ -181,21 +184,14 @@ fn splits(groups: Vec<Vec<FilePart>>) -> Vec<Split> {
         .map(|parts| Split {
             bytes: parts.iter().map(|part| part.end - part.start).sum(),
             identity: String::new(),
-            files: parts
-                .into_iter()
-                .map(|part| SplitFile { path: part.path, name: part.name, start: part.start, end: part.end })
-                .collect(),
+            files: parts.into_iter().map(|part| SplitFile { path: part.path, name: part.name, start: part.start, end: part.end }).collect(),
         })
         .collect()
 }
 
 /// The parts of files of a split.
 fn parts(split: &Split) -> Vec<FilePart> {
-    split
-        .files
-        .iter()
-        .map(|file| FilePart { path: file.path.clone(), name: file.name.clone(), start: file.start, end: file.end })
-        .collect()
+    split.files.iter().map(|file| FilePart { path: file.path.clone(), name: file.name.clone(), start: file.start, end: file.end }).collect()
 }
 
 /// Moves what `reader` reads into `out`.
@@ -221,4 +217,137 @@ fn drain(mut reader: impl Reader, ids: &Ids, out: &mut dyn RowSink) -> Result<()
         out.count("field_not_in_schema", &field, records);
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ops::ControlFlow;
+    use std::path::Path;
+
+    use serde_json::json;
+
+    use super::*;
+    use crate::registry;
+    use crate::{Port, Stage};
+
+    #[derive(Default)]
+    struct Taken {
+        rows: Vec<RecordBatch>,
+        rejections: Vec<Rejection>,
+        counts: Vec<String>,
+        batch_rows: usize,
+    }
+
+    impl RowSink for Taken {
+        fn batch_rows(&self) -> usize {
+            self.batch_rows
+        }
+
+        fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>, StageError> {
+            self.rows.push(batch);
+            Ok(ControlFlow::Continue(()))
+        }
+
+        fn reject(&mut self, rejection: Rejection) {
+            self.rejections.push(rejection);
+        }
+
+        fn count(&mut self, what: &'static str, name: &str, times: u64) {
+            self.counts.push(format!("{what} {name} {times}"));
+        }
+    }
+
+    fn outputs(dir: &Path, name: &str, settings: serde_json::Value) -> Result<(BuildContext, Box<dyn registry::AnyConfig>), StageError> {
+        let config = registry::find(name).unwrap().parse(settings).unwrap();
+        let mut cx = BuildContext::new("pages", dir, 1, Vec::new());
+        cx.outputs = Some(config.outputs(&cx)?);
+        Ok((cx, config))
+    }
+
+    fn run(dir: &Path, name: &str, settings: serde_json::Value, batch_rows: usize) -> (RecordBatch, Taken, Vec<String>) {
+        let (cx, config) = outputs(dir, name, settings).unwrap();
+        let schema = Arc::clone(cx.outputs().unwrap().get(&Port::OUT).unwrap());
+        let Stage::Source(source) = config.build(&cx).unwrap() else { panic!("{name} is no source") };
+        let mut taken = Taken { batch_rows, ..Taken::default() };
+        for split in source.splits().unwrap() {
+            source.read(&split, &mut taken).unwrap();
+        }
+        assert!(taken.rows.iter().all(|batch| batch.schema() == schema && batch.num_rows() > 0));
+        (arrow::compute::concat_batches(&schema, &taken.rows).unwrap(), taken, cx.take_notes())
+    }
+
+    fn texts(batch: &RecordBatch, column: &str) -> Vec<String> {
+        batch.column_by_name(column).unwrap().as_string::<i32>().iter().map(|text| text.unwrap_or("NULL").to_owned()).collect()
+    }
+
+    #[test]
+    fn ids_come_from_the_named_column_the_own_one_or_the_place() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(
+            dir.path().join("a.jsonl"),
+            "{\"n\": 5, \"text\": \"x\"}\n{\"text\": \"y\", \"late\": 1}\n{\"n\": 5, \"text\": 1}\n",
+        )
+        .unwrap();
+        let columns = json!({"n": "int64", "text": "string"});
+        for batch_rows in [1, 7, 1000] {
+            let (rows, taken, _) = run(dir.path(), "read_jsonl", json!({"path": "*.jsonl", "columns": columns}), batch_rows);
+            assert_eq!(texts(&rows, "id"), ["pages/a.jsonl@0", "pages/a.jsonl@22"]);
+            assert_eq!(taken.counts, ["field_not_in_schema late 1"]);
+            let rejected = &taken.rejections[0];
+            assert_eq!((rejected.id.as_deref(), rejected.offset, rejected.reason), (Some("pages/a.jsonl@47"), Some(47), "wrong_type"));
+            let (rows, ..) = run(dir.path(), "read_jsonl", json!({"path": ".", "columns": columns, "id": "n"}), batch_rows);
+            assert_eq!(texts(&rows, "id"), ["5", "pages/a.jsonl@22"]);
+            let names: Vec<String> = rows.schema().fields().iter().map(|field| field.name().clone()).collect();
+            assert_eq!(names, ["id", "n", "text"]);
+        }
+        std::fs::write(dir.path().join("b.jsonl"), "{\"text\": \"x\", \"id\": 7}\n").unwrap();
+        let (rows, _, notes) = run(dir.path(), "read_jsonl", json!({"path": ["b.jsonl"]}), 10);
+        assert_eq!((texts(&rows, "id"), rows.num_columns()), (vec!["7".to_owned()], 2));
+        assert_eq!(notes, ["columns inferred from the first 1 records: {text: string, id: int64}"]);
+    }
+
+    #[test]
+    fn the_other_formats_give_ids_too() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.csv"), "text,n\nx,1\ny,2\n").unwrap();
+        std::fs::write(dir.path().join("a.txt"), "one\n\ntwo\n").unwrap();
+        let (rows, ..) = run(dir.path(), "read_csv", json!({"path": "a.csv"}), 10);
+        assert_eq!(
+            (texts(&rows, "id"), texts(&rows, "text")),
+            (vec!["pages/a.csv@7".to_owned(), "pages/a.csv@11".to_owned()], vec!["x".to_owned(), "y".to_owned()])
+        );
+        let (rows, ..) = run(dir.path(), "read_text", json!({"path": "*.txt", "split": "paragraphs"}), 10);
+        assert_eq!(
+            (texts(&rows, "id"), texts(&rows, "text")),
+            (vec!["pages/a.txt@0".to_owned(), "pages/a.txt@5".to_owned()], vec!["one".to_owned(), "two".to_owned()])
+        );
+        let mut writer = datasets::part_writer(&rows.schema(), &datasets::WriteSettings::default()).unwrap();
+        writer.write(&rows).unwrap();
+        std::fs::write(dir.path().join("a.parquet"), writer.finish().unwrap().bytes).unwrap();
+        let (again, ..) = run(dir.path(), "read_parquet", json!({"path": "a.parquet"}), 1);
+        assert_eq!(again, rows);
+        let (placed, ..) = run(dir.path(), "read_parquet", json!({"path": "a.parquet", "columns": ["text"]}), 1);
+        assert_eq!(texts(&placed, "id"), ["pages/a.parquet@0", "pages/a.parquet@1"]);
+    }
+
+    #[test]
+    fn errors_stand_at_their_setting() {
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::write(dir.path().join("a.jsonl"), "{\"id\": \"1\", \"url\": \"x\", \"f\": 0.5}\n").unwrap();
+        let error = |settings| match outputs(dir.path(), "read_jsonl", settings).err().unwrap() {
+            StageError::Setting { setting, problem, .. } => format!("{setting}: {problem}"),
+            other => panic!("{other}"),
+        };
+        assert_eq!(error(json!({"path": "a.jsonl", "id": "urll"})), "id: there is no column `urll` to make ids of, only `id`, `url`, `f`");
+        assert_eq!(
+            error(json!({"path": "a.jsonl", "id": "url"})),
+            "id: `url` would become `id`, but the input has a column `id` of its own"
+        );
+        assert_eq!(
+            error(json!({"path": "a.jsonl", "columns": {"f": "float64"}, "id": "f"})),
+            "id: column `f` is Float64; an id is text or a whole number"
+        );
+        assert!(error(json!({"path": "b.jsonl"})).starts_with("path: no file matches"));
+        assert_eq!(error(json!({"path": []})), "path: an empty list of paths");
+    }
 }
