@@ -21,5 +21,5 @@ for folder in folders:
     name = folder.rstrip("/").rsplit("/", 1)[-1]
     found["pyarrow"][name] = pyarrow.parquet.read_table(folder).num_rows
     found["polars"][name] = polars.read_parquet(f"{folder}*.parquet").height
-    found["duckdb"][name] = duckdb.sql(f"select count(*) from '{folder}*.parquet'").fetchone()[0]
+    found["duckdb"][name] = duckdb.sql(f"select count(*) from '{folder}*.parquet'").fetchall()[0][0]
 print(json.dumps(found))

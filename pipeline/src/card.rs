@@ -62,7 +62,8 @@ fn configs<'r>(record: &'r RunRecord, schemas: &BTreeMap<String, SchemaRef>) -> 
     let mut configs: Vec<Config<'r>> = Vec::new();
     for stage in &record.stages {
         let first = configs.len();
-        let is_shown = |published: &&Published| is_output(&published.folder) && !published.parts.is_empty();
+        // `datasets` refuses to load a split without rows, and with it the whole configuration.
+        let is_shown = |published: &&Published| is_output(&published.folder) && published.rows > 0;
         let mut folders: Vec<&Published> = stage.published.iter().filter(is_shown).collect();
         folders.sort_by_key(|published| published.folder != stage.id); // the main port first: the others may be its splits
         for published in folders {

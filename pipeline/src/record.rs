@@ -108,7 +108,7 @@ pub struct StageTotals {
     pub counted: BTreeMap<String, BTreeMap<String, u64>>,
     /// Time spent in the stage's own code, summed over threads.
     pub busy_seconds: f64,
-    /// Most bytes of rows that one of its tasks held.
+    /// Most bytes of rows that came into one of its tasks.
     pub peak_bytes: u64,
     /// What its rows look like.
     pub profile: Profile,

@@ -39,18 +39,27 @@ fn every_reader_opens_the_output_with_only_the_kept_rows() {
 }
 
 #[test]
-fn every_reader_opens_an_output_without_rows() {
+fn every_reader_opens_an_output_with_an_empty_part() {
     let project = Project::with(
-        "{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: rows.jsonl}, none: {use: filter_length, from: rows, min_chars: 1000}}}",
+        "
+version: 1
+name: t
+output: out
+stages:
+  rows: {use: read_jsonl, path: rows.jsonl}
+  none: {use: filter_length, from: rows, min_chars: 1000}
+  all:  {use: split_holdout, from: rows, fraction: 0}
+",
     );
     project.write("rows.jsonl", "{\"text\": \"short\", \"n\": 1, \"tags\": [\"a\"], \"meta\": {\"x\": 0.5}}\n");
     project.run(&[]);
     let Some(found) = read(&project) else { return };
-    assert_eq!(found["datasets"], json!({"none": {"train": 0}}));
+    // `datasets` refuses a split without rows, so the card names only the others.
+    assert_eq!(found["datasets"], json!({"all": {"train": 1}}));
     for reader in ["pyarrow", "polars", "duckdb"] {
-        assert_eq!(found[reader], json!({"none": 0}), "{reader}");
+        assert_eq!(found[reader], json!({"none": 0, "all": 1, "all.holdout": 0}), "{reader}");
     }
-    let types = &found["types"]["none"];
+    let types = &found["types"]["all"];
     assert_eq!(types["n"], "Value('int64')");
     assert_eq!(types["tags"], "List(Value('string'))");
     assert_eq!(types["meta"], "{'x': Value('float64')}");

@@ -37,7 +37,7 @@ seed: 3
 output: out
 stages:
   rows:   {use: read_jsonl, path: 'in/*.jsonl'}
-  long:   {use: filter_length, from: rows, min_chars: 28}
+  long:   {use: filter_length, from: rows, min_chars: 33}
   unique: {use: dedup_exact, from: long}
   sample: {use: sample_rows, from: unique, fraction: 0.7}
   split:  {use: split_holdout, from: sample, fraction: 0.3}

@@ -171,7 +171,8 @@ fn process_shard(
     let mut source_emit = None;
     if let Some((node, rejected)) = source {
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
-        outputs.came_in(node, rows + rejected.len() as u64, 0);
+        let bytes = batches.iter().map(schemas::batch_bytes).sum();
+        outputs.came_in(node, rows + rejected.len() as u64, bytes);
         outputs.reject(node, &rejected)?;
         source_emit = Some((node, Emit::new(cx.graph.nodes[node].outputs.clone())));
     }

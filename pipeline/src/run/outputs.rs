@@ -103,7 +103,7 @@ impl Outputs {
     pub(super) fn came_in(&mut self, node: usize, rows: u64, bytes: u64) {
         let (totals, _) = self.stages.entry(node).or_default();
         totals.rows_in += rows;
-        totals.peak_bytes = totals.peak_bytes.max(bytes);
+        totals.peak_bytes += bytes; // of one task; those of several merge to the largest
         self.cx.progress.came_in(node, rows);
     }
 
