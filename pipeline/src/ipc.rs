@@ -64,7 +64,7 @@ pub fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, ArrowError> {
 /// Collects batches into one checkpoint in memory.
 pub enum CheckpointPart {
     /// A plain IPC stream.
-    Fast(IpcPart),
+    Fast(Box<IpcPart>),
     /// Parquet, zstd level 1.
     Small(Box<ArrowWriter<Vec<u8>>>),
 }
@@ -76,7 +76,7 @@ impl CheckpointPart {
     /// A schema that the format cannot carry.
     pub fn try_new(mode: Checkpoints, schema: &SchemaRef) -> Result<Self, ArrowError> {
         Ok(match mode {
-            Checkpoints::Fast | Checkpoints::Discard => Self::Fast(IpcPart::try_new(schema)?),
+            Checkpoints::Fast | Checkpoints::Discard => Self::Fast(Box::new(IpcPart::try_new(schema)?)),
             Checkpoints::Small => {
                 let level = ZstdLevel::try_new(1).expect("level 1 exists");
                 let properties = WriterProperties::builder().set_compression(Compression::ZSTD(level)).build();

@@ -121,10 +121,17 @@ impl Store {
     ///
     /// # Errors
     /// What the system or `write` says.
-    pub fn write_durable<E: From<StoreError>>(&self, path: &str, write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>) -> Result<u64, E> {
+    pub fn write_durable<E: From<StoreError>>(
+        &self,
+        path: &str,
+        write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
+    ) -> Result<u64, E> {
         let target = self.local_path(path);
         let staged = self.local_path(&format!("{path}#0")); // named like the object store's own staging files, so that it is cleaned up as they are
-        let io = |doing| { let path = target.clone(); move |source| E::from(StoreError::Io { doing, path, source }) };
+        let io = |doing| {
+            let path = target.clone();
+            move |source| E::from(StoreError::Io { doing, path, source })
+        };
         if let Some(folder) = target.parent() {
             std::fs::create_dir_all(folder).map_err(io("make the folder of"))?;
         }

@@ -11,74 +11,80 @@ use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 use tempfile::TempDir;
 
 /// A test's folder.
-pub struct Project {
+pub(crate) struct Project {
     folder: TempDir,
 }
 
 /// What one call of the command said.
 #[derive(Debug)]
-pub struct Said {
+pub(crate) struct Said {
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
 }
 
 /// The repository.
-pub fn repository() -> PathBuf {
+pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_owned()
 }
 
 impl Project {
     /// An empty folder with the bundled samples under `samples/`.
-    pub fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let project = Self { folder: tempfile::tempdir().expect("a temporary folder") };
         std::os::unix::fs::symlink(repository().join("datasets/samples"), project.path("samples")).expect("a link to the samples");
         project
     }
 
     /// The same with `pipeline.yaml`.
-    pub fn with(yaml: &str) -> Self {
+    pub(crate) fn with(yaml: &str) -> Self {
         let project = Self::new();
         project.write("pipeline.yaml", yaml);
         project
     }
 
-    pub fn path(&self, name: &str) -> PathBuf {
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
         self.folder.path().join(name)
     }
 
-    pub fn write(&self, name: &str, text: impl AsRef<[u8]>) {
+    pub(crate) fn write(&self, name: &str, text: impl AsRef<[u8]>) {
         let path = self.path(name);
         fs::create_dir_all(path.parent().expect("a name in the folder")).expect("folders made");
         fs::write(path, text).expect("written");
     }
 
     /// The command, to be given arguments.
-    pub fn command(&self) -> Command {
+    pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
         command.current_dir(self.folder.path()).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("PIPELINE_LOG");
         command
     }
 
     /// Calls the command. No call may ever panic.
-    pub fn call(&self, args: &[&str]) -> Said {
+    pub(crate) fn call(&self, args: &[&str]) -> Said {
         said(self.command().args(args).output().expect("the command starts"))
     }
 
     /// Runs `pipeline.yaml` to its end, with more arguments.
-    pub fn run(&self, args: &[&str]) -> Said {
+    pub(crate) fn run(&self, args: &[&str]) -> Said {
         let said = self.call(&[&["run", "pipeline.yaml"], args].concat());
         assert_eq!(said.code, Some(0), "{said:#?}");
         said
     }
 
     /// Starts a run that can be killed.
-    pub fn start(&self, args: &[&str]) -> Child {
-        self.command().args(["run", "pipeline.yaml"]).args(args).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("the command starts")
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        self.command()
+            .args(["run", "pipeline.yaml"])
+            .args(args)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("the command starts")
     }
 
     /// The files below `folder` by relative path, as people and readers see them: all but what tells of one run only.
-    pub fn files(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
+    pub(crate) fn files(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         collect(&self.path(folder), "", &mut files);
         for of_one_run in ["run.json", "report.html", ".pipeline/progress.json", ".pipeline/lock", ".pipeline/inputs.json"] {
@@ -93,7 +99,7 @@ impl Project {
     }
 
     /// The done marks below `folder`, by name, with the time each was left.
-    pub fn marks(&self, folder: &str) -> BTreeMap<String, (String, std::time::SystemTime)> {
+    pub(crate) fn marks(&self, folder: &str) -> BTreeMap<String, (String, std::time::SystemTime)> {
         let entries = fs::read_dir(self.path(folder).join(".pipeline/done")).expect("done marks");
         let mark = |entry: fs::DirEntry| {
             let value: serde_json::Value = serde_json::from_slice(&fs::read(entry.path()).expect("read")).expect("a mark is JSON");
@@ -104,7 +110,7 @@ impl Project {
     }
 
     /// All rows of a published folder, its parts in order.
-    pub fn rows(&self, folder: &str) -> Vec<RecordBatch> {
+    pub(crate) fn rows(&self, folder: &str) -> Vec<RecordBatch> {
         let mut names: Vec<_> = fs::read_dir(self.path(folder)).expect(folder).map(|entry| entry.expect("an entry").path()).collect();
         names.sort();
         let read = |path: PathBuf| {
@@ -115,7 +121,7 @@ impl Project {
     }
 
     /// One text column of a published folder.
-    pub fn column(&self, folder: &str, column: &str) -> Vec<Option<String>> {
+    pub(crate) fn column(&self, folder: &str, column: &str) -> Vec<Option<String>> {
         let of_batch = |batch: RecordBatch| {
             let texts = batch.column_by_name(column).unwrap_or_else(|| panic!("{folder} has {column}")).as_string::<i32>().clone();
             texts.iter().map(|text| text.map(str::to_owned)).collect::<Vec<_>>()
@@ -124,12 +130,12 @@ impl Project {
     }
 
     /// How many rows a published folder has; none if it is not there.
-    pub fn count(&self, folder: &str) -> usize {
+    pub(crate) fn count(&self, folder: &str) -> usize {
         if self.path(folder).exists() { self.rows(folder).iter().map(RecordBatch::num_rows).sum() } else { 0 }
     }
 
     /// A hash of a published folder's rows in order, however they lie in parts.
-    pub fn table_hash(&self, folder: &str) -> u64 {
+    pub(crate) fn table_hash(&self, folder: &str) -> u64 {
         let mut hasher = xxhash_rust::xxh3::Xxh3::new();
         for batch in self.rows(folder) {
             let fields = batch.schema().fields().iter().map(|field| SortField::new(field.data_type().clone())).collect();
@@ -139,13 +145,13 @@ impl Project {
         hasher.digest()
     }
 
-    pub fn record(&self, folder: &str) -> serde_json::Value {
+    pub(crate) fn record(&self, folder: &str) -> serde_json::Value {
         serde_json::from_slice(&fs::read(self.path(folder).join("run.json")).expect("run.json")).expect("run.json is JSON")
     }
 }
 
 /// Checks that no call ever panics, whatever it was asked.
-pub fn said(output: Output) -> Said {
+pub(crate) fn said(output: Output) -> Said {
     let said = Said {
         code: output.status.code(),
         stdout: String::from_utf8_lossy(&output.stdout).into_owned(),
@@ -176,7 +182,7 @@ fn without_times(mark: &[u8]) -> Vec<u8> {
 }
 
 /// Names of the files that differ between two folders' files, or are in one only.
-pub fn differences(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
+pub(crate) fn differences(a: &BTreeMap<String, Vec<u8>>, b: &BTreeMap<String, Vec<u8>>) -> Vec<String> {
     let names = a.keys().chain(b.keys()).collect::<std::collections::BTreeSet<_>>();
     names.into_iter().filter(|name| a.get(*name) != b.get(*name)).cloned().collect()
 }

@@ -1,5 +1,7 @@
 //! End to end: the real command, in a folder of its own, on the bundled samples. Every test looks at exit code, messages and files.
 
+#![expect(clippy::print_stderr, reason = "tests say what they skip and how much they did")]
+
 mod harness;
 
 mod errors;

@@ -1,4 +1,4 @@
-//! What the readers of an output see: Hugging Face datasets, pyarrow, polars and DuckDB from PyPI, which `tests/run-all` installs.
+//! What the readers of an output see: Hugging Face datasets, pyarrow, polars and `DuckDB` from `PyPI`, which `tests/run-all` installs.
 
 use std::process::Command;
 

@@ -43,7 +43,11 @@ fn nothing_changed_nothing_done() {
 fn spelling_out_a_default_or_reordering_settings_does_nothing() {
     let project = curate();
     project.run(SMALL);
-    edit(&project, "{use: dedup_exact, from: long, normalize: casefold}", "{normalize: casefold, scope: global, use: dedup_exact, from: long}");
+    edit(
+        &project,
+        "{use: dedup_exact, from: long, normalize: casefold}",
+        "{normalize: casefold, scope: global, use: dedup_exact, from: long}",
+    );
     assert_eq!(new_tasks(&project, || drop(project.run(SMALL))), BTreeSet::new());
 }
 
@@ -89,10 +93,10 @@ fn a_touched_input_re_runs_nothing_and_a_changed_one_does() {
     project.run(&[]);
     assert_eq!(project.column("out/unique", "text").len(), 3);
     let file = fs::File::options().append(true).open(project.path("in/a.jsonl")).expect("opened");
-    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).expect("touched");
+    file.set_modified(SystemTime::now() - Duration::from_hours(1)).expect("touched");
     assert_eq!(new_tasks(&project, || drop(project.run(&[]))), BTreeSet::new());
     project.write("in/a.jsonl", "{\"text\": \"one\"}\n{\"text\": \"six\"}\n");
-    file.set_modified(SystemTime::now() - Duration::from_secs(3600)).expect("the same time as before");
+    file.set_modified(SystemTime::now() - Duration::from_hours(1)).expect("the same time as before");
     assert!(!new_tasks(&project, || drop(project.run(&[]))).is_empty());
     assert_eq!(project.column("out/unique", "text").len(), 4);
 }
@@ -126,7 +130,14 @@ fn checkpoints_may_be_small_or_go() {
             assert_eq!(project.table_hash(folder), fast.table_hash(folder), "{mode} {folder}");
         }
     }
-    let bytes = |project: &Project| project.files("out").iter().filter(|(name, _)| name.contains("/data/") && name.contains(".c.")).map(|(_, bytes)| bytes.len()).sum::<usize>();
+    let bytes = |project: &Project| {
+        project
+            .files("out")
+            .iter()
+            .filter(|(name, _)| name.contains("/data/") && name.contains(".c."))
+            .map(|(_, bytes)| bytes.len())
+            .sum::<usize>()
+    };
     assert!(bytes(&small) * 2 < bytes(&fast), "{} against {}", bytes(&small), bytes(&fast));
     assert_eq!(bytes(&gone), 0);
 }

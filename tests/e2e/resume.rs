@@ -36,7 +36,8 @@ fn every_crash_point_once() {
     for k in 1.. {
         let project = tiny();
         let crash = k.to_string();
-        let crashed = project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).args(args).output().expect("the command starts");
+        let crashed =
+            project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).args(args).output().expect("the command starts");
         if crashed.status.code() == Some(0) {
             break;
         }
@@ -61,7 +62,8 @@ fn a_crash_while_an_edited_run_replaces_its_output_leaves_no_mixture() {
         project.run(args);
         edit(&project);
         let crash = k.to_string();
-        let crashed = project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).args(args).output().expect("the command starts");
+        let crashed =
+            project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).args(args).output().expect("the command starts");
         project.run(args);
         assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after crash point {k}");
         if crashed.status.code() == Some(0) {
@@ -119,7 +121,13 @@ fn wait_at_most(run: &mut std::process::Child, time: Duration) -> bool {
 fn ctrl_c_ends_tidily_and_says_how_to_go_on() {
     let project = curate();
     let mut run = project.command();
-    let mut run = run.args(["run", "pipeline.yaml", "--json"]).args(SMALL).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts");
+    let mut run = run
+        .args(["run", "pipeline.yaml", "--json"])
+        .args(SMALL)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("the command starts");
     // The first progress line says that work is under way.
     let mut line = String::new();
     std::io::BufRead::read_line(&mut std::io::BufReader::new(run.stdout.as_mut().expect("piped")), &mut line).expect("a line");

@@ -48,7 +48,8 @@ stages:
             project.write(&format!("in/{file:03}.jsonl"), rows.join("\n") + "\n");
         }
         project.run(args);
-        ["out/split", "out/split.holdout", "out/dropped/long", "out/dropped/unique", "out/dropped/sample"].map(|folder| project.table_hash(folder))
+        ["out/split", "out/split.holdout", "out/dropped/long", "out/dropped/unique", "out/dropped/sample"]
+            .map(|folder| project.table_hash(folder))
     };
     let one = hashes(1, &[]);
     assert_eq!(hashes(50, &[]), one);

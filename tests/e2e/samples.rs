@@ -3,9 +3,9 @@
 use crate::harness::{Project, repository};
 
 /// What makes its shards so small that there are many tasks.
-pub const SMALL: &[&str] = &["--shard-rows", "400"];
+pub(crate) const SMALL: &[&str] = &["--shard-rows", "400"];
 
-pub fn curate() -> Project {
+pub(crate) fn curate() -> Project {
     Project::with(&std::fs::read_to_string(repository().join("tests/pipelines/curate.yaml")).expect("the pipeline"))
 }
 
@@ -30,10 +30,12 @@ fn every_row_is_kept_dropped_or_rejected_and_the_counts_say_so() {
     // What `unique` kept has no two texts that are equal but for case and white space; it is read by three stages.
     let mut kept = project.column("out/split", "text");
     kept.extend(project.column("out/split.holdout", "text"));
-    let folded: Vec<String> = kept.into_iter().flatten().map(|text| text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")).collect();
+    let folded: Vec<String> =
+        kept.into_iter().flatten().map(|text| text.to_lowercase().split_whitespace().collect::<Vec<_>>().join(" ")).collect();
     assert_eq!(folded.iter().collect::<std::collections::HashSet<_>>().len(), folded.len());
     // Each duplicate names a row that was kept.
-    let unique: std::collections::HashSet<_> = ["out/split", "out/split.holdout", "out/dropped/sample"].iter().flat_map(|folder| project.column(folder, "id")).collect();
+    let unique: std::collections::HashSet<_> =
+        ["out/split", "out/split.holdout", "out/dropped/sample"].iter().flat_map(|folder| project.column(folder, "id")).collect();
     for kept in project.column("out/dropped/unique", "duplicate_of") {
         assert!(unique.contains(&kept), "{kept:?}");
     }

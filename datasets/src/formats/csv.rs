@@ -318,11 +318,10 @@ mod tests {
 
     const OPTIONS: CsvOptions = CsvOptions { delimiter: b',', quote: b'"', header: true, max_record_bytes: 1000 };
 
-    fn read(
-        texts: &[&[u8]],
-        columns: Option<&str>,
-        options: CsvOptions,
-    ) -> Result<(String, Vec<String>, BTreeMap<String, u64>), DataError> {
+    /// The rows as text, what was rejected, and the fields that no column has.
+    type Found = (String, Vec<String>, BTreeMap<String, u64>);
+
+    fn read(texts: &[&[u8]], columns: Option<&str>, options: CsvOptions) -> Result<Found, DataError> {
         let dir = tempfile::tempdir().unwrap();
         let mut files = Vec::new();
         for (number, text) in texts.iter().enumerate() {

@@ -23,6 +23,9 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
     check_output(&args.output)?;
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().into_diagnostic()?;
     let freed = crate::run::clean(&args.output, runtime.handle().clone()).map_err(|error| RunFailure::new(error, &args.output))?;
-    super::print(&format!("removed checkpoints, {:.1} MB; published data stays, and the next run starts from the sources\n", freed as f64 / 1e6))?;
+    super::print(&format!(
+        "removed checkpoints, {:.1} MB; published data stays, and the next run starts from the sources\n",
+        freed as f64 / 1e6
+    ))?;
     Ok(Exit::Done)
 }

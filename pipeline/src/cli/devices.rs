@@ -30,7 +30,8 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         let _ = writeln!(text, "  {}, {}", adapter.backend, adapter.driver);
         let mib = |bytes: u64| bytes >> 20;
         let (binding, buffer) = (mib(adapter.max_binding_bytes), mib(adapter.max_buffer_bytes));
-        let _ = writeln!(text, "  bindings up to {binding} MiB, buffers up to {buffer} MiB, {} workgroups a dimension", adapter.max_workgroups);
+        let _ =
+            writeln!(text, "  bindings up to {binding} MiB, buffers up to {buffer} MiB, {} workgroups a dimension", adapter.max_workgroups);
     }
     super::print(&text)?;
     Ok(Exit::Done)

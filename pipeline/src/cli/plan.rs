@@ -48,7 +48,14 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
 fn table(graph: &Graph, units: &[Todo], slots: usize) -> String {
     let rows: Vec<(String, &Todo)> = units.iter().map(|unit| (unit.stages.join(" → "), unit)).collect();
     let width = rows.iter().map(|(stages, _)| stages.chars().count()).max().unwrap_or(0).max("stages".len());
-    let mut text = format!("{} → {}, {slots} tasks at once\n\n{:<width$}  {:>7}  {:>7}\n", graph.name, graph.output.display(), "stages", "done", "to do");
+    let mut text = format!(
+        "{} → {}, {slots} tasks at once\n\n{:<width$}  {:>7}  {:>7}\n",
+        graph.name,
+        graph.output.display(),
+        "stages",
+        "done",
+        "to do"
+    );
     for (stages, unit) in rows {
         let left = match (unit.known, unit.left) {
             (true, left) => left.to_string(),

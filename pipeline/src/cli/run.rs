@@ -183,7 +183,9 @@ impl RunFailure {
             RunError::ForeignFiles { .. } => Some("name an empty or new folder as `output`, or move the file away".to_owned()),
             RunError::TooLittleMemory { .. } => Some("raise `--memory`".to_owned()),
             RunError::OverBudget { .. } => Some("raise `--memory`, or give the stage less to see at once".to_owned()),
-            RunError::Stage { .. } | RunError::Store(_) => Some(format!("once it is mended, `pipeline run {file}` goes on where this stopped")),
+            RunError::Stage { .. } | RunError::Store(_) => {
+                Some(format!("once it is mended, `pipeline run {file}` goes on where this stopped"))
+            }
             _ => None,
         };
         Self { source, help }
@@ -208,7 +210,8 @@ pub fn check_output(output: &Path) -> Result<(), UsageError> {
     if output.join(".pipeline").is_dir() {
         return Ok(());
     }
-    let message = if output.exists() { format!("{} is no output of a run", output.display()) } else { format!("there is no {}", output.display()) };
+    let message =
+        if output.exists() { format!("{} is no output of a run", output.display()) } else { format!("there is no {}", output.display()) };
     Err(UsageError { message, help: Some("name the folder that `output:` names in the pipeline file".to_owned()) })
 }
 

@@ -43,9 +43,16 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
     } else {
         let mut text = format!("{}: {state}\n", args.output.display());
         if let Some(snapshot) = snapshot {
-            let _ = writeln!(text, "{} tasks done, {} found done, after {}\n", snapshot.tasks_done, snapshot.tasks_reused, duration(snapshot.seconds));
+            let _ = writeln!(
+                text,
+                "{} tasks done, {} found done, after {}\n",
+                snapshot.tasks_done,
+                snapshot.tasks_reused,
+                duration(snapshot.seconds)
+            );
             let width = snapshot.stages.iter().map(|stage| stage.id.chars().count()).max().unwrap_or(0).max("stage".len());
-            let _ = writeln!(text, "{:<width$}  {:>12}  {:>12}  {:>10}  {:>10}  tasks", "stage", "rows in", "rows out", "dropped", "rejected");
+            let _ =
+                writeln!(text, "{:<width$}  {:>12}  {:>12}  {:>10}  {:>10}  tasks", "stage", "rows in", "rows out", "dropped", "rejected");
             for stage in &snapshot.stages {
                 let (rows_in, rows_out) = (grouped(stage.rows_in), grouped(stage.rows_out));
                 let (dropped, rejected) = (grouped(stage.dropped), grouped(stage.rejected));

@@ -77,7 +77,12 @@ pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Vec<Todo>), 
         }
         let (unit, state) = (&engine.cx.plan.units[index], &engine.units[index]);
         let ids = engine.cx.plan.nodes_of(unit).into_iter().map(|node| engine.cx.graph.nodes[node].id.clone());
-        all.push(Todo { stages: ids.collect(), done: state.found, left: state.left as u64, known: ready && (state.finished || !state.program) });
+        all.push(Todo {
+            stages: ids.collect(),
+            done: state.found,
+            left: state.left as u64,
+            known: ready && (state.finished || !state.program),
+        });
     }
     for thread in threads {
         let _ = thread.join();
@@ -148,7 +153,8 @@ impl Engine {
         let progress = Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned())));
         let (pool, threads) = Pool::start(slots);
         let memory_slots = usize::try_from(options.memory.saturating_sub(BASE_BYTES) / TASK_BYTES).unwrap_or(usize::MAX);
-        let units = plan.units.iter().map(|unit| UnitState { program: matches!(unit.work, Work::Program), ..UnitState::default() }).collect();
+        let units =
+            plan.units.iter().map(|unit| UnitState { program: matches!(unit.work, Work::Program), ..UnitState::default() }).collect();
         let cx = Context {
             graph: Arc::new(graph),
             plan,

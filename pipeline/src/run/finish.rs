@@ -25,7 +25,12 @@ pub(super) const RECORD: &str = "run.json";
 ///
 /// # Errors
 /// What the storage or a format says.
-pub(super) fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark], wanted: impl Fn(&Port) -> bool) -> Result<Vec<(usize, Published)>, RunError> {
+pub(super) fn publish_unit(
+    cx: &Context,
+    unit: &Unit,
+    outputs: &[DoneMark],
+    wanted: impl Fn(&Port) -> bool,
+) -> Result<Vec<(usize, Published)>, RunError> {
     let mut all = Vec::new();
     for node in cx.plan.nodes_of(unit) {
         let stage = &cx.graph.nodes[node];
@@ -49,7 +54,12 @@ pub(super) fn publish_unit(cx: &Context, unit: &Unit, outputs: &[DoneMark], want
 }
 
 /// Writes card, record and report, and clears away what is left over.
-pub(super) fn conclude(engine: &Engine, result: Result<(), RunError>, options: &Options, started: (Instant, OffsetDateTime)) -> (Result<(), RunError>, RunRecord) {
+pub(super) fn conclude(
+    engine: &Engine,
+    result: Result<(), RunError>,
+    options: &Options,
+    started: (Instant, OffsetDateTime),
+) -> (Result<(), RunError>, RunRecord) {
     let mut record = record_of(engine, options, started);
     let finished = result.and_then(|()| {
         let store = &engine.cx.store;
@@ -110,7 +120,13 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             inputs: node.inputs.iter().map(|input| (input.port.to_string(), input.from.iter().map(source).collect())).collect(),
             notes: node.notes.clone(),
             totals,
-            published: engine.units.iter().flat_map(|unit| &unit.published).filter(|(of, _)| *of == index).map(|(_, published)| published.clone()).collect(),
+            published: engine
+                .units
+                .iter()
+                .flat_map(|unit| &unit.published)
+                .filter(|(of, _)| *of == index)
+                .map(|(_, published)| published.clone())
+                .collect(),
         }
     });
     RunRecord {

@@ -30,7 +30,13 @@ pub(super) fn run_stored(cx: &Arc<Context>, task: &Fingerprint, path: &[usize], 
 ///
 /// # Errors
 /// What stops the run.
-pub(super) fn run_source(cx: &Arc<Context>, task: &Fingerprint, source: usize, path: &[usize], splits: &[Split]) -> Result<Finished, RunError> {
+pub(super) fn run_source(
+    cx: &Arc<Context>,
+    task: &Fingerprint,
+    source: usize,
+    path: &[usize],
+    splits: &[Split],
+) -> Result<Finished, RunError> {
     let Stage::Source(reader) = &cx.graph.nodes[source].stage else {
         return Err(StageError::Internal(format!("stage `{}` is no source", cx.graph.nodes[source].id)).into());
     };

@@ -12,11 +12,11 @@ use stages::{Emit, Port, Rejection};
 
 use super::RunError;
 use super::context::Context;
+use crate::fingerprint::Fingerprint;
 use crate::graph::Edge;
 use crate::ipc::CheckpointPart;
 use crate::marks::{Form, StoredFile, data_of};
 use crate::plan::Stored;
-use crate::fingerprint::Fingerprint;
 use crate::profile::Profiler;
 use crate::record::StageTotals;
 use crate::store::hash_bytes;

@@ -203,7 +203,8 @@ mod tests {
             let (running, most, pool_inside) = (Arc::clone(&running), Arc::clone(&most), Arc::clone(&pool));
             pool.submit((0, 0, task), 4, move || {
                 most.fetch_max(running.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
-                let sum: usize = (0..50).map(|piece| pool_inside.share(move || piece)).collect::<Vec<_>>().into_iter().filter_map(Piece::join).sum();
+                let sum: usize =
+                    (0..50).map(|piece| pool_inside.share(move || piece)).collect::<Vec<_>>().into_iter().filter_map(Piece::join).sum();
                 assert_eq!(sum, 1225);
                 running.fetch_sub(1, Ordering::SeqCst);
             });

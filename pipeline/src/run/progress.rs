@@ -165,7 +165,8 @@ impl Progress {
             let active = if first == 0 { 0.0 } else { (seconds - (first - 1) as f64 / 1000.0).max(0.001) };
             let new_rows = load(&counts.came_in).saturating_sub(load(&counts.old_rows));
             let (tasks, tasks_done, done) = (load(&counts.tasks), load(&counts.tasks_done), counts.finished.load(Ordering::Relaxed));
-            let eta = (!done && tasks_done > 0 && active > 0.0).then(|| active / tasks_done as f64 * tasks.saturating_sub(tasks_done) as f64);
+            let eta =
+                (!done && tasks_done > 0 && active > 0.0).then(|| active / tasks_done as f64 * tasks.saturating_sub(tasks_done) as f64);
             StageSnapshot {
                 id: counts.id.clone(),
                 stage_type: counts.stage_type.clone(),
@@ -180,7 +181,12 @@ impl Progress {
                 eta_seconds: eta,
             }
         });
-        Snapshot { seconds, tasks_done: self.tasks_done.load(Ordering::Relaxed), tasks_reused: self.tasks_reused.load(Ordering::Relaxed), stages: stages.collect() }
+        Snapshot {
+            seconds,
+            tasks_done: self.tasks_done.load(Ordering::Relaxed),
+            tasks_reused: self.tasks_reused.load(Ordering::Relaxed),
+            stages: stages.collect(),
+        }
     }
 }
 
@@ -241,7 +247,9 @@ impl View {
         match show {
             Show::Nothing => Self::Nothing,
             Show::Json => Self::Json { shown: None },
-            Show::Auto if !std::io::stderr().is_terminal() => Self::Lines { shown: Instant::now(), finished: vec![false; progress.stages.len()] },
+            Show::Auto if !std::io::stderr().is_terminal() => {
+                Self::Lines { shown: Instant::now(), finished: vec![false; progress.stages.len()] }
+            }
             Show::Auto => {
                 let all = MultiProgress::new();
                 let width = progress.stages.iter().map(|stage| stage.id.chars().count()).max().unwrap_or(0);
@@ -310,7 +318,7 @@ fn describe(stage: &StageSnapshot) -> String {
         text += &format!(", {} rejected", grouped(stage.rejected));
     }
     if stage.rows_per_second >= 1.0 {
-        text += &format!(" · {}/s", grouped(stage.rows_per_second.round() as u64));
+        text += &format!(" · {:.0}/s", stage.rows_per_second);
     }
     if let Some(eta) = stage.eta_seconds.filter(|eta| *eta >= 1.0) {
         text += &format!(" · {} left", duration(eta));

@@ -95,9 +95,7 @@ pub(super) fn publish(
                 store.copy(&piece.path, &path)?;
                 piece.bytes
             }
-            group => {
-                store.write_durable(&path, |into| join(store, settings.format, group, into))?
-            }
+            group => store.write_durable(&path, |into| join(store, settings.format, group, into))?,
         };
         published.parts.push(PublishedPart { name, rows, bytes });
     }

@@ -183,11 +183,11 @@ impl ProgramState {
         }
         base.number(self.done.steps() as u64).add(step.name);
         let mut tables = BTreeMap::new();
-        let named = match &step.kind {
+        let read = match &step.kind {
             StepKind::Shards { .. } => &[][..],
             StepKind::Ranges { tables } | StepKind::Once { tables, .. } => tables.as_slice(),
         };
-        for &name in named.iter().chain(&step.mail).chain(&step.whole) {
+        for &name in read.iter().chain(&step.mail).chain(&step.whole) {
             let written = self.tables.get(name).cloned().unwrap_or_default();
             base.add(name).number(written.len() as u64);
             for (task, file) in written.iter() {
@@ -200,7 +200,12 @@ impl ProgramState {
             let work = TaskWork::Step(Box::new(StepTask { node, step: step.clone(), part, tables: tables.clone() }));
             Task { fingerprint, label: format!("{id} {}: {label}", step.name), weight, work }
         };
-        let over = |needs: u64| RunError::OverBudget { stage: id.clone(), step: step.name.to_owned(), needs, has: cx.memory_slots as u64 * TASK_BYTES };
+        let over = |needs: u64| RunError::OverBudget {
+            stage: id.clone(),
+            step: step.name.to_owned(),
+            needs,
+            has: cx.memory_slots as u64 * TASK_BYTES,
+        };
         let tasks = match &step.kind {
             StepKind::Shards { port } => {
                 let files = port_shards(cx, node, port, shards);
@@ -211,9 +216,14 @@ impl ProgramState {
                 all.collect()
             }
             StepKind::Ranges { tables: names } => {
-                let files: Vec<_> = names.iter().filter_map(|name| tables.get(name)).flat_map(|written| written.iter().map(|(_, file)| file)).collect();
+                let files: Vec<_> =
+                    names.iter().filter_map(|name| tables.get(name)).flat_map(|written| written.iter().map(|(_, file)| file)).collect();
                 let hashed = program(cx, node)?.tables().iter().any(|spec| names.contains(&spec.name) && spec.route == stages::Route::Key);
-                let ranges: Vec<KeyRange> = if files.is_empty() { Vec::new() } else { cut_ranges(&files, hashed, (RANGE_BYTES / SHARD_ROWS * cx.shard_rows).max(1)) };
+                let ranges: Vec<KeyRange> = if files.is_empty() {
+                    Vec::new()
+                } else {
+                    cut_ranges(&files, hashed, (RANGE_BYTES / SHARD_ROWS * cx.shard_rows).max(1))
+                };
                 let mut all = Vec::new();
                 for (index, range) in (0_u32..).zip(ranges) {
                     let fingerprint = base.clone().number(u64::from(index)).add(format!("{range:?}")).finish();
@@ -223,7 +233,8 @@ impl ProgramState {
                 all
             }
             StepKind::Once { ports, .. } => {
-                let files: Vec<(Port, Vec<StoredFile>)> = ports.iter().map(|port| (port.clone(), port_shards(cx, node, port, shards))).collect();
+                let files: Vec<(Port, Vec<StoredFile>)> =
+                    ports.iter().map(|port| (port.clone(), port_shards(cx, node, port, shards))).collect();
                 let mut bytes: u64 = tables.values().flat_map(|written| written.iter().map(|(_, file)| file.bytes)).sum();
                 for (port, files) in &files {
                     base.add(port.as_str());
