@@ -156,6 +156,13 @@ fn summary(record: &RunRecord, output: &Path) -> String {
         let bytes: u64 = published.parts.iter().map(|part| part.bytes).sum();
         lines.push(format!("  {:<width$}  {:>10} rows  {:>9.1} MB", published.folder, grouped(published.rows), bytes as f64 / 1e6));
     }
+    for stage in &record.stages {
+        for (what, names) in &stage.totals.counted {
+            for (name, times) in names {
+                lines.push(format!("  {}: {what} `{}` in {} rows", stage.id, crate::show::visible(name), grouped(*times)));
+            }
+        }
+    }
     lines.push(format!("output  {}", output.display()));
     lines.push(format!("report  {}", output.join("report.html").display()));
     lines.join("\n")

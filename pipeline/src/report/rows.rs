@@ -1,6 +1,6 @@
 //! What the rows look like: lengths, sources, and a few rows themselves.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 
 use super::html::{esc, percent};
@@ -169,7 +169,20 @@ pub(super) fn write_sources(record: &RunRecord, out: &mut String) {
         }
         rows
     };
-    let read = total(&|stage| stage.is_source());
+    // The column may come with the data or be added by a stage after the source: the first that have it are what was read.
+    let mut bear: BTreeSet<&str> = BTreeSet::new();
+    let mut first: BTreeSet<&str> = BTreeSet::new();
+    for stage in &record.stages {
+        let has = !stage.totals.profile.sources.is_empty();
+        let after = stage.reads().any(|(_, from, _)| bear.contains(from));
+        if has || after {
+            bear.insert(&stage.id);
+        }
+        if has && !after {
+            first.insert(&stage.id);
+        }
+    }
+    let read = total(&|stage| first.contains(stage.id.as_str()));
     let published = total(&|stage| !record.is_read(&stage.id));
     if read.is_empty() && published.is_empty() {
         out.push_str("<p class=\"empty\">The rows have no column <code>source</code>.</p></section>\n");

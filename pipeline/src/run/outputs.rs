@@ -122,8 +122,11 @@ impl Outputs {
             let rows = batch.num_rows() as u64;
             let (totals, profiler) = self.stages.entry(node).or_default();
             *totals.rows_out.entry(port.to_string()).or_default() += rows;
-            if port == Port::OUT {
+            let schema_of = |port: &Port| self.cx.graph.nodes[node].outputs.get(port);
+            if port != Port::DROPPED && schema_of(&port) == schema_of(&Port::OUT) {
                 profiler.kept(&batch);
+            }
+            if port == Port::OUT {
                 self.cx.progress.went_out(node, rows);
             } else if port == Port::DROPPED {
                 profiler.dropped(&batch);

@@ -318,7 +318,9 @@ fn describe(stage: &StageSnapshot) -> String {
         text += &format!(", {} rejected", grouped(stage.rejected));
     }
     if stage.rows_per_second >= 1.0 {
-        text += &format!(" · {:.0}/s", stage.rows_per_second);
+        #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a rate of rows that were counted")]
+        let rate = stage.rows_per_second.round() as u64;
+        text += &format!(" · {}/s", grouped(rate));
     }
     if let Some(eta) = stage.eta_seconds.filter(|eta| *eta >= 1.0) {
         text += &format!(" · {} left", duration(eta));
