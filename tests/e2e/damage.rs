@@ -108,6 +108,30 @@ fn checkpoints_may_lie_on_another_file_system() {
 }
 
 #[test]
+fn an_input_that_changes_while_it_is_read_leaves_no_mark() {
+    let project = Project::with("{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: in.jsonl}}}");
+    let rows = |text: &str| (0..200_000).map(|n| format!("{{\"id\": \"{n}\", \"text\": \"{text}\"}}\n")).collect::<String>();
+    project.write("in.jsonl", rows("one"));
+    let mut run = project.start(&["--shard-rows", "2000", "--threads", "1"]);
+    // The first shard is there: the reader has begun and is far from its end.
+    while fs::read_dir(project.path("out/.pipeline/data")).is_err() && run.try_wait().expect("a child").is_none() {
+        std::thread::sleep(std::time::Duration::from_millis(1)); // polls for a file of another process
+    }
+    let rewritten = fs::OpenOptions::new()
+        .append(true)
+        .open(project.path("in.jsonl"))
+        .and_then(|mut file| std::io::Write::write_all(&mut file, b"{}\n"));
+    rewritten.expect("changed");
+    let said = crate::harness::said(run.wait_with_output().expect("it ends"));
+    assert_eq!(said.code, Some(1), "{said:#?}");
+    assert!(said.stderr.contains("was changed while it was read"), "{said:#?}");
+    assert_eq!(fs::read_dir(project.path("out/.pipeline/done")).map_or(0, Iterator::count), 0);
+    project.write("in.jsonl", rows("two"));
+    project.run(&["--shard-rows", "2000"]);
+    assert_eq!(project.column("out/rows", "text"), vec![Some("two".to_owned()); 200_000]);
+}
+
+#[test]
 fn parts_of_a_stage_that_is_no_more_go_even_if_the_run_that_wrote_them_was_killed() {
     let rename = |project: &Project| project.write("pipeline.yaml", TINY.replace("split:", "cut:"));
     let undisturbed = tiny();

@@ -61,7 +61,7 @@ fn make(random: &mut Random, inputs: &[(&str, Rows)]) -> Made {
         let list = if names.len() == 1 { names[0].to_owned() } else { format!("[{}]", names.join(", ")) };
         let rows: Rows = from.iter().flat_map(|(_, rows)| rows.clone()).collect();
         let was_dropped = names[0].contains('.');
-        names.iter().for_each(|name| drop(read.insert((*name).to_owned())));
+        read.extend(names.iter().map(|name| (*name).to_owned()));
         let keep = if random.below(4) == 0 { ", keep: true" } else { "" };
         let kind = if was_dropped { 3 + random.below(2) } else { random.below(5) };
         match kind {
