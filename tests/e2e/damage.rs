@@ -75,6 +75,14 @@ fn a_damaged_piece_is_never_published() {
 }
 
 #[test]
+fn a_run_killed_while_it_tried_the_output_leaves_nothing_in_the_way() {
+    let project = tiny();
+    project.write("out/.granary-write-test-4711", "");
+    project.run(ARGS);
+    assert!(!project.path("out/.granary-write-test-4711").exists());
+}
+
+#[test]
 fn what_lies_in_a_published_folder_is_put_right() {
     let project = tiny();
     project.run(ARGS);

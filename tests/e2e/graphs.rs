@@ -47,7 +47,7 @@ fn make(random: &mut Random, inputs: &[(&str, Rows)]) -> Made {
     for n in 0..3 + random.below(8) {
         let mut from: Vec<(String, Rows)> = Vec::new();
         let only_plain = random.below(3) == 0;
-        for _ in 0..1 + random.below(3) / 2 {
+        for _ in 0..=random.below(3) / 2 {
             let plain: Vec<&(String, Rows)> = open.iter().filter(|(name, _)| !name.contains('.')).collect();
             let side: Vec<&(String, Rows)> = open.iter().filter(|(name, _)| name.contains('.')).collect();
             let chosen = if side.is_empty() || only_plain || !from.is_empty() { random.pick(&plain) } else { random.pick(&side) };

@@ -431,7 +431,8 @@ fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunError> {
     if output.join(".pipeline").exists() {
         return Ok(());
     }
-    let found = std::fs::read_dir(output).ok().and_then(|mut entries| entries.find_map(Result::ok));
+    let ours = |entry: &std::fs::DirEntry| entry.file_name().to_str().is_some_and(crate::store::is_torn_write);
+    let found = std::fs::read_dir(output).ok().and_then(|entries| entries.filter_map(Result::ok).find(|entry| !ours(entry)));
     match found {
         Some(entry) => Err(RunError::ForeignFiles { folder: output.to_owned(), file: entry.file_name().to_string_lossy().into_owned() }),
         None => Ok(()),
