@@ -179,7 +179,9 @@ mod tests {
         let (pool, threads) = Pool::start(1);
         let seen = Arc::new(Mutex::new(Vec::new()));
         let (all_queued, wait) = std::sync::mpsc::channel::<()>();
-        pool.submit((0, 0, 0), 1, move || drop(wait.recv()));
+        pool.submit((0, 0, 0), 1, move || {
+            let _ = wait.recv();
+        });
         for task in (0..20).rev() {
             let (seen, pool_inside) = (Arc::clone(&seen), Arc::clone(&pool));
             pool.submit((0, 1, task), 1, move || {
