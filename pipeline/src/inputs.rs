@@ -35,6 +35,12 @@ struct Known {
     young: bool,
 }
 
+impl Known {
+    fn stamp(&self) -> Stamp {
+        Stamp { size: self.size, modified_ns: self.modified_ns, inode: self.inode }
+    }
+}
+
 impl InputHashes {
     /// What an earlier run remembered; nothing if there was none or it is unreadable.
     ///
@@ -80,17 +86,46 @@ impl InputHashes {
     pub fn get(&self, path: &Path) -> Option<&str> {
         self.files.get(path).map(|known| known.hash.as_str())
     }
+
+    /// The stamp of a file when it was learnt.
+    pub fn stamp(&self, path: &Path) -> Option<Stamp> {
+        self.files.get(path).map(Known::stamp)
+    }
+}
+
+/// What tells that a file is the one that was looked at before.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Stamp {
+    size: u64,
+    modified_ns: i64,
+    inode: u64,
+}
+
+impl Stamp {
+    /// The stamp of a file as it is now.
+    ///
+    /// # Errors
+    /// A file that is not there any more.
+    pub fn of(path: &Path) -> Result<Self, StoreError> {
+        let meta = std::fs::metadata(path).map_err(|source| StoreError::Io { doing: "look at", path: path.to_owned(), source })?;
+        Ok(Self::of_meta(&meta))
+    }
+
+    fn of_meta(meta: &std::fs::Metadata) -> Self {
+        let modified_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+        Self { size: meta.len(), modified_ns, inode: meta.ino() }
+    }
 }
 
 fn look(path: &Path, known: Option<&Known>, now: SystemTime) -> Result<Known, StoreError> {
     let io = |source| StoreError::Io { doing: "read", path: path.to_owned(), source };
     let meta = std::fs::metadata(path).map_err(io)?;
-    let modified_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
+    let stamp = Stamp::of_meta(&meta);
     let young = meta.modified().is_ok_and(|modified| now.duration_since(modified).unwrap_or_default() < YOUNG);
     if let Some(known) = known
         && !known.young
         && !young
-        && (known.size, known.modified_ns, known.inode) == (meta.len(), modified_ns, meta.ino())
+        && known.stamp() == stamp
     {
         return Ok(known.clone());
     }
@@ -103,7 +138,8 @@ fn look(path: &Path, known: Option<&Known>, now: SystemTime) -> Result<Known, St
             read => hasher.update(&buffer[..read]),
         }
     }
-    Ok(Known { size: meta.len(), modified_ns, inode: meta.ino(), hash: format!("{:032x}", hasher.digest128()), young })
+    let Stamp { size, modified_ns, inode } = stamp;
+    Ok(Known { size, modified_ns, inode, hash: format!("{:032x}", hasher.digest128()), young })
 }
 
 #[cfg(test)]

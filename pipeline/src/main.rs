@@ -8,7 +8,15 @@ use miette::MietteHandlerOpts;
 use pipeline::cli::{self, Cli, Exit};
 use tracing_subscriber::EnvFilter;
 
+/// Threads that polars cuts a column into pieces for. Sums of floats depend on it, so it is the same everywhere.
+const POLARS_THREADS: &str = "4";
+
 fn main() -> ExitCode {
+    #[expect(unsafe_code, reason = "no other thread is there yet that could read the environment; polars takes it from nowhere else")]
+    // SAFETY: this is the first thing the program does.
+    unsafe {
+        std::env::set_var("POLARS_MAX_THREADS", POLARS_THREADS);
+    }
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {

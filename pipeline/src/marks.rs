@@ -121,6 +121,15 @@ impl DoneMark {
     }
 }
 
+/// Forgets the task that made an object, so that the next run does it again; nothing if no task made it.
+///
+/// # Errors
+/// What the storage says.
+pub fn forget_maker(store: &Store, object: &str) -> Result<(), StoreError> {
+    let maker = object.strip_prefix(DATA).and_then(|rest| rest.strip_prefix('/')).and_then(|rest| rest.split_once('/'));
+    maker.map_or(Ok(()), |(task, _)| store.delete(&format!("{FOLDER}/{task}.json")))
+}
+
 /// Where the mark of a task lies.
 pub fn path_of(task: &Fingerprint) -> String {
     format!("{FOLDER}/{task}.json")

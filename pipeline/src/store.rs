@@ -5,6 +5,7 @@
 
 use std::fs::File;
 use std::io::{BufWriter, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -52,7 +53,7 @@ pub enum StoreError {
         source: std::io::Error,
     },
     /// An object is not what was written.
-    #[error("{path} is damaged: {problem}")]
+    #[error("{path} is damaged: {problem}; run again, and it is made anew")]
     Damaged {
         /// The object, relative to the output.
         path: String,
@@ -151,10 +152,12 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn create(&self, path: &str, bytes: Bytes) -> Result<bool, StoreError> {
-        match self.put_to(&self.scratch, path, bytes, PutMode::Create) {
+        match self.put_to(&self.scratch, path, bytes.clone(), PutMode::Create) {
             Ok(()) => Ok(true),
             Err(StoreError::Storage { source, .. }) if matches!(*source, object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) => Err(error),
+            Err(error) if self.size(path)?.is_some() => Err(error),
+            // A file system without hard links has no such create; one run at a time writes here, so that looking first is as good.
+            Err(_) => self.put(path, bytes).map(|()| true),
         }
     }
 
@@ -246,9 +249,22 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        let (from, target) = (object(from)?, object(to)?);
-        self.runtime.block_on(self.durable.copy(&from, &target)).map_err(|source| storage("write", to, source))?;
-        self.crash.pass();
+        if same_file(&self.local_path(from), &self.local_path(to)) {
+            // Renaming a link over another one of the same file does nothing, and would leave the staged one behind.
+            self.crash.pass();
+            return Ok(());
+        }
+        let linked = self.runtime.block_on(self.durable.copy(&object(from)?, &object(to)?));
+        if linked.is_ok() {
+            self.crash.pass();
+            return Ok(());
+        }
+        let source = self.local_path(from);
+        let mut bytes = File::open(&source).map_err(|error| StoreError::Io { doing: "read", path: source.clone(), source: error })?;
+        self.write_durable(to, |into| {
+            let copied = std::io::copy(&mut bytes, into);
+            copied.map(|_| ()).map_err(|error| StoreError::Io { doing: "copy", path: source, source: error })
+        })?;
         Ok(())
     }
 
@@ -290,14 +306,21 @@ impl Store {
     }
 }
 
-/// The local object store stages a write as `<name>#<number>` before it renames; such names are no objects.
+/// The local object store stages a write as `<name>#<number>` before it renames, and a check tries whether a folder can be written to; what
+/// a kill leaves of either is no object.
 pub fn is_torn_write(name: &str) -> bool {
-    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    name.starts_with(".granary-write-test-")
+        || name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
 }
 
 /// The hash that stored objects are checked by.
 pub fn hash_bytes(bytes: &[u8]) -> u64 {
     xxhash_rust::xxh3::xxh3_64(bytes)
+}
+
+fn same_file(a: &Path, b: &Path) -> bool {
+    let identity = |path: &Path| std::fs::metadata(path).ok().map(|meta| (meta.dev(), meta.ino()));
+    identity(a).is_some_and(|a| identity(b) == Some(a))
 }
 
 fn object(path: &str) -> Result<ObjectPath, StoreError> {
@@ -325,6 +348,29 @@ mod tests {
         assert!(store.create(".pipeline/done/a.json", Bytes::from_static(b"first")).expect("written"));
         assert!(!store.create(".pipeline/done/a.json", Bytes::from_static(b"second")).expect("seen"));
         assert_eq!(store.get(".pipeline/done/a.json").expect("read").as_deref(), Some(&b"first"[..]));
+    }
+
+    #[test]
+    fn an_object_on_another_file_system_is_copied() {
+        let (folder, _runtime, store) = store();
+        let Ok(elsewhere) = tempfile::tempdir_in("/dev/shm") else { return };
+        std::os::unix::fs::symlink(elsewhere.path(), folder.path().join("scratch")).expect("linked");
+        store.put("scratch/piece", Bytes::from_static(b"rows")).expect("written");
+        store.put("out/part", Bytes::from_static(b"old")).expect("written");
+        store.copy("scratch/piece", "out/part").expect("copied");
+        assert_eq!(store.get("out/part").expect("read").as_deref(), Some(&b"rows"[..]));
+        assert_eq!(std::fs::read_dir(folder.path().join("out")).expect("listed").count(), 1);
+        assert!(matches!(store.copy("scratch/none", "out/part"), Err(StoreError::Io { .. })));
+    }
+
+    #[test]
+    fn an_object_that_is_there_is_made_the_same_again() {
+        let (folder, _runtime, store) = store();
+        store.put("piece", Bytes::from_static(b"rows")).expect("written");
+        for _ in 0..2 {
+            store.copy("piece", "out/part").expect("linked");
+        }
+        assert_eq!(std::fs::read_dir(folder.path().join("out")).expect("listed").count(), 1);
     }
 
     #[test]

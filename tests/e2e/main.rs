@@ -4,7 +4,9 @@
 
 mod harness;
 
+mod damage;
 mod errors;
+mod graphs;
 mod readers;
 mod rerun;
 mod resume;

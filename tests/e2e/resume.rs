@@ -7,19 +7,19 @@ use crate::harness::{Project, differences, said};
 use crate::samples::{SMALL, curate};
 
 /// Small, but with every kind of side effect: sources, a chain, a global stage, mail, publishing, clearing away.
-const TINY: &str = "
+pub(crate) const TINY: &str = "
 version: 1
 name: tiny
 seed: 5
 output: out
 stages:
-  rows:   {use: read_jsonl, path: rows.jsonl}
-  long:   {use: filter_length, from: rows, min_chars: 9}
+  rows:   {use: read_jsonl, path: rows.jsonl, columns: {id: string, text: string}}
+  long:   {use: filter_length, from: rows, min_chars: 7}
   unique: {use: dedup_exact, from: long, keep: true}
   split:  {use: split_holdout, from: unique, fraction: 0.5}
 ";
 
-fn tiny() -> Project {
+pub(crate) fn tiny() -> Project {
     let project = Project::with(TINY);
     let rows: Vec<String> = (0..60).map(|n| format!(r#"{{"id": "{n}", "text": "text {}"}}"#, n * n % 200)).collect();
     project.write("rows.jsonl", rows.join("\n") + "\n{\"id\": \"bad\", \"text\": 7}\n");
@@ -32,6 +32,7 @@ fn every_crash_point_once() {
     let args: &[&str] = &["--shard-rows", "16", "--threads", "1"];
     undisturbed.run(args);
     let expected = undisturbed.files("out");
+    assert!(["split", "split.holdout", "dropped/unique", "rejected/rows"].iter().all(|name| undisturbed.count(&format!("out/{name}")) > 0));
     let mut points = 0;
     for k in 1.. {
         let project = tiny();
@@ -51,7 +52,7 @@ fn every_crash_point_once() {
 
 #[test]
 fn a_crash_while_an_edited_run_replaces_its_output_leaves_no_mixture() {
-    let edit = |project: &Project| project.write("pipeline.yaml", TINY.replace("min_chars: 9", "min_chars: 8"));
+    let edit = |project: &Project| project.write("pipeline.yaml", TINY.replace("min_chars: 7", "min_chars: 8"));
     let undisturbed = tiny();
     let args: &[&str] = &["--shard-rows", "16", "--threads", "1"];
     edit(&undisturbed);

@@ -55,3 +55,23 @@ stages:
     assert_eq!(hashes(50, &[]), one);
     assert_eq!(hashes(50, SMALL), one);
 }
+
+#[test]
+fn rejected_rows_fall_into_the_same_places_however_batches_fall() {
+    let rows: Vec<String> =
+        (0..500).map(|n| if n % 7 == 3 { "{".to_owned() } else { format!(r#"{{"id": "{n}", "text": "text {n}"}}"#) }).collect();
+    let run = |args: &[&str]| {
+        let project = Project::with(
+            "{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: in.jsonl, max_rejected: 0.5}, long: {use: filter_length, from: rows}}}",
+        );
+        project.write("in.jsonl", rows.join("\n") + "\n");
+        project.run(args);
+        assert_eq!(project.count("out/rejected/rows"), 71);
+        project.files("out")
+    };
+    let expected = run(&["--shard-rows", "16"]);
+    for batch_rows in ["1", "5", "100"] {
+        let files = run(&["--shard-rows", "16", "--batch-rows", batch_rows]);
+        assert_eq!(differences(&files, &expected), [""; 0], "batches of {batch_rows}");
+    }
+}

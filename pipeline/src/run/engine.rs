@@ -21,7 +21,7 @@ use crate::inputs::InputHashes;
 use crate::marks::{self, DoneMark, Form};
 use crate::plan::{Plan, Unit, Work};
 use crate::record::{Published, RunRecord, StageTotals, TaskCounts};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Runs a pipeline to its end.
 ///
@@ -206,14 +206,17 @@ impl Engine {
     }
 
     fn work(&mut self) -> Result<(), RunError> {
-        self.begin_ready()?;
+        if let Err(error) = self.begin_ready() {
+            self.abandon();
+            return Err(self.forget_damaged(error));
+        }
         while self.in_flight > 0 {
             let (unit, task, result) = self.reports.1.recv().map_err(|_| RunError::Internal("the workers are gone".to_owned()))?;
             self.in_flight -= 1;
             let moved = result.and_then(|mark| self.task_done(unit, task, mark, false)).and_then(|()| self.begin_ready());
             if let Err(error) = moved {
                 self.abandon();
-                return Err(error);
+                return Err(self.forget_damaged(error));
             }
         }
         match self.units.iter().position(|unit| !unit.finished) {
@@ -225,9 +228,20 @@ impl Engine {
     /// Forgets what nobody has begun, and waits for the rest: its results are kept.
     fn abandon(&mut self) {
         self.in_flight -= self.cx.pool.clear();
-        while self.in_flight > 0 && self.reports.1.recv().is_ok() {
+        while self.in_flight > 0
+            && let Ok((_, _, result)) = self.reports.1.recv()
+        {
             self.in_flight -= 1;
+            if let Err(error) = result {
+                self.forget_damaged(error); // what stopped the run was another error
+            }
         }
+    }
+
+    /// What is found damaged is made again by the next run.
+    fn forget_damaged(&self, error: RunError) -> RunError {
+        let RunError::Store(StoreError::Damaged { path, .. }) = &error else { return error };
+        marks::forget_maker(&self.cx.store, path).map_or_else(RunError::from, |()| error)
     }
 
     fn is_ready(&self, unit: usize) -> bool {
@@ -329,11 +343,11 @@ impl Engine {
         let root = self.cx.plan.units[unit].root;
         while self.units[unit].left == 0 && !self.units[unit].finished {
             let state = &mut self.units[unit];
-            let marks: Vec<DoneMark> = std::mem::take(&mut state.marks).into_iter().flatten().collect();
+            let mut marks: Vec<DoneMark> = std::mem::take(&mut state.marks).into_iter().flatten().collect();
             let gives_rows = state.state.step.as_ref().is_none_or(|step| step.emits);
-            for mark in &marks {
-                for (id, totals) in &mark.totals {
-                    state.totals.entry(id.clone()).or_default().merge(totals.clone());
+            for mark in &mut marks {
+                for (id, totals) in std::mem::take(&mut mark.totals) {
+                    state.totals.entry(id).or_default().merge(totals);
                 }
             }
             state.state.finish_step(&marks);
@@ -417,7 +431,8 @@ fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunError> {
     if output.join(".pipeline").exists() {
         return Ok(());
     }
-    let found = std::fs::read_dir(output).ok().and_then(|mut entries| entries.find_map(Result::ok));
+    let ours = |entry: &std::fs::DirEntry| entry.file_name().to_str().is_some_and(crate::store::is_torn_write);
+    let found = std::fs::read_dir(output).ok().and_then(|entries| entries.filter_map(Result::ok).find(|entry| !ours(entry)));
     match found {
         Some(entry) => Err(RunError::ForeignFiles { folder: output.to_owned(), file: entry.file_name().to_string_lossy().into_owned() }),
         None => Ok(()),

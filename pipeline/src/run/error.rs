@@ -28,6 +28,9 @@ pub enum RunError {
     /// A format refused rows.
     #[error(transparent)]
     Data(#[from] datasets::DataError),
+    /// An input is not what it was when the run began.
+    #[error("{} was changed while it was read; run again, and what was read of it before is not used", .0.display())]
+    InputChanged(PathBuf),
     /// Arrow refused rows.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
@@ -60,7 +63,7 @@ pub enum RunError {
         reason: String,
     },
     /// The memory does not hold one task.
-    #[error("{given} bytes of memory do not hold one task, {needed} do")]
+    #[error("{} MB of memory do not hold one task, {} MB do", .given / 1_000_000, .needed.div_ceil(1_000_000))]
     TooLittleMemory {
         /// Bytes there may be.
         given: u64,
@@ -68,7 +71,7 @@ pub enum RunError {
         needed: u64,
     },
     /// A step of a stage does not fit in the memory.
-    #[error("stage `{stage}`, step `{step}`: it needs about {needs} bytes of memory at once, the run may use {has}")]
+    #[error("stage `{stage}`, step `{step}`: it needs about {} MB of memory at once, the run may use {}", .needs.div_ceil(1_000_000), .has / 1_000_000)]
     OverBudget {
         /// The stage's id.
         stage: String,

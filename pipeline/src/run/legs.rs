@@ -49,6 +49,7 @@ pub(super) fn run_source(
         cutter: ShardCutter::new(cx.shard_rows),
         open: Vec::new(),
         rejected: Vec::new(),
+        stored_rejected: Vec::new(),
         n_shards: 0,
         pieces: VecDeque::new(),
         finished: Vec::new(),
@@ -85,6 +86,7 @@ struct ShardSink {
     cutter: ShardCutter,
     open: Vec<RecordBatch>,
     rejected: Vec<Rejection>,
+    stored_rejected: Vec<Finished>,
     n_shards: usize,
     pieces: VecDeque<Piece<Result<Finished, RunError>>>,
     finished: Vec<Finished>,
@@ -100,6 +102,9 @@ impl RowSink for ShardSink {
     }
 
     fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>, StageError> {
+        if self.failed.is_some() {
+            return Ok(ControlFlow::Break(()));
+        }
         let batch = batch.slice(0, batch.num_rows().min(usize::try_from(self.left).unwrap_or(usize::MAX)));
         self.left -= batch.num_rows() as u64;
         for (piece, ends) in self.cutter.cut(&batch) {
@@ -115,7 +120,15 @@ impl RowSink for ShardSink {
     }
 
     fn reject(&mut self, rejection: Rejection) {
+        if self.failed.is_some() {
+            return; // nobody will see it, and a reader that only rejects can't be told to stop
+        }
         self.rejected.push(rejection);
+        if self.rejected.len() as u64 >= self.cx.shard_rows
+            && let Err(error) = self.store_rejected()
+        {
+            self.failed = Some(error);
+        }
     }
 
     fn count(&mut self, what: &'static str, name: &str, times: u64) {
@@ -134,14 +147,25 @@ impl ShardSink {
     fn hand_over_shard(&mut self) -> Result<(), RunError> {
         self.cx.check_interrupted()?;
         let (cx, task, path, source) = (Arc::clone(&self.cx), self.task.clone(), Arc::clone(&self.path), self.source);
-        let (batches, rejected, part) = (std::mem::take(&mut self.open), std::mem::take(&mut self.rejected), self.n_shards);
+        let (batches, part) = (std::mem::take(&mut self.open), self.n_shards);
         self.n_shards += 1;
         let pool = Arc::clone(&self.cx.pool);
-        let process = move || process_shard(&cx, &task, part, &path, Some((source, rejected)), batches);
+        let process = move || process_shard(&cx, &task, part, &path, Some(source), batches);
         self.pieces.push_back(pool.share(move || guarded("a shard", process)));
         while self.pieces.front().is_some_and(Piece::is_done) {
             self.join_first()?;
         }
+        Ok(())
+    }
+
+    /// Rejections are cut by themselves: which rows they come between depends on the reader's batches.
+    fn store_rejected(&mut self) -> Result<(), RunError> {
+        self.cx.check_interrupted()?;
+        let rejected = std::mem::take(&mut self.rejected);
+        let mut outputs = Outputs::new(&self.cx, &self.task, self.stored_rejected.len());
+        outputs.came_in(self.source, rejected.len() as u64, 0);
+        outputs.reject(self.source, &rejected)?;
+        self.stored_rejected.push(outputs.finish()?);
         Ok(())
     }
 
@@ -153,33 +177,36 @@ impl ShardSink {
     }
 
     fn finish(mut self) -> Result<Finished, RunError> {
-        if !self.open.is_empty() || !self.rejected.is_empty() {
+        if !self.open.is_empty() {
             self.close_shard()?;
+        }
+        if !self.rejected.is_empty() {
+            self.store_rejected()?;
         }
         while !self.pieces.is_empty() {
             self.join_first()?;
         }
+        self.finished.append(&mut self.stored_rejected);
         Ok(Finished::concat(self.finished))
     }
 }
 
-/// Takes the rows of one shard through the stages of `path`. `source` says which source read it, and what that rejected on the way.
+/// Takes the rows of one shard through the stages of `path`. `source` says which source read it, if it comes from one.
 fn process_shard(
     cx: &Arc<Context>,
     task: &Fingerprint,
     part: usize,
     path: &[usize],
-    source: Option<(usize, Vec<Rejection>)>,
+    source: Option<usize>,
     batches: Vec<RecordBatch>,
 ) -> Result<Finished, RunError> {
     let mut outputs = Outputs::new(cx, task, part);
     let mut emits: Vec<Emit> = path.iter().map(|&node| Emit::new(cx.graph.nodes[node].outputs.clone())).collect();
     let mut source_emit = None;
-    if let Some((node, rejected)) = source {
+    if let Some(node) = source {
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
         let bytes = batches.iter().map(schemas::batch_bytes).sum();
-        outputs.came_in(node, rows + rejected.len() as u64, bytes);
-        outputs.reject(node, &rejected)?;
+        outputs.came_in(node, rows, bytes);
         source_emit = Some((node, Emit::new(cx.graph.nodes[node].outputs.clone())));
     }
     for batch in batches {

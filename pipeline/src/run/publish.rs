@@ -1,7 +1,7 @@
 //! Publishing: the pieces that tasks stored become the parts that people read, in a folder that holds nothing else.
 //!
-//! The folder's mark is removed before the first part changes and written after the last one: a run that dies in between finds no mark and
-//! publishes again, from the pieces, which are still there.
+//! The folder's mark is emptied before the first part changes and written after the last one: a run that dies in between publishes again,
+//! from the pieces, which are still there; and should nothing be published in the folder any more, the mark says that its parts are ours.
 
 use std::io::Write;
 
@@ -31,6 +31,13 @@ struct Mark {
 
 fn mark_of(folder: &str) -> String {
     format!("{MARKS}/{}.json", folder.replace('/', "."))
+}
+
+/// The folder whose mark has this name: no stage is called `dropped` or `rejected`.
+fn folder_of_mark(mark: &str) -> Option<String> {
+    let name = mark.strip_prefix(MARKS)?.strip_prefix('/')?.strip_suffix(".json")?;
+    let side = ["dropped", "rejected"].into_iter().find_map(|side| Some((side, name.strip_prefix(side)?.strip_prefix('.')?)));
+    Some(side.map_or_else(|| name.to_owned(), |(side, stage)| format!("{side}/{stage}")))
 }
 
 /// Refuses a folder that holds files which no run wrote: readers would take them for data.
@@ -80,7 +87,11 @@ pub(super) fn publish(
         return Ok(published);
     }
     check_folder(store, folder)?;
-    store.delete(&mark_of(folder))?;
+    store.put_durable(&mark_of(folder), Bytes::from_static(b"{}"))?;
+    for piece in pieces {
+        // A disk that lies is found out here, not by the readers of the part.
+        store.get_checked(&piece.path, piece.hash)?;
+    }
     let mut published = Published { folder: folder.to_owned(), rows: pieces.iter().map(|piece| piece.rows).sum(), parts: Vec::new() };
     let extension = settings.format.extension();
     for (number, group) in groups(pieces).into_iter().enumerate() {
@@ -169,9 +180,11 @@ pub(super) fn remove_stale(store: &Store, folders: &[String]) -> Result<(), RunE
         if current.contains(&path) {
             continue;
         }
-        if let Some(mark) = store.get(&path)?.and_then(|bytes| serde_json::from_slice::<Mark>(&bytes).ok()) {
-            for part in &mark.published.parts {
-                store.delete(&format!("{}/{}", mark.published.folder, part.name))?;
+        if let Some(folder) = folder_of_mark(&path) {
+            for part in store.list(&folder)? {
+                if part.strip_prefix(&folder).and_then(|name| name.strip_prefix('/')).is_some_and(is_part) {
+                    store.delete(&part)?;
+                }
             }
         }
         store.delete(&path)?;

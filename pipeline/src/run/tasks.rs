@@ -13,7 +13,7 @@ use super::program::{StepPart, StepTask, Written, program, run_step};
 use super::{RunError, SHARD_ROWS, TASK_BYTES};
 use crate::fingerprint::{Fingerprint, Hasher};
 use crate::graph::Edge;
-use crate::inputs::InputHashes;
+use crate::inputs::{InputHashes, Stamp};
 use crate::marks::{DoneMark, StoredFile};
 use crate::plan::{Leg, Start, own_fingerprint};
 
@@ -41,6 +41,8 @@ pub(super) enum TaskWork {
         path: Vec<usize>,
         /// The splits.
         splits: Vec<Split>,
+        /// Their files, as they were when their contents were hashed.
+        stamps: Vec<(PathBuf, Stamp)>,
     },
     /// Reads a stored shard.
     Stored {
@@ -61,7 +63,14 @@ impl Task {
     pub(super) fn run(&self, cx: &Arc<Context>) -> Result<DoneMark, RunError> {
         cx.check_interrupted()?;
         let finished = match &self.work {
-            TaskWork::Source { source, path, splits } => run_source(cx, &self.fingerprint, *source, path, splits)?,
+            TaskWork::Source { source, path, splits, stamps } => {
+                let finished = run_source(cx, &self.fingerprint, *source, path, splits)?;
+                // What was read is not what the fingerprint says, so there is no mark.
+                match stamps.iter().find(|(file, stamp)| Stamp::of(file).ok().as_ref() != Some(stamp)) {
+                    Some((file, _)) => return Err(RunError::InputChanged(file.clone())),
+                    None => finished,
+                }
+            }
             TaskWork::Stored { path, file } => run_stored(cx, &self.fingerprint, path, file)?,
             TaskWork::Step(step) => {
                 let mark = run_step(cx, &self.fingerprint, self.label.clone(), step)?;
@@ -145,7 +154,9 @@ fn source_tasks(cx: &Context, base: &Hasher, source: usize, path: &[usize], inpu
         let mut hasher = base.clone();
         hasher.number(cx.limit.map_or(0, |limit| limit + 1));
         splits.iter().for_each(|split| add_split(&mut hasher, split));
-        let work = TaskWork::Source { source, path: path.to_vec(), splits };
+        let files = splits.iter().flat_map(|split| &split.files);
+        let stamps = files.filter_map(|file| Some((file.path.clone(), inputs.stamp(&file.path)?))).collect();
+        let work = TaskWork::Source { source, path: path.to_vec(), splits, stamps };
         Task { fingerprint: hasher.finish(), label, weight: 1, work }
     };
     if cx.limit.is_some() {
