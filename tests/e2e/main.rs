@@ -5,6 +5,7 @@
 mod harness;
 
 mod errors;
+mod hostile;
 mod readers;
 mod rerun;
 mod resume;
