@@ -8,10 +8,7 @@ fn a_csv_file_with_an_open_quote_and_windows_line_ends_loses_no_row_in_silence()
     project.write("rows.csv", "id,text\r\n1,a\r\n2,b,c\r\n\r\n3,\"never closed\r\n4,d\r\n");
     project.run(&[]);
     assert_eq!(project.column("out/rows", "id"), [Some("1".to_owned())]);
-    assert_eq!(
-        project.column("out/rejected/rows", "id"),
-        [Some("rows/rows.csv@14".to_owned()), Some("rows/rows.csv@23".to_owned())]
-    );
+    assert_eq!(project.column("out/rejected/rows", "id"), [Some("rows/rows.csv@14".to_owned()), Some("rows/rows.csv@23".to_owned())]);
     assert_eq!(project.column("out/rejected/rows", "reason")[1].as_deref(), Some("quote_not_closed"));
 }
 

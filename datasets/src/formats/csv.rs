@@ -93,7 +93,7 @@ pub fn check_headers(files: &[InputFile], wanted: &[&str], options: &CsvOptions)
 fn has_columns<'a>(part: &FilePart, names: &[String], mut wanted: impl Iterator<Item = &'a str>) -> Result<(), DataError> {
     let there: HashSet<&str> = names.iter().map(String::as_str).collect();
     let Some(missing) = wanted.find(|name| !there.contains(name)) else { return Ok(()) };
-    let problem = format!("it has no column `{missing}`, only {}; `columns` can leave columns out", quoted(names));
+    let problem = format!("it has no column `{missing}`, only {}", quoted(names));
     Err(DataError::Format { path: part.path.clone(), format: "CSV", problem })
 }
 
