@@ -4,12 +4,14 @@ mod base64;
 mod error;
 pub mod formats;
 mod join;
+mod quiet;
 mod recut;
 mod sink;
 mod write;
 
 pub use error::DataError;
 pub use join::join_parts;
+pub use quiet::catch_quietly;
 pub use recut::Recut;
 pub use sink::{Part, PartWriter, empty_part, part_writer};
 pub use write::{Level, WriteFormat, WriteSettings};

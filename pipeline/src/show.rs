@@ -2,12 +2,14 @@
 
 use std::fmt::Write as _;
 
-use arrow::array::{Array, AsArray};
+use arrow::array::{Array, AsArray, make_array};
 use arrow::datatypes::DataType;
 use arrow::util::display::{ArrayFormatter, FormatOptions};
 
 /// Items of a list that are shown before the rest is counted.
 const MAX_ITEMS: usize = 16;
+/// Coordinated universal time, as arrow can format it without a database of zones.
+const UTC: &str = "+00:00";
 
 /// `text` with everything that a terminal or a browser would act on, or that hides or reorders text, made visible: control characters
 /// as their pictures (`␛`), bidirectional and invisible ones as `⟨U+202E⟩`. Newlines and tabs stay.
@@ -242,17 +244,27 @@ fn write_cell(array: &dyn Array, row: usize, max: usize, out: &mut String) {
         DataType::List(_) => write_list(array.as_list::<i32>().value(row).as_ref(), max, out),
         DataType::LargeList(_) => write_list(array.as_list::<i64>().value(row).as_ref(), max, out),
         DataType::FixedSizeList(..) => write_list(array.as_fixed_size_list().value(row).as_ref(), max, out),
+        // Zone names need a database of them that is not built in; the moment is the same in UTC.
+        DataType::Timestamp(unit, Some(zone)) if zone.as_ref() != UTC => {
+            let utc = DataType::Timestamp(*unit, Some(UTC.into()));
+            match array.slice(row, 1).to_data().into_builder().data_type(utc).build() {
+                Ok(moment) => write_cell(make_array(moment).as_ref(), 0, max, out),
+                Err(_) => write_hidden(array, out),
+            }
+        }
         _ => {
             let options = FormatOptions::new().with_null("null");
             let text = ArrayFormatter::try_new(array, &options).and_then(|formatter| formatter.value(row).try_to_string());
             match text {
                 Ok(text) => out.push_str(&text),
-                Err(_) => {
-                    let _ = write!(out, "<{} that cannot be shown>", array.data_type());
-                }
+                Err(_) => write_hidden(array, out),
             }
         }
     }
+}
+
+fn write_hidden(array: &dyn Array, out: &mut String) {
+    let _ = write!(out, "<{} that cannot be shown>", array.data_type());
 }
 
 fn write_bytes(n: usize, out: &mut String) {
@@ -347,6 +359,10 @@ mod tests {
         assert_eq!(cell(&StringArray::from(vec!["ab".repeat(500)]), 0, 10), "ababababab…");
         assert_eq!(cell(&Float32Array::from(vec![0.5]), 0, 10), "0.5");
         assert_eq!(cell(&Int64Array::from(vec![7]), 0, 10), "7");
+        for zone in ["UTC", "America/New_York", "+02:00"] {
+            let times = TimestampSecondArray::from(vec![Some(1_577_836_800), None]).with_timezone(zone);
+            assert_eq!((cell(&times, 0, 60), cell(&times, 1, 60)), ("2020-01-01T00:00:00Z".to_owned(), "null".to_owned()));
+        }
         assert_eq!(cell(&TimestampSecondArray::from(vec![i64::MAX]), 0, 60), "<Timestamp(s) that cannot be shown>");
     }
 }

@@ -5,7 +5,6 @@
 //! at most [`MAX_ROWS`] rows.
 
 use std::mem::{align_of, size_of};
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, NullArray, RecordBatch, RecordBatchOptions, UInt64Array, make_array};
@@ -51,11 +50,7 @@ pub enum BridgeError {
 /// # Errors
 /// What `work` says, or that it panicked.
 pub fn guarded<T>(work: impl FnOnce() -> Result<T, BridgeError>) -> Result<T, BridgeError> {
-    catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|panic| {
-        let message = panic.downcast_ref::<String>().cloned();
-        let message = message.or_else(|| panic.downcast_ref::<&str>().map(|&text| text.to_owned()));
-        Err(BridgeError::Panic(message.unwrap_or_else(|| "no message".to_owned())))
-    })
+    datasets::catch_quietly(work).unwrap_or_else(|message| Err(BridgeError::Panic(message)))
 }
 
 /// Batches of one schema as a polars table. Copies nothing that has a type both know.

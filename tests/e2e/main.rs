@@ -7,6 +7,7 @@ mod harness;
 mod damage;
 mod errors;
 mod graphs;
+mod hostile;
 mod readers;
 mod rerun;
 mod resume;

@@ -1,6 +1,6 @@
 //! CSV, with or without a header.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, HashMap, HashSet, VecDeque};
 use std::io::{self, Read};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -36,10 +36,11 @@ pub struct CsvOptions {
     pub max_record_bytes: u64,
 }
 
-/// The columns of the first records of `files`.
+/// The columns of the first records of `files`; every file has to have them.
 ///
 /// # Errors
-/// [`DataError::Format`] for a header with a name twice; [`DataError::Setting`] on `columns` if there is no record at all.
+/// [`DataError::Format`] for a header with a name twice, or without one of the columns; [`DataError::Setting`] on `columns` if there is no
+/// record at all.
 pub fn csv_schema(files: &[InputFile], options: &CsvOptions) -> Result<Inferred, DataError> {
     let mut columns: Vec<(String, FieldTypes)> = Vec::new();
     let mut records = 0;
@@ -65,12 +66,35 @@ pub fn csv_schema(files: &[InputFile], options: &CsvOptions) -> Result<Inferred,
             break;
         }
     }
+    let wanted: Vec<&str> = columns.iter().map(|(name, _)| name.as_str()).collect();
+    check_headers(files, &wanted, options)?;
     if columns.is_empty() {
         let problem = "the files hold no record to infer columns from; write them out, such as columns: {text: string}".to_owned();
         return Err(DataError::Setting { setting: "columns", problem });
     }
     let columns = columns.into_iter().map(|(name, types)| (name, types.column_type())).collect();
     Ok(Inferred { columns: Columns(columns), records })
+}
+
+/// Looks at the first record of every file, so that one without a column of `wanted` is told of before any work is done.
+///
+/// # Errors
+/// [`DataError::Format`] for the first such file, or one whose header can't be read.
+pub fn check_headers(files: &[InputFile], wanted: &[&str], options: &CsvOptions) -> Result<(), DataError> {
+    for file in files {
+        let part = FilePart { path: file.path.clone(), name: file.name.clone(), start: 0, end: file.bytes };
+        if let Some(names) = OpenFile::open(&part, options)?.names(&part, options)? {
+            has_columns(&part, &names, wanted.iter().copied())?;
+        }
+    }
+    Ok(())
+}
+
+fn has_columns<'a>(part: &FilePart, names: &[String], mut wanted: impl Iterator<Item = &'a str>) -> Result<(), DataError> {
+    let there: HashSet<&str> = names.iter().map(String::as_str).collect();
+    let Some(missing) = wanted.find(|name| !there.contains(name)) else { return Ok(()) };
+    let problem = format!("it has no column `{missing}`, only {}", quoted(names));
+    Err(DataError::Format { path: part.path.clone(), format: "CSV", problem })
 }
 
 /// Reads CSV files. An empty field is null.
@@ -111,10 +135,7 @@ impl CsvReader {
         let mut open = OpenFile::open(part, &self.options)?;
         let Some(names) = open.names(part, &self.options)? else { return Ok(()) };
         let schema = &self.schema;
-        if let Some(missing) = schema.fields().iter().find(|field| !names.contains(field.name())) {
-            let problem = format!("it has no column `{}`, only {}", missing.name(), quoted(&names));
-            return Err(DataError::Format { path: part.path.clone(), format: "CSV", problem });
-        }
+        has_columns(part, &names, schema.fields().iter().map(|field| field.name().as_str()))?;
         let columns = names.iter().map(|name| schema.index_of(name).ok()).collect();
         self.open = Some((open, Places { file: part.name.as_str().into(), columns, names, rows: 0 }));
         Ok(())
@@ -142,7 +163,7 @@ impl Reader for CsvReader {
             };
             let file = Arc::clone(&places.file);
             let read = open.read(&self.options);
-            let offset = open.record.position().map_or(open.offset(), csv::Position::byte);
+            let offset = open.began;
             let mut reject = |offset, reason, detail| chunk.bad.push(BadRecord { file: Arc::clone(&file), offset, reason, detail });
             match read {
                 Ok(true) => {
@@ -161,6 +182,11 @@ impl Reader for CsvReader {
                     let detail =
                         format!("over {limit} bytes, which is max_record_bytes; the rest of the file is not read (is a quote not closed?)");
                     reject(open.began, "record_too_long", detail);
+                    self.close();
+                }
+                Err(Stop::OpenQuote) => {
+                    let detail = "a quote in this record is never closed; nothing can be read from here on".to_owned();
+                    reject(open.began, "quote_not_closed", detail);
                     self.close();
                 }
                 Err(Stop::Damaged(problem)) => {
@@ -217,6 +243,7 @@ fn quoted(names: &[String]) -> String {
 /// Why a file is read no further.
 enum Stop {
     TooLong,
+    OpenQuote,
     Damaged(String),
     Failed(DataError),
 }
@@ -235,14 +262,10 @@ struct OpenFile {
 impl OpenFile {
     fn open(part: &FilePart, options: &CsvOptions) -> Result<Self, DataError> {
         let left = Arc::new(AtomicU64::new(0));
-        let input = Limited { input: Input::open(&part.path)?, left: Arc::clone(&left) };
+        let input = Limited::new(Input::open(&part.path)?, Arc::clone(&left));
         let reader =
             ReaderBuilder::new().delimiter(options.delimiter).quote(options.quote).has_headers(false).flexible(true).from_reader(input);
         Ok(Self { reader, record: ByteRecord::new(), left, part: part.clone(), again: false, began: 0 })
-    }
-
-    fn offset(&self) -> u64 {
-        self.reader.position().byte()
     }
 
     /// Reads a record; false at the end.
@@ -250,18 +273,32 @@ impl OpenFile {
         if std::mem::take(&mut self.again) {
             return Ok(true);
         }
-        self.began = self.offset();
+        let from = self.reader.position().byte();
         self.left.store(options.max_record_bytes.saturating_add(1 << 16), Ordering::Relaxed);
-        self.reader.read_byte_record(&mut self.record).map_err(|error| {
-            if self.left.load(Ordering::Relaxed) == 0 {
-                return Stop::TooLong;
+        self.reader.get_mut().find_record(from);
+        let read = self.reader.read_byte_record(&mut self.record);
+        let input = self.reader.get_ref();
+        self.began = input.record.unwrap_or(from);
+        match read {
+            Ok(more) => {
+                let Some(end) = input.ended.filter(|_| more) else { return Ok(more) };
+                // The record that reaches into END, behind the line end, was not closed by the file's end; one that begins in it is none.
+                let open = self.reader.position().byte() > end + 1;
+                if self.began >= end {
+                    Ok(false)
+                } else if open {
+                    Err(Stop::OpenQuote)
+                } else {
+                    Ok(true)
+                }
             }
-            match error.into_kind() {
-                csv::ErrorKind::Io(error) if self.reader.get_ref().input.is_damage(&error) => Stop::Damaged(error.to_string()),
+            Err(_) if self.left.load(Ordering::Relaxed) == 0 => Err(Stop::TooLong),
+            Err(error) => Err(match error.into_kind() {
+                csv::ErrorKind::Io(error) if input.input.is_damage(&error) => Stop::Damaged(error.to_string()),
                 csv::ErrorKind::Io(source) => Stop::Failed(DataError::Io { doing: "read", path: self.part.path.clone(), source }),
                 other => Stop::Damaged(format!("{other:?}")),
-            }
-        })
+            }),
+        }
     }
 
     /// The columns' names; `None` if the file is empty.
@@ -271,6 +308,7 @@ impl OpenFile {
             Ok(true) => {}
             Ok(false) => return Ok(None),
             Err(Stop::TooLong) => return Err(format(format!("its first record is over {} bytes", options.max_record_bytes))),
+            Err(Stop::OpenQuote) => return Err(format("a quote in its first record is never closed".to_owned())),
             Err(Stop::Damaged(problem)) => return Err(format(format!("it is damaged: {problem}"))),
             Err(Stop::Failed(error)) => return Err(error),
         }
@@ -279,11 +317,13 @@ impl OpenFile {
             return Ok(Some((1..=self.record.len()).map(|number| format!("column_{number}")).collect()));
         }
         let mut names: Vec<String> = Vec::with_capacity(self.record.len());
+        let mut seen = HashMap::new();
         for (index, field) in self.record.iter().enumerate() {
             let name = std::str::from_utf8(field).map_err(|_| format("its header is no UTF-8".to_owned()))?.trim();
             let name = if name.is_empty() { format!("column_{}", index + 1) } else { name.to_owned() };
-            if names.contains(&name) {
-                return Err(format(format!("its header names column `{name}` twice")));
+            if let Some(first) = seen.insert(name.clone(), index) {
+                let problem = format!("its header names column `{name}` twice, as fields {} and {}", first + 1, index + 1);
+                return Err(format(problem));
             }
             names.push(name);
         }
@@ -291,21 +331,69 @@ impl OpenFile {
     }
 }
 
-/// An input that gives at most so many bytes a record: an open quote must not pull a whole file into memory.
+/// What is given behind the end of a file: ends the last record, and begins one more if no quote is open.
+const END: &[u8] = b"\nx";
+
+/// An input that gives at most so many bytes a record: an open quote must not pull a whole file into memory. It knows, too, what the CSV
+/// parser does not say: where records begin, as line ends before a record belong to none, and where the file ends.
 struct Limited {
     input: Input,
     left: Arc<AtomicU64>,
+    /// What was given last, and its offset.
+    block: Vec<u8>,
+    block_at: u64,
+    /// Where the record that is being read begins, if that byte was given yet.
+    record: Option<u64>,
+    /// Length of the file, once it was reached.
+    ended: Option<u64>,
+}
+
+impl Limited {
+    fn new(input: Input, left: Arc<AtomicU64>) -> Self {
+        Self { input, left, block: Vec::new(), block_at: 0, record: None, ended: None }
+    }
+
+    /// Looks for the first byte of a record at or after `from`, which is in the block or right behind it.
+    fn find_record(&mut self, from: u64) {
+        self.record = None;
+        self.look(usize::try_from(from.saturating_sub(self.block_at)).unwrap_or(usize::MAX));
+    }
+
+    fn look(&mut self, from: usize) {
+        let marked = self.block_at == 0 && from == 0 && self.block.starts_with(b"\xEF\xBB\xBF");
+        let from = if marked { 3 } else { from.min(self.block.len()) };
+        let found = self.block[from..].iter().position(|byte| !matches!(byte, b'\r' | b'\n'));
+        self.record = found.map(|found| self.block_at + (from + found) as u64);
+    }
 }
 
 impl Read for Limited {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let left = self.left.load(Ordering::Relaxed);
-        if left == 0 {
-            return Err(io::Error::other("record too long"));
+        let at = self.block_at + self.block.len() as u64;
+        let mut read = 0;
+        if self.ended.is_none() {
+            let left = self.left.load(Ordering::Relaxed);
+            if left == 0 {
+                return Err(io::Error::other("record too long"));
+            }
+            let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
+            read = self.input.read(&mut buffer[..most])?;
+            self.left.fetch_sub(read as u64, Ordering::Relaxed);
+            if read == 0 && most > 0 {
+                self.ended = Some(at);
+            }
         }
-        let most = usize::try_from(left).unwrap_or(usize::MAX).min(buffer.len());
-        let read = self.input.read(&mut buffer[..most])?;
-        self.left.fetch_sub(read as u64, Ordering::Relaxed);
+        if let Some(end) = self.ended {
+            let rest = &END[usize::try_from(at - end).unwrap_or(END.len()).min(END.len())..];
+            read = rest.len().min(buffer.len());
+            buffer[..read].copy_from_slice(&rest[..read]);
+        }
+        self.block_at = at;
+        self.block.clear();
+        self.block.extend_from_slice(&buffer[..read]);
+        if self.record.is_none() {
+            self.look(0);
+        }
         Ok(read)
     }
 }
@@ -386,5 +474,36 @@ mod tests {
         let (rows, bad, _) = read(&[&text], Some(r#"{"a": "string"}"#), OPTIONS).unwrap();
         assert_eq!(rows, "{a: string}\n0.csv@2 | 1 |");
         assert!(bad.len() == 1 && bad[0].starts_with("0.csv@4 record_too_long: over 1000 bytes"), "{bad:?}");
+    }
+
+    #[test]
+    fn offsets_are_those_of_the_record_whatever_ends_the_lines() {
+        let (rows, bad, _) = read(&[b"a,b\r\n1,x\r\n\r\n2,\"y\"\r\n3\r\n4,w"], None, OPTIONS).unwrap();
+        assert_eq!(rows, "{a: int64, b: string}\n0.csv@5 | 1 | x |\n0.csv@12 | 2 | y |\n0.csv@22 | 4 | w |");
+        assert_eq!(bad, ["0.csv@19 wrong_length: 1 fields where 2 are wanted"]);
+        let headless = CsvOptions { header: false, ..OPTIONS };
+        let (rows, ..) = read(&[b"\xEF\xBB\xBF1,x\n\n\n2,y\n"], None, headless).unwrap();
+        assert_eq!(rows, "{column_1: int64, column_2: string}\n0.csv@3 | 1 | x |\n0.csv@9 | 2 | y |");
+    }
+
+    #[test]
+    fn a_quote_that_is_never_closed_swallows_no_rows_in_silence() {
+        for end in ["", "\n", "\r\n", "\"\"", "\n\n"] {
+            let text = format!("a,b\n1,x\n2,\"y\n3,z\n4,w{end}");
+            let (rows, bad, _) = read(&[text.as_bytes()], None, OPTIONS).unwrap();
+            assert_eq!(rows, "{a: int64, b: string}\n0.csv@4 | 1 | x |", "{end:?}");
+            assert_eq!(bad, ["0.csv@8 quote_not_closed: a quote in this record is never closed; nothing can be read from here on"]);
+        }
+        for end in ["", "\n", "\r\n", "\n\n"] {
+            let (rows, bad, _) = read(&[format!("a,b\n1,\"x\"{end}").as_bytes()], None, OPTIONS).unwrap();
+            assert_eq!((rows.as_str(), bad.len()), ("{a: int64, b: string}\n0.csv@4 | 1 | x |", 0), "{end:?}");
+        }
+        assert!(read(&[b"\"a,b\n1,x\n"], None, OPTIONS).is_err());
+    }
+
+    #[test]
+    fn a_file_without_a_column_of_the_others_is_told_of_before_the_run() {
+        let error = read(&[b"a,b\n1,x\n", b"b\nx\n"], None, OPTIONS).unwrap_err().to_string();
+        assert!(error.contains("1.csv is no readable CSV file: it has no column `a`, only `b`"), "{error}");
     }
 }

@@ -64,7 +64,10 @@ pub fn jsonl_schema(files: &[InputFile], max_record_bytes: u64) -> Result<Inferr
                     bytes = SAMPLE_BYTES; // enough was read
                     format!("the record at byte {offset} has {length} bytes")
                 }
-                Line::Text(_, line) if line.trim_ascii().is_empty() => continue,
+                Line::Text(_, line) if line.trim_ascii().is_empty() => {
+                    bytes += line.len() + 1;
+                    continue;
+                }
                 Line::Text(offset, line) => {
                     bytes += line.len();
                     match serde_json::from_slice(line) {
@@ -139,11 +142,11 @@ impl Reader for JsonlReader {
                 Line::TooLong(offset, length) => {
                     reject(offset, "record_too_long", format!("{length} bytes, max_record_bytes is {}", self.max_record_bytes));
                 }
+                Line::Text(_, line) if line.trim_ascii().is_empty() => {}
                 Line::Text(offset, line) => {
                     bytes += line.len();
                     match push_record(&mut self.cells, line) {
                         Ok(()) => chunk.positions.push(&file, offset),
-                        Err(_) if line.trim_ascii().is_empty() => {}
                         Err(bad) => reject(offset, bad.reason, bad.detail),
                     }
                 }

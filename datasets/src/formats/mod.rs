@@ -23,7 +23,7 @@ use arrow::datatypes::SchemaRef;
 use crate::DataError;
 
 pub use columns::Columns;
-pub use csv::{CsvOptions, CsvReader, csv_schema};
+pub use csv::{CsvOptions, CsvReader, check_headers, csv_schema};
 pub use inputs::{InputFile, list_inputs};
 pub use jsonl::{Inferred, JsonlReader, jsonl_schema};
 pub use parquet::{ParquetReader, parquet_plan, parquet_schema};

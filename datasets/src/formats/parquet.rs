@@ -2,7 +2,6 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
-use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::path::Path;
 use std::sync::Arc;
 
@@ -14,7 +13,7 @@ use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, Parq
 use parquet::file::metadata::RowGroupMetaData;
 
 use super::{BadRecord, Chunk, FilePart, InputFile, RANGE_BYTES, Reader};
-use crate::DataError;
+use crate::{DataError, catch_quietly};
 
 /// How Parquet files end.
 pub const EXTENSIONS: &[&str] = &["parquet"];
@@ -237,10 +236,7 @@ impl OpenFile {
 
 /// Runs a decoder on bytes that anyone may have written: should it panic, that is the file's problem and not the run's.
 fn caught<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
-    catch_unwind(AssertUnwindSafe(decode)).unwrap_or_else(|panic| {
-        let problem = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(format!("the decoder failed: {}", problem.unwrap_or("no reason given")))
-    })
+    catch_quietly(decode).unwrap_or_else(|problem| Err(format!("the decoder failed: {problem}")))
 }
 
 fn open(path: &Path) -> Result<(File, ArrowReaderMetadata), DataError> {

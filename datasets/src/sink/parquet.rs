@@ -5,10 +5,12 @@ use std::sync::Arc;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
+use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
+use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
 use parquet::basic::{Compression, ZstdLevel};
-use parquet::file::metadata::KeyValue;
-use parquet::file::properties::{CdcOptions, EnabledStatistics, WriterProperties};
+use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData};
+use parquet::file::properties::{CdcOptions, EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
 use schemas::{document, row_bytes};
 
@@ -38,6 +40,7 @@ pub(crate) struct ParquetPart {
     recut: Recut,
     writer: ArrowWriter<Vec<u8>>,
     schema: SchemaRef,
+    properties: WriterPropertiesBuilder,
     limits: GroupLimits,
     group_rows: usize,
     group_bytes: u64,
@@ -65,7 +68,6 @@ impl ParquetPart {
         let mut properties = WriterProperties::builder()
             .set_created_by(CREATED_BY.to_owned())
             .set_compression(Compression::ZSTD(level))
-            .set_content_defined_chunking(Some(CdcOptions::default()))
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_max_row_group_row_count(None)
             .set_key_value_metadata(Some(vec![KeyValue::new("huggingface".to_owned(), features)]));
@@ -73,8 +75,10 @@ impl ParquetPart {
         if has_id {
             properties = properties.set_column_bloom_filter_enabled(ColumnPath::from(document::ID.name()), true);
         }
-        let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&file_schema), Some(properties.build()))?;
-        Ok(Self { recut: Recut::new(Arc::clone(schema)), writer, schema: file_schema, limits, group_rows: 0, group_bytes: 0, rows: 0 })
+        let chunked = properties.clone().set_content_defined_chunking(Some(CdcOptions::default())).build();
+        let writer = ArrowWriter::try_new(Vec::new(), Arc::clone(&file_schema), Some(chunked))?;
+        let recut = Recut::new(Arc::clone(schema));
+        Ok(Self { recut, writer, schema: file_schema, properties, limits, group_rows: 0, group_bytes: 0, rows: 0 })
     }
 
     fn encode(&mut self, batch: RecordBatch) -> Result<(), DataError> {
@@ -108,12 +112,47 @@ impl PartWriter for ParquetPart {
         if let Some(batch) = self.recut.finish()? {
             self.encode(batch)?;
         }
-        Ok(Part { bytes: self.writer.into_inner()?, rows: self.rows })
+        let bytes = Bytes::from(self.writer.into_inner()?);
+        let bytes = match self.rows {
+            0 => bytes,
+            _ => without_empty_pages(bytes, &self.schema, self.properties)?,
+        };
+        Ok(Part { bytes: bytes.into(), rows: self.rows })
     }
 
     fn bytes_written(&self) -> usize {
         self.writer.bytes_written()
     }
+}
+
+/// The part, written once more with pages of fixed size if it has a page without values.
+///
+/// Content-defined chunking (parquet 60.1, `ContentDefinedChunker::calculate`) ends a page before the first row of a row group if that row's
+/// value ends a chunk, as any over 1 MiB does, and so leaves an empty page. Arrow's C++ reader, which pyarrow and `datasets` are, takes an
+/// empty page for the end of the column and finds no row at all.
+fn without_empty_pages(bytes: Bytes, schema: &SchemaRef, properties: WriterPropertiesBuilder) -> Result<Bytes, DataError> {
+    let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+    let metadata = ArrowReaderMetadata::load(&bytes, options)?;
+    if !has_empty_page(metadata.metadata()) {
+        return Ok(bytes);
+    }
+    let mut writer = ArrowWriter::try_new(Vec::new(), Arc::clone(schema), Some(properties.build()))?;
+    for group in 0..metadata.metadata().num_row_groups() {
+        let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(bytes.clone(), metadata.clone()).with_row_groups(vec![group]);
+        for batch in reader.build()? {
+            writer.write(&RecordBatch::try_new(Arc::clone(schema), batch?.columns().to_vec())?)?;
+        }
+        writer.flush()?;
+    }
+    Ok(writer.into_inner()?.into())
+}
+
+/// Whether two pages of a column begin at the same row: a new page begins at a new row, so the first of them is empty.
+fn has_empty_page(metadata: &ParquetMetaData) -> bool {
+    let Some(index) = metadata.page_index() else { return false };
+    let columns = metadata.row_groups().iter().enumerate();
+    let mut pages = columns.flat_map(|(group, row_group)| (0..row_group.num_columns()).filter_map(move |at| index.offset_index(group, at)));
+    pages.any(|pages| pages.page_locations().windows(2).any(|pair| pair[0].first_row_index == pair[1].first_row_index))
 }
 
 /// The columns with their descriptions and no other metadata: what else a reader left there (field numbers of another file) is wrong here.
@@ -142,10 +181,7 @@ fn empty_struct(field: &Field, path: &str) -> Option<String> {
 #[cfg(test)]
 mod tests {
     use arrow::array::{Array, BinaryArray, StringArray, StructArray};
-    use bytes::Bytes;
-    use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
     use parquet::bloom_filter::Sbbf;
-    use parquet::file::metadata::PageIndexPolicy;
     use proptest::prelude::*;
 
     use super::*;
@@ -211,6 +247,22 @@ mod tests {
         assert!(Sbbf::read_from_column_chunk(group.column(1), &bytes).unwrap().is_none());
         assert_eq!(metadata.metadata().file_metadata().created_by(), Some("granary"));
         assert_eq!(group.column(0).compression(), Compression::ZSTD(ZstdLevel::default()));
+    }
+
+    #[test]
+    fn a_long_first_value_leaves_no_empty_page_that_pyarrow_stops_at() {
+        let texts: Vec<String> = ["a", "b", "c"].iter().map(|letter| letter.repeat(2 << 20)).collect();
+        let batch = documents(&texts);
+        let limits = GroupLimits { rows: 2, bytes: u64::MAX };
+        let part = write(&batch, 3, limits);
+        assert_eq!(group_rows(&part), [2, 1]);
+        let bytes = Bytes::from(part.bytes.clone());
+        let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
+        assert!(!has_empty_page(ArrowReaderMetadata::load(&bytes, options).unwrap().metadata()));
+        let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
+        let read = arrow::compute::concat_batches(&batch.schema(), &reader.map(Result::unwrap).collect::<Vec<_>>()).unwrap();
+        assert_eq!(read.columns(), batch.columns());
+        assert!(write(&batch, 1, limits) == part);
     }
 
     #[test]

@@ -116,6 +116,9 @@ pub(crate) fn drafts<'n>(stages: &'n Node, table: &'static [StageSpec], problems
     drafts
 }
 
+/// Longest id: file systems hold names of 255 bytes, and the names of outputs are added to it.
+const MAX_ID: usize = 100;
+
 fn id_problem(draft: &Draft<'_>) -> Option<Problem> {
     let id = draft.id.as_str();
     let problem = Problem::new(format!("`{}` can't be a stage's id", id.escape_debug()));
@@ -123,6 +126,10 @@ fn id_problem(draft: &Draft<'_>) -> Option<Problem> {
         return Some(
             problem.at(&draft.place, "taken").help("the output has a folder of that name for rows that leave the pipeline".to_owned()),
         );
+    }
+    if id.chars().count() > MAX_ID {
+        let help = format!("an id is at most {MAX_ID} characters long: it becomes a folder of the output");
+        return Some(Problem::new("a stage's id is too long").at(&draft.place, format!("{} characters", id.chars().count())).help(help));
     }
     let starts_well = id.starts_with(|c: char| c.is_ascii_alphanumeric());
     let is_id = starts_well && id.chars().all(|c| c.is_ascii_alphanumeric() || c == '_' || c == '-');

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use datasets::formats::{Columns, CsvOptions, CsvReader, csv_schema, extensions, plan_files};
+use datasets::formats::{Columns, CsvOptions, CsvReader, check_headers, csv_schema, extensions, plan_files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -91,6 +91,8 @@ impl ReadCsvConfig {
         let options = self.options()?;
         let files = self.path.files(&cx.base_dir, extensions::CSV)?;
         if let Some(columns) = &self.columns {
+            let wanted: Vec<&str> = columns.0.iter().map(|(name, _)| name.as_str()).collect();
+            check_headers(&files, &wanted, &options).map_err(placed)?;
             return Ok((columns.clone(), None));
         }
         let inferred = csv_schema(&files, &options).map_err(placed)?;

@@ -14,8 +14,8 @@ use schemars::JsonSchema;
 use schemas::document;
 use serde::{Deserialize, Serialize};
 use sqlparser::ast::{
-    Distinct, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, ObjectName, OrderBy, OrderByExpr, OrderByKind,
-    OrderByOptions, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+    BinaryOperator, Distinct, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, ObjectName, OrderBy, OrderByExpr,
+    OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserOptions};
@@ -230,14 +230,27 @@ fn bad(problem: impl Into<String>) -> StageError {
 }
 
 fn execute(statement: &str, tables: &[(String, DataFrame)]) -> Result<DataFrame, BridgeError> {
-    polars_bridge::guarded(|| {
-        let mut context = SQLContext::new();
-        for (name, frame) in tables {
-            context.register(name, frame.clone().lazy());
-        }
-        Ok(context.execute(statement)?.collect()?)
+    let run = || {
+        polars_bridge::guarded(|| {
+            let mut context = SQLContext::new();
+            for (name, frame) in tables {
+                context.register(name, frame.clone().lazy());
+            }
+            Ok(context.execute(statement)?.collect()?)
+        })
+    };
+    std::thread::scope(|scope| {
+        let thread = std::thread::Builder::new().name("sql".to_owned()).stack_size(STACK_BYTES);
+        let handle = thread.spawn_scoped(scope, run).map_err(|error| BridgeError::Panic(format!("no thread for it: {error}")))?;
+        handle.join().unwrap_or_else(|_| Err(BridgeError::Panic("its thread failed".to_owned())))
     })
 }
+
+/// Most expressions inside of each other, `a + b + c + …` being one more a term.
+const MAX_DEPTH: usize = 1000;
+/// Stack for polars, which goes down one level for each of them: up to 40 KiB a level in a debug build (2 MiB fail at 100 levels, 8 MiB at
+/// 200). Only what is used becomes memory.
+const STACK_BYTES: usize = 256 << 20;
 
 /// Parses as polars does, so that what is looked at here is what runs there.
 fn parse(text: &str) -> Result<Query, StageError> {
@@ -262,6 +275,8 @@ struct Seen {
     is_row_by_row: bool,
     reads_a_column: bool,
     queries: usize,
+    selects: usize,
+    depth: usize,
     tables: Vec<String>,
     /// Names given inside the statement, to tables and columns.
     given: BTreeSet<String>,
@@ -275,6 +290,8 @@ impl Seen {
             is_row_by_row: true,
             reads_a_column: false,
             queries: 0,
+            selects: 0,
+            depth: 0,
             tables: Vec::new(),
             given: BTreeSet::new(),
             columns: Vec::new(),
@@ -296,7 +313,10 @@ impl Seen {
     fn explain(&self, error: &BridgeError, tables: &[(Port, String, SchemaRef)]) -> StageError {
         let known: Vec<&str> = tables.iter().flat_map(|(_, _, schema)| schema.fields().iter().map(|field| field.name().as_str())).collect();
         let missing = self.columns.iter().find(|column| !known.contains(&column.as_str()) && !self.given.contains(*column));
-        let Some(missing) = missing else { return bad(error.to_string()) };
+        let error = error.to_string();
+        // What follows is polars' plan, which says nothing about the statement.
+        let error = error.split_once("\n\nResolved plan").map_or(error.as_str(), |(problem, _)| problem);
+        let Some(missing) = missing else { return bad(error) };
         let nearest = known.iter().map(|known| (strsim::damerau_levenshtein(known, missing), *known)).min();
         let found = bad(format!("there is no column `{missing}`; the input has {}", known.join(", ")));
         match nearest {
@@ -320,6 +340,11 @@ impl Visitor for Seen {
     }
 
     fn pre_visit_select(&mut self, select: &Select) -> ControlFlow<()> {
+        self.selects += 1;
+        if self.selects > MAX_DEPTH {
+            self.problem = Some(format!("more than {MAX_DEPTH} SELECTs in one statement"));
+            return ControlFlow::Break(());
+        }
         for item in &select.projection {
             match item {
                 SelectItem::ExprWithAlias { alias, .. } => {
@@ -360,7 +385,17 @@ impl Visitor for Seen {
         ControlFlow::Continue(())
     }
 
+    fn post_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.depth -= usize::from(goes_down(expr));
+        ControlFlow::Continue(())
+    }
+
     fn pre_visit_expr(&mut self, expr: &Expr) -> ControlFlow<()> {
+        self.depth += usize::from(goes_down(expr));
+        if self.depth > MAX_DEPTH {
+            self.problem = Some(format!("an expression of more than {MAX_DEPTH} terms; IN (…) takes a long list of values"));
+            return ControlFlow::Break(());
+        }
         match expr {
             Expr::Identifier(name) => {
                 self.reads_a_column = true;
@@ -375,6 +410,11 @@ impl Visitor for Seen {
         self.is_row_by_row &= is_of_one_row(expr);
         ControlFlow::Continue(())
     }
+}
+
+/// Whether polars goes one level down for it; a chain of ANDs it takes apart first.
+fn goes_down(expr: &Expr) -> bool {
+    !matches!(expr, Expr::BinaryOp { op: BinaryOperator::And, .. })
 }
 
 /// Functions whose value for a row depends on that row alone, sorted.
@@ -766,6 +806,18 @@ mod tests {
         assert_eq!(refused("").0, "wanted a SELECT, found nothing");
         assert!(refused("SELECT id FRM input x").0.contains("at Line: 1, Column: 15"), "{:?}", refused("SELECT id FRM input x"));
         assert!(refused("SELECT id, frobnicate(text) AS t FROM input").0.contains("frobnicate"));
+    }
+
+    #[test]
+    fn a_long_chain_of_operators_does_not_end_the_process() {
+        let statement =
+            format!("SELECT id, {} AS s FROM input WHERE {}", vec!["words"; 300].join(" + "), vec!["words > 0"; 300].join(" OR "));
+        assert!(query(&statement).num_rows() > 0);
+        let union = vec!["SELECT id FROM input"; 100].join(" UNION ALL ");
+        assert_eq!(query(&union).num_rows(), 100 * testing::sample().num_rows());
+        let (problem, _) = refused(&format!("SELECT id, {} AS s FROM input", vec!["words"; 3000].join(" + ")));
+        assert!(problem.starts_with("an expression of more than 1000 terms"), "{problem}");
+        assert!(query(&format!("SELECT id FROM input WHERE {}", vec!["words > 0"; 2000].join(" AND "))).num_rows() > 0);
     }
 
     #[test]
