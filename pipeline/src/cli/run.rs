@@ -11,6 +11,7 @@ use super::{Exit, FileArgs, UsageError};
 use crate::record::RunRecord;
 use crate::run::progress::{duration, grouped};
 use crate::run::{Options, RunError, Show};
+use crate::store::StoreError;
 
 /// Arguments of `pipeline run`.
 #[derive(Debug, clap::Args)]
@@ -170,18 +171,19 @@ fn summary(record: &RunRecord, output: &Path) -> String {
 
 /// What stopped a run, with what to do about it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("{source}")]
+#[error("{error}")]
 pub struct RunFailure {
-    source: RunError,
+    // Not `source`: its text is this one's, and would be shown twice.
+    error: RunError,
     #[help]
     help: Option<String>,
 }
 
 impl RunFailure {
     /// An error of a run of `file`.
-    pub fn new(source: RunError, file: &Path) -> Self {
+    pub fn new(error: RunError, file: &Path) -> Self {
         let file = file.display();
-        let help = match &source {
+        let help = match &error {
             RunError::Interrupted => Some(format!("`pipeline run {file}` goes on where this stopped")),
             RunError::TooManyRejected { stage, .. } => Some(format!(
                 "nothing of `{stage}` or after it was published; mend the input, or raise `max_rejected` and run again: what is done stays done"
@@ -190,17 +192,19 @@ impl RunFailure {
             RunError::ForeignFiles { .. } => Some("name an empty or new folder as `output`, or move the file away".to_owned()),
             RunError::TooLittleMemory { .. } => Some("raise `--memory`".to_owned()),
             RunError::OverBudget { .. } => Some("raise `--memory`, or give the stage less to see at once".to_owned()),
+            RunError::Store(StoreError::Damaged { .. }) => Some(format!("`pipeline run {file}` makes it again")),
+            RunError::InputChanged(_) => Some(format!("once the input stands still, `pipeline run {file}` goes on")),
             RunError::Stage { .. } | RunError::Store(_) => {
                 Some(format!("once it is mended, `pipeline run {file}` goes on where this stopped"))
             }
             _ => None,
         };
-        Self { source, help }
+        Self { error, help }
     }
 
     /// The exit code.
     pub fn exit(&self) -> Exit {
-        match self.source {
+        match self.error {
             RunError::Interrupted => Exit::Interrupted,
             RunError::TooManyRejected { .. } => Exit::Rejected,
             RunError::TooLittleMemory { .. } | RunError::NoStage(_) => Exit::Usage,

@@ -15,7 +15,7 @@ use schemas::document;
 use serde::{Deserialize, Serialize};
 use sqlparser::ast::{
     BinaryOperator, Distinct, Expr, FunctionArg, FunctionArgExpr, FunctionArguments, GroupByExpr, ObjectName, OrderBy, OrderByExpr,
-    OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, Visitor,
+    OrderByKind, OrderByOptions, Query, Select, SelectItem, SetExpr, Statement, TableFactor, Value, Visit, VisitMut, Visitor, VisitorMut,
 };
 use sqlparser::dialect::GenericDialect;
 use sqlparser::parser::{Parser, ParserOptions};
@@ -104,7 +104,15 @@ impl Prepared {
         let empty = tables.iter().map(|(_, name, schema)| Ok((name.clone(), polars_bridge::to_polars(schema, &[])?)));
         let empty: Vec<(String, DataFrame)> =
             empty.collect::<Result<_, BridgeError>>().map_err(|error| StageError::setting("from", error.to_string()))?;
-        let frame = execute(text, &empty).map_err(|error| seen.explain(&error, &tables))?;
+        let mut frame = execute(text, &empty).map_err(|error| seen.explain(&error, &tables))?;
+        let mut text = text.to_owned();
+        let mut query = query;
+        if seen.counts {
+            let widened = widen_counts(&query);
+            if let Ok(widened_frame) = execute(&widened.to_string(), &empty) {
+                (frame, text, query) = (widened_frame, widened.to_string(), widened);
+            }
+        }
         let result = polars_bridge::schema_of(&frame).map_err(|error| bad(error.to_string()))?;
         let result = describe(&result, &tables);
         if let Some(twice) = first_twice(&result) {
@@ -118,7 +126,7 @@ impl Prepared {
             (_, false) => Shape::Whole { sort: true },
             (_, true) => Shape::Whole { sort: false },
         };
-        let mut statement = text.to_owned();
+        let mut statement = text;
         if has_order || (has_limit && !row_by_row) {
             let decided = decide_order(query, &result);
             // Where polars can't sort by that too, rows that the statement leaves equal stand as polars puts them.
@@ -274,6 +282,8 @@ struct Seen {
     /// Nothing in it needs more than one row at a time.
     is_row_by_row: bool,
     reads_a_column: bool,
+    /// Whether a function counts something.
+    counts: bool,
     queries: usize,
     selects: usize,
     depth: usize,
@@ -289,6 +299,7 @@ impl Seen {
         let mut seen = Self {
             is_row_by_row: true,
             reads_a_column: false,
+            counts: false,
             queries: 0,
             selects: 0,
             depth: 0,
@@ -407,9 +418,40 @@ impl Visitor for Seen {
             }
             _ => {}
         }
+        self.counts |= is_count(expr);
         self.is_row_by_row &= is_of_one_row(expr);
         ControlFlow::Continue(())
     }
+}
+
+/// Functions that polars gives as 32-bit numbers, which sums of them overflow without a word.
+const COUNTS: [&str; 8] = ["bit_length", "char_length", "character_length", "count", "length", "octet_length", "position", "strpos"];
+
+fn is_count(expr: &Expr) -> bool {
+    let Expr::Function(function) = expr else { return false };
+    COUNTS.contains(&function.name.to_string().to_ascii_lowercase().as_str())
+}
+
+/// The query with every count as a 64-bit number.
+fn widen_counts(query: &Query) -> Query {
+    struct Widen;
+    impl VisitorMut for Widen {
+        type Break = ();
+
+        fn post_visit_expr(&mut self, expr: &mut Expr) -> ControlFlow<()> {
+            if is_count(expr) {
+                let cast = Parser::new(&GenericDialect).try_with_sql("CAST(x AS BIGINT)").and_then(|mut parser| parser.parse_expr());
+                if let Ok(Expr::Cast { expr: mut inner, kind, data_type, array, format }) = cast {
+                    *inner = expr.clone();
+                    *expr = Expr::Cast { expr: inner, kind, data_type, array, format };
+                }
+            }
+            ControlFlow::Continue(())
+        }
+    }
+    let mut widened = query.clone();
+    let _ = VisitMut::visit(&mut widened, &mut Widen);
+    widened
 }
 
 /// Whether polars goes one level down for it; a chain of ANDs it takes apart first.
@@ -742,6 +784,15 @@ mod tests {
         assert_eq!(got.schema().field_with_name("tags").expect("tags").data_type(), testing::sample().schema().field(6).data_type());
         assert!(testing::column(&got, "n").iter().all(|n| n.is_empty() || n == "0"));
         assert!(testing::column(&got, "one").iter().all(|one| one == "1"));
+    }
+
+    #[test]
+    fn counts_and_sums_of_lengths_are_64_bits_wide() {
+        let got =
+            query("SELECT source, count(*) AS n, sum(LENGTH(text)) AS chars, max(length(text) + 1) AS most FROM input GROUP BY source");
+        for name in ["n", "chars", "most"] {
+            assert_eq!(got.column_by_name(name).map(|column| column.data_type().clone()), Some(DataType::Int64), "{name}");
+        }
     }
 
     #[test]
