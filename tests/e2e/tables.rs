@@ -48,7 +48,7 @@ fn project(n_files: u64) -> Project {
         };
         project.write(&format!("docs/{file:02}.jsonl"), rows.map(line).collect::<String>());
     }
-    let sites = (0..20).flat_map(|site| (0..1 + site % 3).map(move |owner| (site, owner)));
+    let sites = (0..20).flat_map(|site| (0..=site % 3).map(move |owner| (site, owner)));
     let line =
         |(site, owner)| format!("{{\"id\": \"s{site}.{owner}\", \"site\": \"site{site}\", \"owner\": \"owner {owner} of {site}\"}}\n");
     project.write("sites.jsonl", sites.map(line).collect::<String>());
@@ -133,10 +133,8 @@ fn every_table_is_what_its_settings_say() {
     assert_eq!(texts(&project, "out/dropped/owned", "id"), unknown);
     let left_over = texts(&project, "out/all", "id").split_off(owned.len() + unknown.len());
     let met: BTreeSet<u64> = (0..N_ROWS).filter(|n| doc(*n).0.is_some()).map(|n| n * n % 23).collect();
-    let expected: Vec<String> = (0..20)
-        .filter(|site| !met.contains(site))
-        .flat_map(|site| (0..1 + site % 3).map(move |owner| format!("s{site}.{owner}")))
-        .collect();
+    let expected: Vec<String> =
+        (0..20).filter(|site| !met.contains(site)).flat_map(|site| (0..=site % 3).map(move |owner| format!("s{site}.{owner}"))).collect();
     assert!(!expected.is_empty());
     assert_eq!(left_over, expected);
 

@@ -25,7 +25,8 @@ use crate::{
 /// bin, each bin's rows in the order they stand in it, with the bin's number in `bin`, dense from 0, and the tokens before the row in
 /// `bin_offset`. A trainer's sample is the rows of one `bin`, one after the other. Separators between rows must be part of the lengths.
 ///
-/// Early bins hold the longest rows: put a `shuffle` of whole bins behind this stage, in the trainer, if their order matters.
+/// Early bins hold the longest rows, so a trainer should draw bins in random order; a `shuffle` behind this stage would tear them apart.
+///
 /// Reasons: `too_long_for_context`, with the length and `context_length`; `no_tokens` for a length of 0. A row whose length is null or
 /// negative is rejected.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]

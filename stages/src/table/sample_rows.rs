@@ -15,9 +15,9 @@ use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Outputs, RowLocal, Stage,
 /// Keeps each row with the chance `fraction`, or exactly `count` rows, drawn at random.
 ///
 /// The draw depends on the run's seed, the stage's id and the row's `id` alone, not on how the rows lie in files, and a larger sample keeps
-/// every row that a smaller one keeps. Rows keep their order.
+/// every row that a smaller one keeps (but for `allocation: proportional`, where rounding can take a row from a stratum). Rows keep their order.
 ///
-/// With `fraction`, a row that is kept today is kept when rows are added tomorrow, rows with equal ids stay together, and the number of rows
+/// With `fraction` it works row by row: a row that is kept today is kept when rows are added tomorrow, rows with equal ids stay together, and the number of rows
 /// kept is near `fraction` of all, not exactly it. With `count`, exactly so many rows are kept, or all if there are fewer; of rows with one
 /// id, the first ones are. Reason of the others: `not_sampled`, with the number drawn and, for `fraction`, the fraction.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -32,7 +32,7 @@ pub struct SampleRowsConfig {
     /// The column whose values are the strata, each sampled on its own; rows where it is null are one stratum. For `count` only.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub by: Option<ColumnName>,
-    /// How `count` is meant when there are strata.
+    /// How `count` is meant when there are strata; `equal` unless said otherwise.
     #[serde(default, skip_serializing_if = "Allocation::is_default")]
     pub allocation: Allocation,
 }
