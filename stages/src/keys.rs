@@ -62,6 +62,11 @@ impl KeyBatch {
         self.columns.iter().all(|column| column.array.is_null(row))
     }
 
+    /// Whether any key column is null in `row`.
+    pub(crate) fn has_null(&self, row: usize) -> bool {
+        self.columns.iter().any(|column| column.array.is_null(row))
+    }
+
     /// Writes the encoding of `row` behind what is in `bytes`; no two different lists of values have the same.
     pub(crate) fn write(&self, row: usize, bytes: &mut Vec<u8>) {
         for column in &self.columns {
@@ -112,7 +117,7 @@ fn is_text(data_type: &DataType) -> bool {
 }
 
 /// The type that values are encoded as: dictionaries and other widths of text make no difference.
-fn plain(data_type: &DataType) -> DataType {
+pub(crate) fn plain(data_type: &DataType) -> DataType {
     match data_type {
         DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => DataType::Utf8,
         DataType::Binary | DataType::LargeBinary | DataType::BinaryView | DataType::FixedSizeBinary(_) => DataType::Binary,
@@ -147,16 +152,30 @@ impl Draw {
 
     /// The number of each row; `[n_rows]`.
     pub(crate) fn draw(&self, batch: &RecordBatch) -> Result<Vec<f64>, StageError> {
+        self.each(batch, |bytes| share_of(xxh3_64(bytes)))
+    }
+
+    /// A lot of 128 bits for each row, so wide that different rows draw different ones; `[n_rows]`.
+    pub(crate) fn lots(&self, batch: &RecordBatch) -> Result<Vec<u128>, StageError> {
+        self.each(batch, xxh3_128)
+    }
+
+    fn each<T>(&self, batch: &RecordBatch, hash: impl Fn(&[u8]) -> T) -> Result<Vec<T>, StageError> {
         let keys = self.columns.encode(batch, None)?;
         let mut bytes = self.prefix.clone();
         let mut drawn = Vec::with_capacity(batch.num_rows());
         for row in 0..batch.num_rows() {
             bytes.truncate(self.prefix.len());
             keys.write(row, &mut bytes);
-            drawn.push((xxh3_64(&bytes) >> 11) as f64 / (1_u64 << 53) as f64);
+            drawn.push(hash(&bytes));
         }
         Ok(drawn)
     }
+}
+
+/// The first 53 bits of a hash as a number from 0 to 1 (never 1).
+pub(crate) fn share_of(hash: u64) -> f64 {
+    (hash >> 11) as f64 / (1_u64 << 53) as f64
 }
 
 #[cfg(test)]

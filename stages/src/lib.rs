@@ -19,4 +19,7 @@ pub use error::StageError;
 pub use filter::FilterLengthConfig;
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};
 pub use stage::*;
-pub use table::{ConcatConfig, SampleRowsConfig, SplitHoldoutConfig, SqlConfig};
+pub use table::{
+    ConcatConfig, GroupByConfig, JoinConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig, SplitHoldoutConfig,
+    SqlConfig,
+};

@@ -5,6 +5,7 @@ mod emit;
 mod global;
 mod source;
 
+pub(crate) use config::add_columns;
 pub use config::{BuildContext, Inputs, Kind, Outputs, Port, StageConfig};
 pub use emit::{Dropped, Emit, Rejection, Verdict};
 pub use global::{

@@ -150,6 +150,11 @@ impl ColumnName {
         Self(Cow::Borrowed(name))
     }
 
+    /// A name that was checked not to be empty.
+    pub(crate) fn owned(name: &str) -> Self {
+        Self(Cow::Owned(name.to_owned()))
+    }
+
     /// The name.
     pub fn as_str(&self) -> &str {
         &self.0

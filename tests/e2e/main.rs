@@ -13,3 +13,4 @@ mod rerun;
 mod resume;
 mod same_bytes;
 mod samples;
+mod tables;

@@ -29,6 +29,8 @@ pub(super) struct StepTask {
     pub part: StepPart,
     /// The tables the step reads.
     pub tables: BTreeMap<&'static str, Written>,
+    /// The ports that no step has read before: their rows are counted as having come in.
+    pub counts: Vec<Port>,
 }
 
 /// What one task of a step works over.
@@ -73,7 +75,7 @@ pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: Stri
             for &table in &task.step.mail {
                 mail.insert(table, read_mail(cx, spec_of(&specs, table)?, task, *index)?);
             }
-            if task.step.emits {
+            if !task.counts.is_empty() {
                 outputs.came_in(task.node, file.rows, file.data_bytes);
             }
             started = Instant::now();
@@ -93,7 +95,7 @@ pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: Stri
                 let mut shards = Vec::new();
                 for (index, file) in (0_u32..).zip(files) {
                     shards.push(read_shard(cx, index, file)?);
-                    if task.step.emits {
+                    if task.counts.contains(port) {
                         outputs.came_in(task.node, file.rows, file.data_bytes);
                     }
                 }

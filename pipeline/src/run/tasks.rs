@@ -1,6 +1,6 @@
 //! What a unit of the plan is cut into, and what each task depends on.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -176,6 +176,8 @@ pub(super) struct ProgramState {
     pub tables: BTreeMap<&'static str, Written>,
     /// The step under way.
     pub step: Option<Step>,
+    /// The ports whose rows a step has counted.
+    pub counted: BTreeSet<Port>,
 }
 
 impl ProgramState {
@@ -206,9 +208,16 @@ impl ProgramState {
             }
             tables.insert(name, written);
         }
+        let ports = match &step.kind {
+            StepKind::Shards { port } => std::slice::from_ref(port),
+            StepKind::Ranges { .. } => &[],
+            StepKind::Once { ports, .. } => ports.as_slice(),
+        };
+        let counts: Vec<Port> = ports.iter().filter(|port| self.counted.insert((*port).clone())).cloned().collect();
         let id = &cx.graph.nodes[node].id;
         let task = |fingerprint: Fingerprint, label: String, weight: usize, part: StepPart| {
-            let work = TaskWork::Step(Box::new(StepTask { node, step: step.clone(), part, tables: tables.clone() }));
+            let work =
+                TaskWork::Step(Box::new(StepTask { node, step: step.clone(), part, tables: tables.clone(), counts: counts.clone() }));
             Task { fingerprint, label: format!("{id} {}: {label}", step.name), weight, work }
         };
         let over = |needs: u64| RunError::OverBudget {
