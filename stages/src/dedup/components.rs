@@ -150,7 +150,8 @@ mod tests {
 
     #[test]
     fn a_million_rows_on_one_take_linear_time() {
-        let links: Vec<Link> = (1..1_000_000).map(|other| Link { a: row(0), b: RowRef { shard: 1, row: other }, similarity: None }).collect();
+        let links: Vec<Link> =
+            (1..1_000_000).map(|other| Link { a: row(0), b: RowRef { shard: 1, row: other }, similarity: None }).collect();
         assert!(fates(&links, |row| row).iter().all(|fate| fate.survivor == row(0) && fate.size == 1_000_000));
     }
 

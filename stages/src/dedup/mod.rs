@@ -2,6 +2,8 @@
 
 mod components;
 mod dedup_exact;
+mod dedup_minhash;
 mod minhash;
 
 pub use dedup_exact::DedupExactConfig;
+pub use dedup_minhash::DedupMinhashConfig;

@@ -4,8 +4,8 @@
 use sha1::{Digest, Sha1};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
-use super::shingle::{mix, clean};
 use super::bands::Bands;
+use super::shingle::{clean, mix};
 
 /// Hash functions worked on together: their state stays in registers while all shingles go by.
 const LANES: usize = 32;
