@@ -43,6 +43,14 @@ pub enum StageError {
         /// Bytes there are.
         has: u64,
     },
+    /// A guard that the user set found something that should not be.
+    #[error("{problem}; nothing was dropped. If that is right, raise `{setting}`")]
+    Guard {
+        /// What was found.
+        problem: String,
+        /// The setting that allows it.
+        setting: &'static str,
+    },
     /// Arrow refused an operation on the rows.
     #[error(transparent)]
     Arrow(#[from] ArrowError),

@@ -14,7 +14,7 @@ mod table;
 pub mod testing;
 pub mod units;
 
-pub use dedup::DedupExactConfig;
+pub use dedup::{DedupExactConfig, DedupMinhashConfig};
 pub use error::StageError;
 pub use filter::FilterLengthConfig;
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};

@@ -9,6 +9,7 @@ use crate::{BuildContext, Inputs, Kind, Outputs, Stage, StageConfig, StageError}
 pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ConcatConfig>(),
     StageSpec::of::<crate::DedupExactConfig>(),
+    StageSpec::of::<crate::DedupMinhashConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),
     StageSpec::of::<crate::JoinConfig>(),

@@ -1,0 +1,492 @@
+//! `dedup_minhash`: keeps one row of each cluster of near-duplicates, every link between them verified.
+
+mod program;
+mod tables;
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use schemars::JsonSchema;
+use schemas::{ColumnSpec, describe, document};
+use serde::{Deserialize, Serialize};
+
+use self::program::DedupMinhash;
+use super::dedup_exact::Scope;
+use super::minhash::bands::Bands;
+use super::minhash::shingle::{ShingleUnit, Shingler};
+use super::minhash::signature::{Datasketch, Signer};
+use crate::units::{ColumnName, Fraction};
+use crate::{BuildContext, Inputs, Kind, Outputs, Port, Stage, StageConfig, StageError};
+
+/// The rows of clusters: which row hangs on which.
+pub(super) const CLUSTERS: Port = Port::new("clusters");
+
+/// Keeps one row of each cluster of near-duplicates, and drops the others.
+///
+/// Texts are cut into shingles; two texts are as alike as their sets of shingles are (Jaccard similarity: shared shingles over all of both).
+/// MinHash finds pairs that may be alike without comparing every text with every other, and each pair it finds is then compared in full: with
+/// `verify: jaccard`, no row is dropped unless a chain of pairs of at least `jaccard_threshold` leads from it to the row that is kept. What is
+/// kept depends on the rows alone, not on threads, memory or the order of files.
+///
+/// A row without text, or whose text has no word, is never a duplicate.
+///
+/// Reason: `near_duplicate`, with the similarity to the next row of the chain as value, and the `id` of the row kept in `duplicate_of`. The
+/// output `clusters` holds every row of every cluster, with the row it hangs on.
+///
+/// Source: Broder, *On the resemblance and containment of documents*, 1997; Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, §3.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct DedupMinhashConfig {
+    /// The column that is compared.
+    #[serde(default = "default_column")]
+    pub column: ColumnName,
+    /// Published settings for all that is not set here: shingles, bands, and whether pairs are verified.
+    #[serde(default)]
+    pub preset: Option<Preset>,
+    /// What a shingle is made of; by default words.
+    #[serde(default)]
+    pub shingle: Option<ShingleUnit>,
+    /// How many units a shingle has; by default 5.
+    #[serde(default)]
+    pub ngram: Option<NonZeroU32>,
+    /// How alike two texts must be to be duplicates.
+    #[serde(default = "default_threshold")]
+    pub jaccard_threshold: Fraction,
+    /// Most values a signature may have where `bands` and `rows` are not set.
+    #[serde(default = "default_permutations")]
+    pub permutations: NonZeroU32,
+    /// Bands of the signature; with `rows`. By default the bands that find a pair right at `jaccard_threshold` with a chance of 98 %.
+    #[serde(default)]
+    pub bands: Option<NonZeroU32>,
+    /// Signature values in a band.
+    #[serde(default)]
+    pub rows: Option<NonZeroU32>,
+    /// Whether pairs that MinHash finds are compared in full.
+    #[serde(default)]
+    pub verify: Option<Verify>,
+    /// Whether rows of different sources can be duplicates of each other.
+    #[serde(default)]
+    pub scope: Scope,
+    /// The column that says which source a row is from; for `scope: local` and `source_priority`.
+    #[serde(default = "default_source_column")]
+    pub source_column: ColumnName,
+    /// Sources whose rows are kept rather than others', best first. Sources not listed come last, all alike.
+    #[serde(default)]
+    pub source_priority: Vec<String>,
+    /// Which row of a cluster is kept, among those of the best source.
+    #[serde(default)]
+    pub keep: Keep,
+    /// The run stops, before anything is dropped, if one cluster holds a larger share of all rows (and over 1,000 of them).
+    #[serde(default = "default_max_cluster")]
+    pub max_cluster: Fraction,
+    /// The run stops, before anything is dropped, if a source would lose a larger share of its rows (and over 1,000 of them).
+    #[serde(default = "default_max_source_loss")]
+    pub max_source_loss: Fraction,
+}
+
+/// Published settings.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Preset {
+    /// FineWeb's: 5 words, 14 bands of 8 rows. Its own tokenizer and hash are not reproduced.
+    Fineweb,
+    /// SlimPajama's: 13 characters, 9 bands of 13 rows, not verified; signatures equal to the published code's bit for bit.
+    Slimpajama,
+}
+
+/// Whether pairs are compared in full.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Verify {
+    /// Each pair's Jaccard similarity is computed from all shingles of both texts.
+    #[default]
+    Jaccard,
+    /// A shared band is enough: what most tools do, for the sake of comparison.
+    None,
+}
+
+/// Which row of a cluster is kept.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum Keep {
+    /// The first in the order of the rows.
+    #[default]
+    First,
+    /// The one with the longest text; of equally long ones the first.
+    Longest,
+}
+
+fn default_column() -> ColumnName {
+    ColumnName::new("text")
+}
+
+fn default_source_column() -> ColumnName {
+    ColumnName::new("source")
+}
+
+fn default_threshold() -> Fraction {
+    Fraction::new(0.8).expect("0.8 is a fraction")
+}
+
+fn default_max_cluster() -> Fraction {
+    Fraction::new(0.2).expect("0.2 is a fraction")
+}
+
+fn default_max_source_loss() -> Fraction {
+    Fraction::new(0.9).expect("0.9 is a fraction")
+}
+
+fn default_permutations() -> NonZeroU32 {
+    const { NonZeroU32::new(128).expect("128 is not zero") }
+}
+
+impl StageConfig for DedupMinhashConfig {
+    const NAME: &'static str = "dedup_minhash";
+    const VERSION: u32 = 1;
+    const KIND: Kind = Kind::Global;
+    const INPUTS: Inputs = Inputs::One;
+    const EXAMPLE: &'static str = "{use: dedup_minhash, from: pages, jaccard_threshold: 0.8}";
+
+    fn reads(&self) -> Vec<ColumnSpec> {
+        let mut columns = vec![document::ID.spec(), document::TEXT.named(self.column.as_str()).spec()];
+        if self.needs_source() {
+            columns.push(document::TEXT.named(self.source_column.as_str()).spec());
+        }
+        columns
+    }
+
+    fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
+        let input = cx.input()?;
+        Ok(Outputs::new(input.clone()).with_dropped(input)?.with(CLUSTERS, clusters_schema()))
+    }
+
+    fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {
+        let mut priority = HashMap::new();
+        for (rank, name) in (0_u32..).zip(&self.source_priority) {
+            if priority.insert(name.clone(), rank).is_some() {
+                return Err(StageError::setting("source_priority", format!("wanted each source once, found `{name}` twice")));
+            }
+        }
+        let bands = self.bands()?;
+        let shingler = self.shingler();
+        let scheme = if self.preset == Some(Preset::Slimpajama) {
+            Scheme::Slimpajama(Datasketch::new(bands.n_hashes()), shingler.n)
+        } else {
+            Scheme::Fast(Signer::new(bands.n_hashes(), cx.seed))
+        };
+        Ok(Stage::Global(Box::new(DedupMinhash {
+            verify: self.verify() == Verify::Jaccard,
+            config: self.clone(),
+            input: cx.input()?.clone(),
+            shingler,
+            scheme,
+            bands,
+            priority,
+        })))
+    }
+}
+
+/// How signatures are made.
+pub(super) enum Scheme {
+    /// From the shingles' hashes.
+    Fast(Signer),
+    /// As the published SlimPajama code makes them, with grams of so many characters.
+    Slimpajama(Datasketch, usize),
+}
+
+impl DedupMinhashConfig {
+    fn needs_source(&self) -> bool {
+        self.scope == Scope::Local || !self.source_priority.is_empty()
+    }
+
+    fn verify(&self) -> Verify {
+        let preset = if self.preset == Some(Preset::Slimpajama) { Verify::None } else { Verify::Jaccard };
+        self.verify.unwrap_or(preset)
+    }
+
+    fn shingler(&self) -> Shingler {
+        let (unit, n) = match self.preset {
+            Some(Preset::Slimpajama) => (ShingleUnit::Characters, 13),
+            Some(Preset::Fineweb) | None => (ShingleUnit::Words, 5),
+        };
+        Shingler { unit: self.shingle.unwrap_or(unit), n: self.ngram.map_or(n, |n| n.get() as usize) }
+    }
+
+    fn bands(&self) -> Result<Bands, StageError> {
+        const MOST: u32 = 4096;
+        let bands = match (self.bands, self.rows, self.preset) {
+            (Some(bands), Some(rows), _) => Bands { bands: bands.get(), rows: rows.get() },
+            (Some(_), None, _) => return Err(StageError::setting("bands", "wanted `rows` too: the two go together")),
+            (None, Some(_), _) => return Err(StageError::setting("rows", "wanted `bands` too: the two go together")),
+            (None, None, Some(Preset::Fineweb)) => Bands { bands: 14, rows: 8 },
+            (None, None, Some(Preset::Slimpajama)) => Bands { bands: 9, rows: 13 },
+            (None, None, None) if self.permutations.get() <= MOST => {
+                Bands::for_threshold(self.jaccard_threshold.get(), self.permutations.get())
+            }
+            (None, None, None) => {
+                return Err(StageError::setting("permutations", format!("wanted at most {MOST} values, found {}", self.permutations)));
+            }
+        };
+        if u64::from(bands.bands) * u64::from(bands.rows) > u64::from(MOST) {
+            let problem = format!("wanted `bands` × `rows` of at most {MOST}, found {} × {}", bands.bands, bands.rows);
+            return Err(StageError::setting("bands", problem));
+        }
+        Ok(bands)
+    }
+}
+
+/// Columns of the output `clusters`.
+pub(super) fn clusters_schema() -> SchemaRef {
+    let field = |name: &str, data_type: DataType, nullable: bool, what: &str| describe(Field::new(name, data_type, nullable), what);
+    Arc::new(Schema::new(vec![
+        document::ID.field(),
+        field("cluster", DataType::Utf8, true, "id of the row that is kept of the cluster"),
+        field("size", DataType::UInt64, false, "rows of the cluster"),
+        field("kept", DataType::Boolean, false, "whether this is the row that is kept"),
+        field("linked_to", DataType::Utf8, true, "id of the next row on the chain to the row that is kept"),
+        field("similarity", DataType::Float64, true, "Jaccard similarity to that row, where it was computed"),
+    ]))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::{BTreeMap, BTreeSet};
+
+    use arrow::array::{AsArray, RecordBatch};
+    use arrow::datatypes::Float64Type;
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::dedup::minhash::shingle::{Shingles, jaccard, mix};
+    use crate::testing::{self, Balance, Outcome};
+
+    fn rows(rows: &[(&str, Option<&str>, &str)]) -> RecordBatch {
+        testing::strings(&[
+            ("id", rows.iter().map(|row| Some(row.0)).collect()),
+            ("text", rows.iter().map(|row| row.1).collect()),
+            ("source", rows.iter().map(|row| Some(row.2)).collect()),
+        ])
+    }
+
+    fn dedup(settings: Value, input: &RecordBatch) -> Outcome {
+        // `clusters` is a view of the rows, not a share of them.
+        let outcome = testing::check_contract::<DedupMinhashConfig>(settings, input, Balance::Free);
+        assert_eq!(outcome.rows().num_rows() + outcome.dropped().num_rows(), input.num_rows());
+        outcome
+    }
+
+    /// Words drawn from a large vocabulary, so that shingles of different texts never meet by chance.
+    fn words(seed: u64, n: usize) -> Vec<String> {
+        (0..n as u64).map(|word| format!("w{:x}", mix(mix(seed).wrapping_add(word)) >> 40)).collect()
+    }
+
+    /// `text` with some words replaced.
+    fn changed(text: &[String], every: usize, seed: u64) -> Vec<String> {
+        let fresh = words(seed, text.len());
+        text.iter().zip(fresh).enumerate().map(|(at, (old, new))| if at % every == every / 2 { new } else { old.clone() }).collect()
+    }
+
+    /// Families of texts with graded similarities, and texts of their own.
+    fn corpus(seed: u64) -> Vec<(String, String)> {
+        let mut texts = Vec::new();
+        for family in 0..60_u64 {
+            let base = words(seed * 1000 + family, 120);
+            texts.push(base.join(" "));
+            for (member, every) in [(1, 200), (2, 60), (3, 45), (4, 30), (5, 22), (6, 15)] {
+                if (family + member) % 3 != 0 {
+                    texts.push(changed(&base, every, seed * 77_777 + family * 10 + member).join(" "));
+                }
+            }
+            if family % 4 == 0 {
+                texts.push(base.join("  ").to_uppercase() + "!");
+            }
+        }
+        (0..).map(|n: u32| format!("r{n}")).zip(texts).collect()
+    }
+
+    fn batch(texts: &[(String, String)]) -> RecordBatch {
+        rows(&texts.iter().map(|(id, text)| (id.as_str(), Some(text.as_str()), "s")).collect::<Vec<_>>())
+    }
+
+    /// The true components: every pair compared.
+    fn truth(texts: &[(String, String)], threshold: f64) -> BTreeMap<String, String> {
+        let mut cut = Shingles::default();
+        let mut set = |text: &str| {
+            Shingler { unit: ShingleUnit::Words, n: 5 }.cut(text, &mut cut);
+            cut.set()
+        };
+        let sets: Vec<Vec<u64>> = texts.iter().map(|(_, text)| set(text)).collect();
+        let mut label: Vec<usize> = (0..texts.len()).collect();
+        for a in 0..texts.len() {
+            for b in a + 1..texts.len() {
+                if label[a] != label[b] && jaccard(&sets[a], &sets[b]) >= threshold {
+                    let (keep, gone) = (label[a].min(label[b]), label[a].max(label[b]));
+                    label.iter_mut().filter(|label| **label == gone).for_each(|label| *label = keep);
+                }
+            }
+        }
+        label.into_iter().enumerate().map(|(at, label)| (texts[at].0.clone(), texts[label].0.clone())).collect()
+    }
+
+    fn duplicates(outcome: &Outcome) -> BTreeMap<String, String> {
+        let dropped = outcome.dropped();
+        testing::column(dropped, "id").into_iter().zip(testing::column(dropped, "duplicate_of")).collect()
+    }
+
+    #[test]
+    fn it_keeps_the_contract() {
+        dedup(json!({}), &testing::sample());
+        dedup(json!({"preset": "slimpajama"}), &testing::sample());
+    }
+
+    #[test]
+    fn clusters_are_those_of_comparing_every_pair() {
+        let mut missed = 0;
+        for seed in 0..4 {
+            let texts = corpus(seed);
+            let found = duplicates(&dedup(json!({"jaccard_threshold": 0.7}), &batch(&texts)));
+            let truth = truth(&texts, 0.7);
+            for (id, survivor) in &truth {
+                match found.get(id) {
+                    Some(of) => assert_eq!(of, survivor, "{id} is in another cluster than its true one"),
+                    None if id == survivor => {}
+                    None => missed += 1,
+                }
+            }
+            assert!(found.len() > 60, "{} found", found.len());
+        }
+        // Each link at or above the threshold is found with a chance of 98 %, and most rows have several.
+        assert!(missed <= 12, "{missed} duplicates missed");
+    }
+
+    #[test]
+    fn every_link_of_a_chain_is_verified() {
+        let texts = corpus(9);
+        let outcome = dedup(json!({"jaccard_threshold": 0.7}), &batch(&texts));
+        let by_id: BTreeMap<&str, &str> = texts.iter().map(|(id, text)| (id.as_str(), text.as_str())).collect();
+        let clusters = outcome.port(&CLUSTERS);
+        let (ids, kept) = (testing::column(clusters, "id"), clusters.column_by_name("kept").unwrap().as_boolean().clone());
+        let (linked, cluster) = (clusters.column_by_name("linked_to").unwrap().as_string::<i32>(), testing::column(clusters, "cluster"));
+        let similarity = clusters.column_by_name("similarity").unwrap().as_primitive::<Float64Type>();
+        let at: BTreeMap<&str, usize> = ids.iter().map(String::as_str).zip(0..).collect();
+        let mut cut = Shingles::default();
+        let mut set = |id: &str| {
+            Shingler { unit: ShingleUnit::Words, n: 5 }.cut(by_id[id], &mut cut);
+            cut.set()
+        };
+        for row in 0..ids.len() {
+            if kept.value(row) {
+                assert_eq!(cluster[row], ids[row]);
+                continue;
+            }
+            let next = linked.value(row);
+            let true_similarity = jaccard(&set(&ids[row]), &set(next));
+            assert!(
+                (true_similarity - similarity.value(row)).abs() < 1e-12 && true_similarity >= 0.7,
+                "{} to {next}: {true_similarity}",
+                ids[row]
+            );
+            let mut end = row;
+            for _ in 0..ids.len() {
+                end = if kept.value(end) { end } else { at[linked.value(end)] };
+            }
+            assert_eq!(ids[end], cluster[row], "the chain from {} ends at the row kept", ids[row]);
+        }
+    }
+
+    #[test]
+    fn rows_that_are_not_like_the_first_of_a_bucket_still_find_each_other() {
+        // One band of one row: everything meets everything whose least shingle is the same, most of it in vain.
+        let base = words(1, 60);
+        let mut texts: Vec<String> = vec![base.join(" ")];
+        // Two families that share half of their shingles with the first text, and little with each other.
+        for (family, half) in [&base[..40], &base[20..]].into_iter().enumerate() {
+            let tail = words(50 + family as u64, 30);
+            let whole: Vec<String> = half.iter().chain(&tail).cloned().collect();
+            texts.push(whole.join(" "));
+            texts.push(format!("{} {}", whole.join(" "), "end"));
+        }
+        let texts: Vec<(String, String)> = (0..).map(|n: u32| format!("r{n}")).zip(texts).collect();
+        for bands in 1..40 {
+            // Enough single-row bands that both families meet the first text in some bucket.
+            let found = duplicates(&dedup(json!({"bands": bands, "rows": 1, "jaccard_threshold": 0.9}), &batch(&texts)));
+            for (id, of) in &found {
+                assert!([("r2", "r1"), ("r4", "r3")].contains(&(id.as_str(), of.as_str())), "{id} of {of}");
+            }
+            if bands >= 30 {
+                assert_eq!(found.len(), 2, "{bands} bands: {found:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn equal_texts_need_no_band_and_a_text_without_words_no_twin() {
+        let input = rows(&[
+            ("a", Some("One two, three."), "x"),
+            ("b", Some("one  TWO three"), "y"),
+            ("c", Some(" ... "), "x"),
+            ("d", Some("!!"), "y"),
+            ("e", None, "x"),
+            ("f", None, "x"),
+        ]);
+        assert_eq!(duplicates(&dedup(json!({}), &input)), [("b".to_owned(), "a".to_owned())].into());
+        assert_eq!(duplicates(&dedup(json!({"scope": "local"}), &input)), BTreeMap::new());
+        assert_eq!(duplicates(&dedup(json!({"source_priority": ["y"]}), &input)), [("a".to_owned(), "b".to_owned())].into());
+        assert_eq!(duplicates(&dedup(json!({"keep": "longest"}), &input)), [("b".to_owned(), "a".to_owned())].into());
+    }
+
+    #[test]
+    fn local_scope_is_global_scope_of_each_source() {
+        let texts = corpus(5);
+        let sources = |at: usize| ["p", "q", "r"][at % 3];
+        let all =
+            rows(&texts.iter().enumerate().map(|(at, (id, text))| (id.as_str(), Some(text.as_str()), sources(at))).collect::<Vec<_>>());
+        let local = duplicates(&dedup(json!({"scope": "local"}), &all));
+        let mut each = BTreeMap::new();
+        for source in 0..3 {
+            let part: Vec<_> = texts.iter().enumerate().filter(|(at, _)| at % 3 == source).map(|(_, text)| text.clone()).collect();
+            each.extend(duplicates(&dedup(json!({}), &batch(&part))));
+        }
+        assert_eq!(local, each);
+        assert!(!local.is_empty());
+    }
+
+    #[test]
+    fn without_verification_a_shared_band_is_enough() {
+        let texts = corpus(3);
+        let found: BTreeSet<String> =
+            duplicates(&dedup(json!({"verify": "none", "jaccard_threshold": 0.7}), &batch(&texts))).into_keys().collect();
+        let verified: BTreeSet<String> = duplicates(&dedup(json!({"jaccard_threshold": 0.7}), &batch(&texts))).into_keys().collect();
+        assert!(verified.is_subset(&found) && found.len() > verified.len(), "{} and {}", found.len(), verified.len());
+    }
+
+    #[test]
+    fn a_guard_stops_the_run_and_names_what_it_found() {
+        let texts: Vec<(String, String)> = (0..1500).map(|n| (format!("r{n}"), "the same page not found text".to_owned())).collect();
+        let refused = |settings: Value| {
+            let built = testing::build::<DedupMinhashConfig>(settings, vec![(Port::FROM, batch(&texts).schema())]).unwrap();
+            testing::run_stage(&built, &[(Port::FROM, batch(&texts))], testing::CUTS[0]).map(drop).map_err(|error| error.to_string())
+        };
+        let error = refused(json!({})).unwrap_err();
+        assert!(error.contains("one cluster holds 1500 of 1500 rows") && error.contains("raise `max_cluster`"), "{error}");
+        let error = refused(json!({"max_cluster": 1.0, "source_priority": ["s"]})).unwrap_err();
+        assert!(error.contains("source `s` would lose 1499 of its 1500 rows") && error.contains("raise `max_source_loss`"), "{error}");
+        refused(json!({"max_cluster": 1.0})).unwrap();
+    }
+
+    #[test]
+    fn settings_that_cannot_work_are_refused() {
+        let input = [(Port::FROM, testing::sample())];
+        let refused = |settings: Value| testing::refusal::<DedupMinhashConfig>(settings, &input);
+        assert!(refused(json!({"bands": 9})).contains("wanted `rows` too"), "{}", refused(json!({"bands": 9})));
+        assert!(refused(json!({"rows": 9})).contains("wanted `bands` too"));
+        assert!(refused(json!({"bands": 9000, "rows": 9})).contains("found 9000 × 9"));
+        assert!(refused(json!({"permutations": 5000})).contains("wanted at most 4096 values"));
+        assert!(refused(json!({"source_priority": ["a", "a"]})).contains("found `a` twice"));
+    }
+}

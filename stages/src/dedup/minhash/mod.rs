@@ -1,0 +1,5 @@
+//! MinHash: how alike two texts are, told from small signatures; and what decides which texts are compared at all.
+
+pub(super) mod bands;
+pub(super) mod shingle;
+pub(super) mod signature;
