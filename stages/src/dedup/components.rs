@@ -144,7 +144,7 @@ mod tests {
 
     #[test]
     fn the_preferred_row_survives() {
-        let fates = fates(&[link(1, 2), link(2, 3)], |at| std::cmp::Reverse(at));
+        let fates = fates(&[link(1, 2), link(2, 3)], std::cmp::Reverse);
         assert!(fates.iter().all(|fate| fate.survivor == row(3)), "{fates:?}");
     }
 

@@ -4,6 +4,7 @@
 //! among them and with the others are compared too, but for those that the distances to the first row rule out: `1 - Jaccard` is a metric, so
 //! two rows whose distances to a third differ by more than the threshold allows cannot be alike.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::{Array, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
@@ -12,6 +13,7 @@ use arrow::datatypes::SchemaRef;
 use schemas::document;
 use xxhash_rust::xxh3::xxh3_128;
 
+#[expect(clippy::wildcard_imports, reason = "the tables are the program's own, and it uses all of them")]
 use super::tables::*;
 use super::{CLUSTERS, DedupMinhashConfig, Keep, Scheme, clusters_schema};
 use crate::dedup::components::{Fate, Link, fates};
@@ -273,11 +275,14 @@ impl DedupMinhash {
             for of_row in sent.others.chunk_by(|a, b| a.0 == b.0) {
                 let row = of_row[0].0;
                 let other = texts.member(RowRef { shard: shard.shard.index, row })?;
-                if !sets.contains_key(&row) {
-                    self.shingler.cut(texts.text(row)?, &mut cut);
-                    sets.insert(row, cut.set());
-                }
-                let similarity = jaccard(&sent.set, &sets[&row]);
+                let set = match sets.entry(row) {
+                    Entry::Occupied(known) => known.into_mut(),
+                    Entry::Vacant(new) => {
+                        self.shingler.cut(texts.text(row)?, &mut cut);
+                        new.insert(cut.set())
+                    }
+                };
+                let similarity = jaccard(&sent.set, set);
                 if similarity >= threshold {
                     verified.push((sent.from, other, Some(similarity)));
                 } else {

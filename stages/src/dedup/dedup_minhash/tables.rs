@@ -363,7 +363,6 @@ fn text(batch: &RecordBatch, column: usize, at: usize) -> Option<String> {
     texts.is_valid(at).then(|| texts.value(at).to_owned())
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the halves of a 128-bit key")]
 fn high(key: u128) -> u64 {
     (key >> 64) as u64
 }

@@ -134,7 +134,7 @@ fn bytes_of(numbers: &[u64]) -> Vec<u8> {
 
 /// Spreads a number's bits over all of it.
 ///
-/// Source: Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014 (the finalizer of SplitMix64).
+/// Source: Steele, Lea, Flood, *Fast splittable pseudorandom number generators*, 2014 (the finalizer of `SplitMix64`).
 pub(crate) fn mix(number: u64) -> u64 {
     let number = (number ^ (number >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
     let number = (number ^ (number >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);

@@ -57,6 +57,7 @@ impl Signer {
         self.sign_lanes(hashes, signature);
     }
 
+    #[expect(clippy::inline_always, reason = "it has to be compiled anew inside the function for wider registers")]
     #[inline(always)]
     fn sign_lanes(&self, hashes: &[u64], signature: &mut [u32]) {
         let (a, b, c) = (self.a.as_chunks::<LANES>().0, self.b.as_chunks::<LANES>().0, self.c.as_chunks::<LANES>().0);
@@ -76,7 +77,7 @@ impl Signer {
 }
 
 /// The key of each band of a signature, for meeting in a bucket: equal only for equal bands of equal number.
-pub(crate) fn band_keys<'s>(signature: &'s [u32], bands: Bands) -> impl Iterator<Item = u128> + 's {
+pub(crate) fn band_keys(signature: &[u32], bands: Bands) -> impl Iterator<Item = u128> {
     let mut bytes = Vec::with_capacity(bands.rows as usize * 4);
     signature.chunks_exact(bands.rows as usize).take(bands.bands as usize).zip(0_u64..).map(move |(band, number)| {
         bytes.clear();
