@@ -77,7 +77,7 @@ pub struct DedupMinhashConfig {
     pub source_priority: Vec<String>,
     /// Which row of a cluster is kept, among those of the best source.
     #[serde(default)]
-    pub keep: Keep,
+    pub survivor: Survivor,
     /// The run stops, before anything is dropped, if one cluster holds a larger share of all rows (and over 1,000 of them).
     #[serde(default = "default_max_cluster")]
     pub max_cluster: Fraction,
@@ -113,7 +113,7 @@ pub enum Verify {
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
-pub enum Keep {
+pub enum Survivor {
     /// The first in the order of the rows.
     #[default]
     First,
@@ -437,7 +437,7 @@ mod tests {
         assert_eq!(duplicates(&dedup(json!({}), &input)), [("b".to_owned(), "a".to_owned())].into());
         assert_eq!(duplicates(&dedup(json!({"scope": "local"}), &input)), BTreeMap::new());
         assert_eq!(duplicates(&dedup(json!({"source_priority": ["y"]}), &input)), [("a".to_owned(), "b".to_owned())].into());
-        assert_eq!(duplicates(&dedup(json!({"keep": "longest"}), &input)), [("b".to_owned(), "a".to_owned())].into());
+        assert_eq!(duplicates(&dedup(json!({"survivor": "longest"}), &input)), [("b".to_owned(), "a".to_owned())].into());
     }
 
     #[test]

@@ -13,9 +13,13 @@ use arrow::datatypes::SchemaRef;
 use schemas::document;
 use xxhash_rust::xxh3::xxh3_128;
 
-#[expect(clippy::wildcard_imports, reason = "the tables are the program's own, and it uses all of them")]
-use super::tables::*;
-use super::{CLUSTERS, DedupMinhashConfig, Keep, Scheme, clusters_schema};
+use super::tables::{
+    ASKED, BANDS, CANDIDATES, CANDIDATES_AGAIN, COMPARED, Candidate, EQUAL_IN_SHARD, FAILED, FATES, FateRow, InBand, MET, Member, NAMES,
+    SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, VERIFIED, VERIFIED_AGAIN, Wanted, read_asked, read_bands, read_candidates, read_fates,
+    read_names, read_pairs, read_shingles, read_sources, specs, write_asked, write_bands, write_candidates, write_failed, write_fates,
+    write_names, write_pairs, write_shingles, write_sources,
+};
+use super::{CLUSTERS, DedupMinhashConfig, Scheme, Survivor, clusters_schema};
 use crate::dedup::components::{Fate, Link, fates};
 use crate::dedup::dedup_exact::Scope;
 use crate::dedup::minhash::bands::Bands;
@@ -367,7 +371,7 @@ impl DedupMinhash {
         let order = |row: RowRef| {
             let member = &members[&row];
             let rank = name(member).and_then(|name| self.priority.get(name)).copied().unwrap_or(u32::MAX);
-            let length = if self.config.keep == Keep::Longest { member.length } else { 0 };
+            let length = if self.config.survivor == Survivor::Longest { member.length } else { 0 };
             (rank, std::cmp::Reverse(length), row)
         };
         // Which of several equal texts a link was found for depends on how rows lie in shards; their best row stands for all of them.
