@@ -92,6 +92,20 @@ fn plan_looks_and_leaves_nothing() {
 }
 
 #[test]
+fn near_duplicates_hang_on_a_row_that_was_kept() {
+    let project = curate();
+    project.run(&[]);
+    let ids = project.column("out/near", "id");
+    let (dropped, of) = (project.column("out/dropped/near", "id"), project.column("out/dropped/near", "duplicate_of"));
+    assert!(dropped.len() > 10, "{} near-duplicates", dropped.len());
+    for (id, of) in dropped.iter().zip(&of) {
+        assert!(!ids.contains(id) && ids.contains(of), "{id:?} of {of:?}");
+    }
+    let said = project.call(&["trace", "out", dropped[0].as_deref().expect("an id")]);
+    assert!(said.stdout.contains("near_duplicate") && said.stdout.contains("similarity"), "{said:#?}");
+}
+
+#[test]
 fn trace_tells_the_life_of_a_row() {
     let project = curate();
     project.run(&[]);

@@ -49,6 +49,10 @@ fn condition(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// If the path holds nothing that can be shown.
 pub fn execute(args: Args) -> miette::Result<Exit> {
+    if !args.path.exists() {
+        let message = format!("there is no {}", args.path.display());
+        return Err(super::UsageError { message, help: Some("name a file of rows, a stage's folder, or an output".to_owned()) }.into());
+    }
     let mut out = std::io::stdout().lock();
     inspect(&args, terminal_width(), &mut out)
 }

@@ -112,15 +112,15 @@ mod tests {
 
     #[test]
     fn a_pattern_matches_inside_the_output_only_when_it_reaches_there() {
-        let inside = |pattern: &str| could_match_inside(Path::new(pattern), Path::new("/work/data/out"));
-        assert!(inside("/work/data/**/*.jsonl"));
-        assert!(inside("/work/**"));
-        assert!(inside("/work/data/*/*/*.parquet"));
-        assert!(inside("/work/data/out/pages/*.parquet"));
-        assert!(!inside("/work/data/*.jsonl"));
-        assert!(!inside("/work/data/*/*.jsonl"));
-        assert!(!inside("/work/data/in*/**"));
-        assert!(!inside("/work/data/out2/x/*.jsonl"));
+        let inside = |pattern: &str| could_match_inside(Path::new(pattern), Path::new("/srv/data/out"));
+        assert!(inside("/srv/data/**/*.jsonl"));
+        assert!(inside("/srv/**"));
+        assert!(inside("/srv/data/*/*/*.parquet"));
+        assert!(inside("/srv/data/out/pages/*.parquet"));
+        assert!(!inside("/srv/data/*.jsonl"));
+        assert!(!inside("/srv/data/*/*.jsonl"));
+        assert!(!inside("/srv/data/in*/**"));
+        assert!(!inside("/srv/data/out2/x/*.jsonl"));
         assert!(!inside("/else/**"));
     }
 

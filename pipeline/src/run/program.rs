@@ -122,6 +122,9 @@ pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: Stri
         return Err(StageError::Internal(format!("step `{}` wrote table `{name}` without declaring it", task.step.name)).into());
     }
     let finished = outputs.finish()?;
+    if !task.step.emits && !finished.files.is_empty() {
+        return Err(StageError::Internal(format!("step `{}` gave rows or rejections without declaring it", task.step.name)).into());
+    }
     Ok(DoneMark { task: label, files: finished.files, tables, totals: finished.totals })
 }
 
