@@ -45,7 +45,7 @@ pub fn manual(spec: &StageSpec, example: Option<&dyn AnyConfig>) -> String {
 /// The reference of several stages, in their order.
 pub fn reference<'a>(stages: impl IntoIterator<Item = (&'a StageSpec, &'a dyn AnyConfig)>) -> String {
     let mut text =
-        "# Stages\n\nGenerated from the code by `UPDATE_GOLDEN=1 cargo test -p stages`; `pipeline stages TYPE` shows one of them.\n"
+        "# Stages\n\nGenerated from the code by `UPDATE_GOLDEN=1 cargo test --workspace --lib`; `pipeline stages TYPE` shows one of them.\n"
             .to_owned();
     for (spec, example) in stages {
         text.push('\n');
