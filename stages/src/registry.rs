@@ -242,7 +242,8 @@ mod tests {
             known.insert(name.to_owned(), (version.parse().expect("a version"), hash.to_owned()));
         }
         let mut current =
-            "# stage, VERSION, hash of what its EXAMPLE makes of the sample; written by UPDATE_GOLDEN=1 cargo test --workspace --lib\n".to_owned();
+            "# stage, VERSION, hash of what its EXAMPLE makes of the sample; written by UPDATE_GOLDEN=1 cargo test --workspace --lib\n"
+                .to_owned();
         let mut stale = Vec::new();
         for spec in fed() {
             let (from, config) = example(spec);
@@ -262,7 +263,10 @@ mod tests {
             fs::create_dir_all(path.parent().expect("a folder")).expect("the folder can be made");
             fs::write(&path, current).expect("the golden file can be written");
         } else {
-            assert!(stale.is_empty(), "new or of a new version: {stale:?}; `UPDATE_GOLDEN=1 cargo test --workspace --lib` writes them down");
+            assert!(
+                stale.is_empty(),
+                "new or of a new version: {stale:?}; `UPDATE_GOLDEN=1 cargo test --workspace --lib` writes them down"
+            );
         }
     }
 }
