@@ -189,13 +189,12 @@ fn write_removals(record: &RunRecord, out: &mut String) {
     );
     for stage in &record.stages {
         let totals = &stage.totals;
-        let given = totals.rows_out.iter().filter(|(port, _)| *port != "dropped" && *port != "rejected");
         let _ = writeln!(
             out,
             "| {} | {} | {} | {} | {} |",
             code(&stage.id),
             count(totals.rows_in),
-            count(given.fold(0u64, |sum, (_, n)| sum.saturating_add(*n))),
+            count(stage.rows_given()),
             reasons(&totals.dropped),
             reasons(&totals.rejected)
         );

@@ -83,6 +83,9 @@ pub struct StageRecord {
     pub inputs: Vec<(String, Vec<String>)>,
     /// What was found out while building it.
     pub notes: Vec<String>,
+    /// Ports whose rows are a view of the stage's rows, not a share of them: they have other columns than `out`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub views: Vec<String>,
     /// Counts, times and profile over all its tasks.
     #[serde(flatten)]
     pub totals: StageTotals,
@@ -247,6 +250,12 @@ impl StageRecord {
                 None => (port.as_str(), from.as_str(), "out"),
             })
         })
+    }
+
+    /// Rows that left it for others or for the output: through every port but what it decided against and what only shows its rows.
+    pub fn rows_given(&self) -> u64 {
+        let is_given = |port: &String| port != "dropped" && port != "rejected" && !self.views.contains(port);
+        self.totals.rows_out.iter().filter(|(port, _)| is_given(port)).fold(0u64, |sum, (_, n)| sum.saturating_add(*n))
     }
 
     /// Whether nothing feeds it.

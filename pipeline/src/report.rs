@@ -79,17 +79,11 @@ impl Figures {
         let sum = |f: &dyn Fn(&StageRecord) -> u64| record.stages.iter().fold(0u64, |sum, stage| sum.saturating_add(f(stage)));
         Self {
             read: sum(&|stage| if stage.is_source() { stage.totals.rows_in } else { 0 }),
-            published: sum(&|stage| if record.is_read(&stage.id) { 0 } else { rows_given(stage) }),
+            published: sum(&|stage| if record.is_read(&stage.id) { 0 } else { stage.rows_given() }),
             dropped: sum(&|stage| stage.totals.dropped_rows()),
             rejected: sum(&|stage| stage.totals.rejected_rows()),
         }
     }
-}
-
-/// Rows that left a stage for others or for the output: every port but what it decided against.
-fn rows_given(stage: &StageRecord) -> u64 {
-    let is_given = |port: &str| port != "dropped" && port != "rejected";
-    stage.totals.rows_out.iter().filter(|(port, _)| is_given(port)).fold(0u64, |sum, (_, n)| sum.saturating_add(*n))
 }
 
 /// How a state is shown: class, word, what it means for the person.
@@ -164,7 +158,7 @@ fn write_head(record: &RunRecord, figures: &Figures, out: &mut String) {
         );
     }
     let cpu = if record.wall_seconds > 0.0 && record.cpu_seconds.is_finite() {
-        format!("{:.1} of {} threads busy", record.cpu_seconds / record.wall_seconds, record.threads)
+        format!("{:.1} of {} threads busy", (record.cpu_seconds / record.wall_seconds).min(record.threads as f64), record.threads)
     } else {
         format!("{} threads", record.threads)
     };
@@ -310,13 +304,13 @@ fn write_funnel(record: &RunRecord, out: &mut String) {
          <div class=\"scroll\"><table><thead><tr><th>Stage</th><th><span aria-hidden=\"true\">Rows</span></th><th class=\"n\">In</th><th class=\"n\">Out</th><th class=\"n\">Dropped</th><th class=\"n\">Rejected</th><th class=\"n\">Kept</th></tr></thead><tbody>\n",
     );
     let width_of = |stage: &StageRecord| {
-        let left = rows_given(stage).saturating_add(stage.totals.dropped_rows()).saturating_add(stage.totals.rejected_rows());
+        let left = stage.rows_given().saturating_add(stage.totals.dropped_rows()).saturating_add(stage.totals.rejected_rows());
         left.max(stage.totals.rows_in)
     };
     let most = record.stages.iter().map(width_of).max().unwrap_or(0);
     for stage in &record.stages {
         let totals = &stage.totals;
-        let (through, given) = (totals.rows_through("out"), rows_given(stage));
+        let (through, given) = (totals.rows_through("out"), stage.rows_given());
         let (dropped, rejected) = (totals.dropped_rows(), totals.rejected_rows());
         let _ = writeln!(
             out,

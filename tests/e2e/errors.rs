@@ -97,6 +97,9 @@ fn near_duplicates_hang_on_a_row_that_was_kept() {
     project.run(&[]);
     let ids = project.column("out/near", "id");
     let (dropped, of) = (project.column("out/dropped/near", "id"), project.column("out/dropped/near", "duplicate_of"));
+    let record = project.record("out");
+    let near = record["stages"].as_array().expect("stages").iter().find(|stage| stage["id"] == "near").expect("near");
+    assert_eq!(near["views"], serde_json::json!(["clusters"]), "its clusters show rows that are counted elsewhere");
     assert!(dropped.len() > 10, "{} near-duplicates", dropped.len());
     for (id, of) in dropped.iter().zip(&of) {
         assert!(!ids.contains(id) && ids.contains(of), "{id:?} of {of:?}");

@@ -68,6 +68,7 @@ fn stage(of: Of<'_>) -> StageRecord {
         settings: of.settings,
         inputs: if of.from.is_empty() { Vec::new() } else { vec![("from".to_owned(), of.from.iter().map(|&id| id.to_owned()).collect())] },
         notes: Vec::new(),
+        views: Vec::new(),
         totals: StageTotals {
             rows_in: of.rows_in,
             rows_out: counts(of.rows_out),

@@ -119,6 +119,7 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             settings: node.settings.clone(),
             inputs: node.inputs.iter().map(|input| (input.port.to_string(), input.from.iter().map(source).collect())).collect(),
             notes: node.notes.clone(),
+            views: views_of(node),
             totals,
             published: engine
                 .units
@@ -151,6 +152,13 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
         },
         stages: stages.collect(),
     }
+}
+
+/// Ports that give a view of a stage's rows, not a share of them.
+fn views_of(node: &crate::graph::Node) -> Vec<String> {
+    let out = node.outputs.get(&Port::OUT);
+    let is_view = |port: &Port, schema: &arrow::datatypes::SchemaRef| *port != Port::DROPPED && Some(schema) != out;
+    node.outputs.iter().filter(|(port, schema)| is_view(port, schema)).map(|(port, _)| port.to_string()).collect()
 }
 
 /// Removes marks and data of tasks other than `tasks` (mark, data folder); with `keep_data` false, the data and marks of those too.
