@@ -105,7 +105,8 @@ fn near_duplicates_hang_on_a_row_that_was_kept() {
         assert!(!ids.contains(id) && ids.contains(of), "{id:?} of {of:?}");
     }
     let said = project.call(&["trace", "out", dropped[0].as_deref().expect("an id")]);
-    assert!(said.stdout.contains("near_duplicate") && said.stdout.contains("similarity"), "{said:#?}");
+    let kept = of[0].as_deref().expect("an id");
+    assert!(said.stdout.contains("near_duplicate: 0.") && said.stdout.contains(&format!("a duplicate of {kept}")), "{said:#?}");
 }
 
 #[test]
