@@ -332,10 +332,11 @@ fn storage(doing: &'static str, path: &str, source: object_store::Error) -> Stor
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn store() -> (tempfile::TempDir, tokio::runtime::Runtime, Store) {
+    /// An empty store in a folder of its own.
+    pub(crate) fn store() -> (tempfile::TempDir, tokio::runtime::Runtime, Store) {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let runtime = tokio::runtime::Runtime::new().expect("a runtime");
         let store = Store::open(folder.path(), runtime.handle().clone(), None).expect("an empty store");

@@ -256,13 +256,7 @@ mod tests {
     use stages::Route;
 
     use super::*;
-
-    fn store() -> (tempfile::TempDir, tokio::runtime::Runtime, Store) {
-        let folder = tempfile::tempdir().expect("a temporary folder");
-        let runtime = tokio::runtime::Runtime::new().expect("a runtime");
-        let store = Store::open(folder.path(), runtime.handle().clone(), None).expect("an empty store");
-        (folder, runtime, store)
-    }
+    use crate::store::tests::store;
 
     fn spec(route: Route) -> TableSpec {
         TableSpec::new("t", Arc::new(Schema::new(vec![Field::new("n", DataType::UInt64, false)])), route)
