@@ -73,6 +73,36 @@ fn a_crash_while_an_edited_run_replaces_its_output_leaves_no_mixture() {
     }
 }
 
+#[test]
+fn an_edit_that_died_while_publishing_and_was_taken_back_leaves_nothing_of_itself() {
+    // Parts of equal length with other contents: nothing but the folder's mark can tell them apart.
+    let yaml = "
+version: 1
+name: tags
+output: out
+write: {format: jsonl}
+stages:
+  rows: {use: read_jsonl, path: rows.jsonl}
+  tags: {use: sql, from: rows, statement: \"SELECT id, 'a' AS tag FROM input\"}
+";
+    let project = Project::with(yaml);
+    project.write("rows.jsonl", "{\"id\": \"1\", \"text\": \"one\"}\n");
+    project.run(&[]);
+    let expected = project.files("out");
+    for k in 1.. {
+        project.write("pipeline.yaml", yaml.replace("'a'", "'b'"));
+        let crash = k.to_string();
+        let crashed = project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).output().expect("the command starts");
+        project.write("pipeline.yaml", yaml);
+        project.run(&[]);
+        assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after crash point {k}");
+        if crashed.status.code() == Some(0) {
+            assert!(k > 5, "only {k} crash points");
+            break;
+        }
+    }
+}
+
 /// `GRANARY_KILLS=100` for the long version.
 #[test]
 fn killed_at_random_moments_it_ends_with_the_same_bytes() {
