@@ -109,6 +109,9 @@ pub struct StageTotals {
     /// What was met and is no rejection: what, then the name it is about, then how often (`field_not_in_schema`, say).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub counted: BTreeMap<String, BTreeMap<String, u64>>,
+    /// What the stage counts of what it does, for the report: figure, then name, then count (`cluster_size`, say).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub figures: BTreeMap<String, BTreeMap<String, u64>>,
     /// Time spent in the stage's own code, summed over threads.
     pub busy_seconds: f64,
     /// Most bytes of rows that came into one of its tasks.
@@ -275,6 +278,9 @@ impl StageTotals {
         for (what, names) in other.counted {
             add_counts(self.counted.entry(what).or_default(), names);
         }
+        for (figure, names) in other.figures {
+            add_counts(self.figures.entry(figure).or_default(), names);
+        }
         self.busy_seconds += other.busy_seconds;
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
         self.profile.merge(other.profile);
@@ -309,6 +315,7 @@ mod tests {
             dropped: [(reason.to_owned(), 1)].into(),
             rejected: BTreeMap::new(),
             counted: [("field_not_in_schema".to_owned(), [(reason.to_owned(), 1)].into())].into(),
+            figures: BTreeMap::new(),
             busy_seconds: 0.5,
             peak_bytes: n,
             profile: Profile::default(),

@@ -113,6 +113,10 @@ impl<'r> Tracer<'r> {
     }
 
     fn look_up(&self, id: &str) -> Vec<Vec<Place>> {
+        (0..self.stored.len()).map(|stage| self.look_up_in(stage, id)).collect()
+    }
+
+    fn look_up_in(&self, stage: usize, id: &str) -> Vec<Place> {
         let key = document::ID;
         let query = Query { filter: Some((key.name(), id)), columns: None, max_chars: MAX_CHARS };
         let find = |(port, folder, files): &(Port, String, Vec<PathBuf>), source: &str| {
@@ -143,8 +147,7 @@ impl<'r> Tracer<'r> {
             }
             places
         };
-        let stages = self.stored.iter().zip(&self.record.stages);
-        stages.map(|(folders, stage)| folders.iter().flat_map(|folder| find(folder, &stage.id)).collect()).collect()
+        self.stored[stage].iter().flat_map(|folder| find(folder, &self.record.stages[stage].id)).collect()
     }
 
     fn problem(&self, error: &ReadError) {
@@ -238,6 +241,9 @@ impl<'r> Tracer<'r> {
             }
             duplicates.extend(life.places[i].iter().filter_map(|place| duplicate_of(place).map(ToOwned::to_owned)));
         }
+        for chain in (0..self.record.stages.len()).filter_map(|i| self.chain(&life, i)) {
+            let _ = write!(out, "\n{chain}");
+        }
         duplicates.dedup();
         for kept in duplicates.iter().filter(|kept| kept.as_str() != id).take(MAX_PLACES) {
             let _ = writeln!(out, "\nThe row it duplicates, {}: {}", show::visible_line(kept), self.ending(&self.life(kept)));
@@ -280,6 +286,35 @@ impl<'r> Tracer<'r> {
             }
         }
         lines
+    }
+
+    /// The links by which a row of a cluster hangs on the one that is kept, where the stage keeps its clusters.
+    fn chain(&self, life: &Life, i: usize) -> Option<String> {
+        let link = |places: &[Place]| {
+            let place = places.iter().find(|place| place.row.get("linked_to").is_some_and(|next| next != "null") && place.row.get("scope") != Some("local"))?;
+            let value = |column: &str| place.row.get(column).filter(|value| *value != "null").map(show::visible_line);
+            let next = place.row.get("linked_to")?.to_owned();
+            let how = match (value("similarity").and_then(|similarity| similarity.parse::<f64>().ok()), value("bands")) {
+                (Some(similarity), Some(bands)) => format!("Jaccard similarity {similarity:.3}, met in bands {}", show::cut(&bands, 60)),
+                (None, Some(bands)) => format!("not compared, met in bands {}", show::cut(&bands, 60)),
+                _ => return None,
+            };
+            Some((next, how))
+        };
+        let (mut next, mut how) = link(&life.places[i])?;
+        let mut out = format!("What links it to the row that is kept, by {}:\n", show::visible_line(&self.record.stages[i].id));
+        for step in 0..=MAX_PLACES {
+            let _ = writeln!(out, "  {}{}: {how}", if step == 0 { "" } else { "then " }, show::visible_line(&next));
+            if step == MAX_PLACES {
+                let _ = writeln!(out, "  and further links, which {}.clusters holds", show::visible_line(&self.record.stages[i].id));
+                break;
+            }
+            match link(&self.look_up_in(i, &next)) {
+                Some((further, further_how)) => (next, how) = (further, further_how),
+                None => break,
+            }
+        }
+        Some(out)
     }
 
     /// Why a row is not there.

@@ -76,6 +76,7 @@ fn stage(of: Of<'_>) -> StageRecord {
             dropped: counts(of.dropped),
             rejected: counts(of.rejected),
             counted: BTreeMap::new(),
+            figures: BTreeMap::new(),
             busy_seconds: of.busy_seconds,
             peak_bytes: of.peak_bytes,
             profile: Profile::default(),

@@ -154,7 +154,11 @@ impl Engine {
         let (pool, threads) = Pool::start(slots);
         let memory_slots = usize::try_from(options.memory.saturating_sub(BASE_BYTES) / TASK_BYTES).unwrap_or(usize::MAX);
         let units =
-            plan.units.iter().map(|unit| UnitState { program: matches!(unit.work, Work::Program), ..UnitState::default() }).collect();
+            plan.units.iter().map(|unit| UnitState {
+                program: matches!(unit.work, Work::Program),
+                state: ProgramState::new(options.shard_rows),
+                ..UnitState::default()
+            }).collect();
         let cx = Context {
             graph: Arc::new(graph),
             plan,

@@ -159,15 +159,12 @@ pub(super) fn bytes_in(files: &[&TableFile], range: &KeyRange) -> u64 {
     files.iter().flat_map(|file| blocks_in(file, range)).map(|block| block.data_bytes).sum()
 }
 
-fn blocks_in<'f>(file: &'f TableFile, range: &KeyRange) -> Vec<&'f Block> {
-    let firsts: Vec<Vec<u8>> = file.blocks.iter().map(|block| unhex(&block.first)).collect();
-    let holds = |index: usize| {
-        // Keys of a block lie between its first one and that of the next block, which may be the same.
-        let begins_before_end = range.to.as_ref().is_none_or(|to| firsts[index] < *to);
-        let ends_after_begin = range.from.as_ref().is_none_or(|from| firsts.get(index + 1).is_none_or(|next| next >= from));
-        begins_before_end && ends_after_begin
-    };
-    file.blocks.iter().enumerate().filter(|(index, _)| holds(*index)).map(|(_, block)| block).collect()
+/// Keys are held against the hexadecimal ones of the blocks, which sort alike.
+fn blocks_in<'f>(file: &'f TableFile, range: &KeyRange) -> &'f [Block] {
+    // Keys of a block lie between its first one and that of the next block, which may be the same.
+    let start = range.from.as_deref().map(hex).map_or(0, |from| file.blocks.partition_point(|block| block.first < from).saturating_sub(1));
+    let end = range.to.as_deref().map(hex).map_or(file.blocks.len(), |to| file.blocks.partition_point(|block| block.first < to));
+    &file.blocks[start..end.max(start)]
 }
 
 /// Reads the rows of one key range of a table, sorted by (key, origin); `files` are in the order of the tasks that wrote them.

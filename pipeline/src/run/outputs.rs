@@ -17,7 +17,7 @@ use crate::graph::Edge;
 use crate::ipc::CheckpointPart;
 use crate::marks::{Form, StoredFile, data_of};
 use crate::plan::Stored;
-use crate::profile::Profiler;
+use crate::profile::{Profiler, add_counts};
 use crate::record::StageTotals;
 use crate::store::hash_bytes;
 
@@ -140,6 +140,10 @@ impl Outputs {
                 self.stages.entry(node).or_default().0.bytes_out += bytes;
                 main.push(batch);
             }
+        }
+        for (figure, counts) in emit.take_figures() {
+            let totals = &mut self.stages.entry(node).or_default().0;
+            add_counts(totals.figures.entry(figure.to_owned()).or_default(), counts);
         }
         let rejections = emit.take_rejections();
         self.reject(node, &rejections)?;

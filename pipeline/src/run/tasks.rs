@@ -14,7 +14,7 @@ use super::{RunError, SHARD_ROWS, TASK_BYTES};
 use crate::fingerprint::{Fingerprint, Hasher};
 use crate::graph::Edge;
 use crate::inputs::{InputHashes, Stamp};
-use crate::marks::{DoneMark, StoredFile};
+use crate::marks::{DoneMark, StoredFile, TableFile};
 use crate::plan::{Leg, Start, own_fingerprint};
 
 /// A piece of work that can be done alone and again.
@@ -181,6 +181,11 @@ pub(super) struct ProgramState {
 }
 
 impl ProgramState {
+    /// A program of which nothing is done.
+    pub(super) fn new(shard_rows: u64) -> Self {
+        Self { done: Done::new((Done::AT_ONCE / SHARD_ROWS * shard_rows).max(1)), ..Self::default() }
+    }
+
     /// Begins the next step; its tasks, or `None` when the program is finished.
     ///
     /// # Errors
@@ -229,9 +234,17 @@ impl ProgramState {
         let tasks = match &step.kind {
             StepKind::Shards { port } => {
                 let files = port_shards(cx, node, port, shards);
+                let bytes = |name: &str, range: &KeyRange| {
+                    let files: Vec<&TableFile> = tables.get(name).into_iter().flat_map(|written| written.iter().map(|(_, file)| file)).collect();
+                    bytes_in(&files, range)
+                };
+                let whole: u64 = step.whole.iter().map(|name| bytes(name, &KeyRange::default())).sum();
                 let all = (0_u32..).zip(files).map(|(index, file)| {
                     let fingerprint = base.clone().number(u64::from(index)).add(&file.path).finish();
-                    task(fingerprint, format!("shard {index}"), 1, StepPart::Shard(index, file))
+                    let mail: u64 = step.mail.iter().map(|name| bytes(name, &KeyRange::of_shard(index))).sum();
+                    // What is sent to a shard cannot be cut, so a task that gets much of it has the memory to itself.
+                    let weight = weight(cx, file.data_bytes + 2 * (mail + whole)).unwrap_or(cx.memory_slots);
+                    task(fingerprint, format!("shard {index}"), weight, StepPart::Shard(index, file))
                 });
                 all.collect()
             }

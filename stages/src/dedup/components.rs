@@ -1,8 +1,256 @@
 //! Connected components of rows that duplicate each other, and how each hangs on its survivor.
+//!
+//! [`Connecting`] is the part of a program that brings all links of a component together: by union-find in one task when the links are few,
+//! else by rounds over key ranges, so that memory sets no bound. [`fates`] then decides one component, or several, from their links.
+//! Which of the two ways was taken cannot be seen in the result.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
+use std::sync::Arc;
 
-use crate::RowRef;
+use arrow::array::{ArrayRef, AsArray, RecordBatch, UInt8Array, UInt32Array, UInt64Array};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt8Type, UInt32Type};
+
+use super::minhash::shingle::mix;
+use crate::{Done, Keyed, RangeIn, Route, RowRef, StageError, Step, TableSpec, Tables, WholeIn};
+
+/// A row in one of several graphs over the same rows, which are connected in one go.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub(crate) struct Node {
+    /// Which graph.
+    pub(crate) graph: u8,
+    /// The row.
+    pub(crate) row: RowRef,
+}
+
+impl Node {
+    /// Where tables of route `Key` hold what concerns this node; two nodes never have one key.
+    pub(crate) fn key(self) -> u128 {
+        let packed = (u64::from(self.row.shard) << 32) | u64::from(self.row.row);
+        (u128::from(mix(packed.wrapping_add(u64::from(self.graph).wrapping_mul(0xD1B5_4A32_D192_ED03)))) << 64) | u128::from(packed)
+    }
+
+    /// The row that a key stands for.
+    #[expect(clippy::cast_possible_truncation, reason = "the two halves of 64 bits")]
+    fn row_of(key: u128) -> RowRef {
+        RowRef { shard: (key >> 32) as u32, row: key as u32 }
+    }
+}
+
+/// Columns every table of links begins with; a row stands under the key of its `a`.
+pub(crate) fn link_fields() -> Vec<Field> {
+    let numbers = ["a_shard", "a_row", "b_shard", "b_row"].map(|name| Field::new(name, DataType::UInt32, false));
+    std::iter::once(Field::new("graph", DataType::UInt8, false)).chain(numbers).collect()
+}
+
+/// Values of [`link_fields`].
+pub(crate) fn link_columns(links: impl Iterator<Item = (u8, RowRef, RowRef)> + Clone) -> Vec<ArrayRef> {
+    let numbers = |number: fn((u8, RowRef, RowRef)) -> u32| Arc::new(links.clone().map(number).collect::<UInt32Array>()) as ArrayRef;
+    vec![
+        Arc::new(links.clone().map(|(graph, ..)| graph).collect::<UInt8Array>()),
+        numbers(|(_, a, _)| a.shard),
+        numbers(|(_, a, _)| a.row),
+        numbers(|(.., b)| b.shard),
+        numbers(|(.., b)| b.row),
+    ]
+}
+
+/// The links of rows whose first columns are [`link_fields`].
+pub(crate) fn read_links(batch: &RecordBatch) -> impl Iterator<Item = (Node, Node)> {
+    let graph = batch.column(0).as_primitive::<UInt8Type>().values();
+    let number = |column: usize| batch.column(column).as_primitive::<UInt32Type>().values();
+    let (a_shard, a_row, b_shard, b_row) = (number(1), number(2), number(3), number(4));
+    (0..batch.num_rows()).map(move |at| {
+        let node = |shard, row| Node { graph: graph[at], row: RowRef { shard, row } };
+        (node(a_shard[at], a_row[at]), node(b_shard[at], b_row[at]))
+    })
+}
+
+/// A node's neighbours.
+const EDGES: &str = "edges";
+/// A node's lesser neighbours.
+const LESSER: &str = "lesser_edges";
+/// Rows say that the last half round of each kind changed something.
+const LARGE_CHANGED: &str = "large_changed";
+/// See `LARGE_CHANGED`.
+const SMALL_CHANGED: &str = "small_changed";
+/// All links, those of a component under one key.
+pub(crate) const CONNECTED: &str = "connected";
+
+/// The step instead of further rounds.
+const GIVE_UP: &str = "give_up";
+
+/// Half rounds after which a program that does not come to an end is wrong. A graph of n rows takes some log² n.
+const MOST_HALVES: usize = 400;
+
+/// The steps that bring the links of each component together in the table [`CONNECTED`].
+///
+/// Over [`Done::at_once`] links it takes rounds of the large-star and the small-star operation: each node ties its neighbours to the least of
+/// them, first the greater ones, then the lesser ones, until every component is a star around its least row. Source: Kiveris, Lattanzi,
+/// Mirrokni, Rastogi, Vassilvitskii, *Connected components in `MapReduce` and beyond*, 2014.
+pub(crate) struct Connecting {
+    /// Tables of links, of route `Key`, all with columns `links`.
+    pub(crate) tables: &'static [&'static str],
+    /// Their columns.
+    pub(crate) links: SchemaRef,
+}
+
+impl Connecting {
+    /// Its tables; to be among the program's.
+    pub(crate) fn specs(&self) -> Vec<TableSpec> {
+        vec![
+            TableSpec::new(EDGES, edges_schema(), Route::Key),
+            TableSpec::new(LESSER, edges_schema(), Route::Key),
+            TableSpec::new(LARGE_CHANGED, changed_schema(), Route::Whole),
+            TableSpec::new(SMALL_CHANGED, changed_schema(), Route::Whole),
+            TableSpec::new(CONNECTED, Arc::clone(&self.links), Route::Key),
+        ]
+    }
+
+    /// Its steps so far and the one after them; the links are written.
+    pub(crate) fn steps(&self, done: &Done) -> Vec<Step> {
+        let mut steps = Vec::new();
+        if self.tables.iter().map(|table| done.rows(table)).sum::<u64>() <= done.at_once() {
+            steps.push(Step::once("connect", self.tables, Vec::new()).writes(&[EDGES]));
+        } else {
+            steps.push(Step::ranges("spread", self.tables).writes(&[EDGES]));
+            let halves = done.times(LARGE_CHANGED) + done.times(SMALL_CHANGED);
+            let is_stable = halves > 1 && done.rows(LARGE_CHANGED) == 0 && done.rows(SMALL_CHANGED) == 0;
+            let half = |number: usize| match number % 2 {
+                _ if number >= MOST_HALVES => Step::once(GIVE_UP, &[], Vec::new()),
+                0 => Step::ranges("large_star", &[EDGES]).writes(&[LESSER, LARGE_CHANGED]),
+                _ => Step::ranges("small_star", &[LESSER]).writes(&[EDGES, SMALL_CHANGED]),
+            };
+            steps.extend((0..halves + usize::from(!is_stable)).map(half));
+        }
+        let all: Vec<&'static str> = std::iter::once(EDGES).chain(self.tables.iter().copied()).collect();
+        steps.push(Step::ranges("label", &all).writes(&[CONNECTED]));
+        steps
+    }
+
+    /// Does a `Ranges` step if it is one of these.
+    pub(crate) fn range(&self, step: &Step, range: &mut RangeIn, out: &mut Tables) -> Result<bool, StageError> {
+        match step.name {
+            "spread" => {
+                let mut edges = Vec::new();
+                for table in self.tables {
+                    edges.extend(read_links(&range.take(table)?.batch).filter(|(a, b)| a != b).flat_map(|(a, b)| [(a, b), (b, a)]));
+                }
+                write_edges(EDGES, edges, out)?;
+            }
+            "large_star" => {
+                let (mut edges, mut changed) = (Vec::new(), 0);
+                for of_node in read_edges(&range.take(EDGES)?).chunk_by(|a, b| a.0 == b.0) {
+                    let (node, least) = (of_node[0].0, of_node[0].1.min(of_node[0].0));
+                    let n_before = edges.len();
+                    edges.extend(of_node.iter().filter(|(_, other)| *other > node).map(|(_, other)| (*other, least)));
+                    changed += u64::from(least != node && edges.len() > n_before);
+                }
+                write_edges(LESSER, edges, out)?;
+                write_changed(LARGE_CHANGED, changed, out)?;
+            }
+            "small_star" => {
+                let (mut edges, mut changed) = (Vec::new(), 0);
+                for of_node in read_edges(&range.take(LESSER)?).chunk_by(|a, b| a.0 == b.0) {
+                    let (node, least) = of_node[0];
+                    let tied = of_node[1..].iter().map(|(_, lesser)| *lesser).chain(std::iter::once(node));
+                    edges.extend(tied.flat_map(|tied| [(tied, least), (least, tied)]));
+                    changed += u64::from(of_node.len() > 1);
+                }
+                write_edges(EDGES, edges, out)?;
+                write_changed(SMALL_CHANGED, changed, out)?;
+            }
+            "label" => self.label(range, out)?,
+            _ => return Ok(false),
+        }
+        Ok(true)
+    }
+
+    /// Does a `Once` step: ties every node to the least of its component.
+    pub(crate) fn once(&self, step: &Step, all: &mut WholeIn, out: &mut Tables) -> Result<(), StageError> {
+        if step.name == GIVE_UP {
+            return Err(StageError::Internal(format!("the components of the links did not settle in {MOST_HALVES} steps")));
+        }
+        let mut links: Vec<(Node, Node)> = Vec::new();
+        for table in self.tables {
+            let table = all.tables.remove(table).ok_or_else(|| StageError::Internal(format!("table `{table}` was not given")))?;
+            links.extend(read_links(&table.batch));
+        }
+        let nodes = sorted(links.iter().flat_map(|(a, b)| [*a, *b]).collect());
+        let mut sets = UnionFind::new(nodes.len());
+        for (a, b) in &links {
+            sets.union(position(&nodes, a), position(&nodes, b));
+        }
+        drop(links);
+        // The least of each set comes first.
+        let mut least: Vec<Option<Node>> = vec![None; nodes.len()];
+        let mut edges = Vec::new();
+        for (at, node) in nodes.iter().enumerate() {
+            match &mut least[sets.find(at)] {
+                Some(least) => edges.push((*node, *least)),
+                none => *none = Some(*node),
+            }
+        }
+        write_edges(EDGES, edges, out)
+    }
+
+    /// Moves each link under the key of the least row of its component.
+    fn label(&self, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
+        // A node has one lesser neighbour now, unless it is itself the least of its component.
+        let mut labels = read_edges(&range.take(EDGES)?);
+        labels.retain(|(node, other)| other < node);
+        for table in self.tables {
+            let links = range.take(table)?;
+            let label = |node: Node| labels.binary_search_by_key(&node.key(), |(of, _)| of.key()).map_or(node, |at| labels[at].1);
+            let keys = read_links(&links.batch).map(|(a, _)| label(a).key()).collect();
+            out.keyed(CONNECTED, keys, links.batch)?;
+        }
+        Ok(())
+    }
+}
+
+fn edges_schema() -> SchemaRef {
+    let number = |name: &str| Field::new(name, DataType::UInt32, false);
+    Arc::new(Schema::new(vec![Field::new("graph", DataType::UInt8, false), number("other_shard"), number("other_row")]))
+}
+
+fn write_edges(table: &'static str, edges: Vec<(Node, Node)>, out: &mut Tables) -> Result<(), StageError> {
+    let edges = sorted(edges);
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(edges.iter().map(|(node, _)| node.graph).collect::<UInt8Array>()),
+        Arc::new(edges.iter().map(|(_, other)| other.row.shard).collect::<UInt32Array>()),
+        Arc::new(edges.iter().map(|(_, other)| other.row.row).collect::<UInt32Array>()),
+    ];
+    out.keyed(table, edges.iter().map(|(node, _)| node.key()).collect(), RecordBatch::try_new(edges_schema(), columns)?)
+}
+
+/// Each node with each of its neighbours once, by the node's key, then the neighbour.
+fn read_edges(table: &Keyed) -> Vec<(Node, Node)> {
+    let graph = table.batch.column(0).as_primitive::<UInt8Type>().values();
+    let number = |column: usize| table.batch.column(column).as_primitive::<UInt32Type>().values();
+    let (shard, row) = (number(1), number(2));
+    let other = |at: usize| Node { graph: graph[at], row: RowRef { shard: shard[at], row: row[at] } };
+    let mut edges: Vec<(Node, Node)> = Vec::with_capacity(table.keys.len());
+    let mut start = 0;
+    for group in table.keys.chunk_by(|a, b| a == b) {
+        let of_node = edges.len();
+        edges.extend((start..start + group.len()).map(|at| (Node { graph: graph[at], row: Node::row_of(group[0]) }, other(at))));
+        start += group.len();
+        edges[of_node..].sort_unstable();
+    }
+    edges.dedup();
+    edges
+}
+
+fn changed_schema() -> SchemaRef {
+    Arc::new(Schema::new(vec![Field::new("nodes", DataType::UInt64, false)]))
+}
+
+fn write_changed(table: &'static str, nodes: u64, out: &mut Tables) -> Result<(), StageError> {
+    if nodes == 0 {
+        return Ok(());
+    }
+    out.whole(table, RecordBatch::try_new(changed_schema(), vec![Arc::new(UInt64Array::from(vec![nodes]))])?)
+}
 
 /// A link between two rows.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -11,63 +259,71 @@ pub(crate) struct Link {
     pub(crate) a: RowRef,
     /// The other.
     pub(crate) b: RowRef,
-    /// How alike they are; `None` if that was not looked at.
-    pub(crate) similarity: Option<f64>,
+    /// Of two links that serve as well, the stronger one is taken.
+    pub(crate) strength: f64,
 }
 
 /// What became of one row of a component.
-#[derive(Debug, Clone, Copy, PartialEq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Fate {
     /// The row.
     pub(crate) row: RowRef,
     /// The row of its component that is kept; itself for that one.
     pub(crate) survivor: RowRef,
-    /// The row it is linked to on the shortest way to the survivor; itself for the survivor.
+    /// The row it is linked to on a shortest way to the survivor; itself for the survivor.
     pub(crate) next: RowRef,
-    /// How alike it is to `next`.
-    pub(crate) similarity: Option<f64>,
+    /// Which of the links leads to `next`; `None` for the survivor.
+    pub(crate) link: Option<usize>,
     /// Rows of its component.
     pub(crate) size: u64,
 }
 
 /// The fate of every row that occurs in a link, in the order of the rows. In each component the row of the least `order` survives.
 ///
-/// Exact at any size; takes memory for the rows that occur, none for the others. Does not depend on the order of the links.
+/// Takes some 60 bytes for each link. Does not depend on the order of the links, but for the numbers by which it names them.
 pub(crate) fn fates<K: Ord>(links: &[Link], order: impl Fn(RowRef) -> K) -> Vec<Fate> {
-    let mut rows: Vec<RowRef> = links.iter().flat_map(|link| [link.a, link.b]).collect();
-    rows.sort_unstable();
-    rows.dedup();
-    let index: HashMap<RowRef, usize> = rows.iter().copied().zip(0..).collect();
+    let rows = sorted(links.iter().flat_map(|link| [link.a, link.b]).collect());
+    let ends: Vec<(usize, usize)> = links.iter().map(|link| (position(&rows, &link.a), position(&rows, &link.b))).collect();
     let mut sets = UnionFind::new(rows.len());
-    // Links from each row, as (other row, link).
-    let mut neighbours: Vec<Vec<(usize, usize)>> = vec![Vec::new(); rows.len()];
-    for (number, link) in links.iter().enumerate() {
-        let (a, b) = (index[&link.a], index[&link.b]);
-        if a != b {
-            sets.union(a, b);
-            neighbours[a].push((b, number));
-            neighbours[b].push((a, number));
+    // How many links each row has, then where they end among all.
+    let mut end = vec![0_usize; rows.len()];
+    for &(a, b) in &ends {
+        sets.union(a, b);
+        end[a] += 1;
+        end[b] += 1;
+    }
+    let mut sum = 0;
+    for end in &mut end {
+        sum += *end;
+        *end = sum;
+    }
+    let mut start = end.clone();
+    let mut neighbours: Vec<(usize, usize)> = vec![(0, 0); sum];
+    for (link, &(a, b)) in ends.iter().enumerate() {
+        for (from, to) in [(a, b), (b, a)] {
+            start[from] -= 1;
+            neighbours[start[from]] = (to, link);
         }
     }
     let mut survivor: Vec<Option<usize>> = vec![None; rows.len()];
     let mut size = vec![0_u64; rows.len()];
-    for row in 0..rows.len() {
+    for (row, at) in rows.iter().enumerate() {
         let root = sets.find(row);
         size[root] += 1;
-        if survivor[root].is_none_or(|best| (order(rows[row]), rows[row]) < (order(rows[best]), rows[best])) {
+        if survivor[root].is_none_or(|best| (order(*at), *at) < (order(rows[best]), rows[best])) {
             survivor[root] = Some(row);
         }
     }
     let mut next: Vec<Option<(usize, Option<usize>)>> = vec![None; rows.len()];
-    for row in 0..rows.len() {
-        let root = sets.find(row);
-        let Some(start) = survivor[root].filter(|_| root == row) else { continue };
-        next[start] = Some((start, None));
-        let mut open = VecDeque::from([start]);
+    for root in 0..rows.len() {
+        let Some(first) = survivor[root] else { continue };
+        next[first] = Some((first, None));
+        let mut open = VecDeque::from([first]);
         while let Some(at) = open.pop_front() {
             // By the order of the rows, then the stronger link, so that the way does not depend on how links came.
-            neighbours[at].sort_by(|(x, i), (y, j)| x.cmp(y).then(strength(&links[*j]).total_cmp(&strength(&links[*i]))));
-            for &(other, link) in &neighbours[at] {
+            let of_row = &mut neighbours[start[at]..end[at]];
+            of_row.sort_by(|(x, i), (y, j)| x.cmp(y).then(links[*j].strength.total_cmp(&links[*i].strength)));
+            for &(other, link) in &*of_row {
                 if next[other].is_none() {
                     next[other] = Some((at, Some(link)));
                     open.push_back(other);
@@ -76,16 +332,36 @@ pub(crate) fn fates<K: Ord>(links: &[Link], order: impl Fn(RowRef) -> K) -> Vec<
         }
     }
     let fate = |(row, next): (usize, Option<(usize, Option<usize>)>)| {
-        let root = sets.find(row);
-        let (next, link) = next?;
-        let similarity = link.and_then(|link| links[link].similarity);
-        Some(Fate { row: rows[row], survivor: rows[survivor[root]?], next: rows[next], similarity, size: size[root] })
+        let (root, (next, link)) = (sets.find(row), next?);
+        Some(Fate { row: rows[row], survivor: rows[survivor[root]?], next: rows[next], link, size: size[root] })
     };
     (0..rows.len()).zip(next).filter_map(fate).collect()
 }
 
-fn strength(link: &Link) -> f64 {
-    link.similarity.unwrap_or(0.0)
+/// The rows that do not survive, with `order` as in [`fates`], if only some of the links counted.
+pub(crate) fn losers<K: Ord>(rows: &[RowRef], links: impl Iterator<Item = (RowRef, RowRef)>, order: impl Fn(RowRef) -> K) -> Vec<RowRef> {
+    let mut sets = UnionFind::new(rows.len());
+    links.for_each(|(a, b)| sets.union(position(rows, &a), position(rows, &b)));
+    let mut survivor: Vec<Option<usize>> = vec![None; rows.len()];
+    for (row, at) in rows.iter().enumerate() {
+        let root = sets.find(row);
+        if survivor[root].is_none_or(|best| (order(*at), *at) < (order(rows[best]), rows[best])) {
+            survivor[root] = Some(row);
+        }
+    }
+    (0..rows.len()).filter(|row| survivor[sets.find(*row)] != Some(*row)).map(|row| rows[row]).collect()
+}
+
+/// The values in order, each once.
+pub(crate) fn sorted<T: Ord>(mut values: Vec<T>) -> Vec<T> {
+    values.sort_unstable();
+    values.dedup();
+    values
+}
+
+/// Where one of the sorted values stands.
+fn position<T: Ord>(values: &[T], value: &T) -> usize {
+    values.binary_search(value).unwrap_or_else(|at| at)
 }
 
 /// Disjoint sets of numbers.
@@ -122,58 +398,178 @@ impl UnionFind {
 mod tests {
     use std::collections::BTreeMap;
 
+    use arrow::datatypes::UInt32Type;
     use proptest::prelude::*;
 
     use super::*;
+    use crate::testing::{Built, Cut, run_stage};
+    use crate::{Global, Outputs, Port, ShardIn, Stage};
 
     fn row(row: u32) -> RowRef {
         RowRef { shard: row / 10, row: row % 10 }
     }
 
     fn link(a: u32, b: u32) -> Link {
-        Link { a: row(a), b: row(b), similarity: Some(0.9) }
+        Link { a: row(a), b: row(b), strength: 0.9 }
+    }
+
+    /// Gives, of links that stand in its input as pairs of numbers, the component of each: `(graph, a, b, component)`.
+    struct Connected;
+
+    const PAIRS: &[&str] = &["pairs"];
+
+    impl Connected {
+        fn connecting() -> Connecting {
+            Connecting { tables: PAIRS, links: Arc::new(Schema::new(link_fields())) }
+        }
+
+        fn schema() -> SchemaRef {
+            Arc::new(Schema::new(["graph", "a", "b", "group"].map(|name| Field::new(name, DataType::UInt32, false)).to_vec()))
+        }
+    }
+
+    impl Global for Connected {
+        fn tables(&self) -> Vec<TableSpec> {
+            let mut tables = Self::connecting().specs();
+            tables.push(TableSpec::new("pairs", Self::connecting().links, Route::Key));
+            tables
+        }
+
+        fn next(&self, done: &Done) -> Option<Step> {
+            let mut steps = vec![Step::shards("read", Port::FROM).writes(PAIRS)];
+            if done.steps() > 0 {
+                steps.extend(Self::connecting().steps(done));
+            }
+            steps.push(Step::ranges("give", &[CONNECTED]).emits());
+            steps.into_iter().nth(done.steps())
+        }
+
+        fn shard(&self, _step: &Step, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
+            for batch in &shard.shard.batches {
+                let number = |column: usize| batch.column(column).as_primitive::<UInt32Type>().values().iter().copied();
+                let links: Vec<(u8, RowRef, RowRef)> =
+                    number(0).zip(number(1)).zip(number(2)).map(|((graph, a), b)| (graph as u8, row(a), row(b))).collect();
+                let keys = links.iter().map(|(graph, a, _)| Node { graph: *graph, row: *a }.key()).collect();
+                let columns = link_columns(links.iter().copied());
+                out.keyed("pairs", keys, RecordBatch::try_new(Self::connecting().links, columns)?)?;
+            }
+            Ok(())
+        }
+
+        fn range(&self, step: &Step, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
+            if Self::connecting().range(step, range, out)? {
+                return Ok(());
+            }
+            let table = range.take(CONNECTED)?;
+            let number = |row: RowRef| row.shard * 10 + row.row;
+            let links: Vec<(Node, Node)> = read_links(&table.batch).collect();
+            let column = |of: &dyn Fn(usize) -> u32| Arc::new((0..links.len()).map(of).collect::<UInt32Array>()) as ArrayRef;
+            let columns = vec![
+                column(&|at| u32::from(links[at].0.graph)),
+                column(&|at| number(links[at].0.row)),
+                column(&|at| number(links[at].1.row)),
+                column(&|at| number(Node::row_of(table.keys[at]))),
+            ];
+            out.emit().rows(RecordBatch::try_new(Self::schema(), columns)?)
+        }
+
+        fn once(&self, step: &Step, all: &mut WholeIn, out: &mut Tables) -> Result<(), StageError> {
+            Self::connecting().once(step, all, out)
+        }
+    }
+
+    /// The component of each link as the program finds it, and how many rounds it took.
+    fn connected(links: &[(u32, u32, u32)], by_rounds: bool, ranges: usize) -> (Vec<(u32, u32, u32, u32)>, u64) {
+        let column = |of: fn(&(u32, u32, u32)) -> u32| Arc::new(links.iter().map(of).collect::<UInt32Array>()) as ArrayRef;
+        let columns = [("graph", column(|link| link.0)), ("a", column(|link| link.1)), ("b", column(|link| link.2))];
+        let input = RecordBatch::try_from_iter(columns).unwrap();
+        let built = Built { stage: Stage::Global(Box::new(Connected)), outputs: Outputs::new(Connected::schema()) };
+        let cut = Cut { batch_rows: 1000, shard_rows: if by_rounds { 1 } else { 1000 }, ranges };
+        let outcome = run_stage(&built, &[(Port::FROM, input)], cut).unwrap();
+        let number = |column: usize| outcome.rows().column(column).as_primitive::<UInt32Type>().values();
+        let found = (0..outcome.rows().num_rows()).map(|at| (number(0)[at], number(1)[at], number(2)[at], number(3)[at]));
+        (sorted(found.collect()), outcome.table_rows.get(LARGE_CHANGED).copied().unwrap_or(0))
+    }
+
+    /// Every row with the least it can reach.
+    fn flood(links: &[(u32, u32, u32)]) -> Vec<(u32, u32, u32, u32)> {
+        let mut labels: BTreeMap<(u32, u32), u32> = links.iter().flat_map(|(graph, a, b)| [((*graph, *a), *a), ((*graph, *b), *b)]).collect();
+        loop {
+            let before = labels.clone();
+            for (graph, a, b) in links {
+                let least = labels[&(*graph, *a)].min(labels[&(*graph, *b)]);
+                labels.insert((*graph, *a), least);
+                labels.insert((*graph, *b), least);
+            }
+            if labels == before {
+                return sorted(links.iter().map(|(graph, a, b)| (*graph, *a, *b, labels[&(*graph, *a)])).collect());
+            }
+        }
+    }
+
+    #[test]
+    fn a_long_chain_and_a_star_settle_in_a_few_rounds() {
+        // A chain in an order that helps no one.
+        let chain: Vec<(u32, u32, u32)> = (0..700).map(|at| (0, (at * 271) % 701, ((at + 1) * 271) % 701)).collect();
+        let (found, rounds) = connected(&chain, true, 3);
+        assert!(found.len() == 700 && found.iter().all(|(.., group)| *group == 0));
+        assert!(rounds < 120, "{rounds} half rounds of ranges that changed something");
+        let star: Vec<(u32, u32, u32)> = (1..700).map(|at| (0, at, 0)).collect();
+        let (found, _) = connected(&star, true, 2);
+        assert!(found.len() == 699 && found.iter().all(|(.., group)| *group == 0));
     }
 
     #[test]
     fn a_chain_hangs_on_its_survivor_link_by_link() {
-        let fates = fates(&[link(1, 2), link(3, 2), link(3, 14), link(7, 8)], |row| row);
+        let links = [link(1, 2), link(3, 2), link(3, 14), link(7, 8)];
+        let fates = fates(&links, |row| row);
         let next: Vec<(RowRef, RowRef, RowRef, u64)> = fates.iter().map(|fate| (fate.row, fate.next, fate.survivor, fate.size)).collect();
         let chain = [(1, 1, 1, 4), (2, 1, 1, 4), (3, 2, 1, 4), (7, 7, 7, 2), (8, 7, 7, 2), (14, 3, 1, 4)];
         assert_eq!(next, chain.map(|(a, b, c, size)| (row(a), row(b), row(c), size)));
+        assert_eq!(fates.iter().map(|fate| fate.link).collect::<Vec<_>>(), [None, Some(0), Some(1), None, Some(3), Some(2)]);
     }
 
     #[test]
     fn the_preferred_row_survives() {
         let fates = fates(&[link(1, 2), link(2, 3)], std::cmp::Reverse);
         assert!(fates.iter().all(|fate| fate.survivor == row(3)), "{fates:?}");
+        let rows = [row(1), row(2), row(3), row(4)];
+        assert_eq!(losers(&rows, [(row(1), row(2)), (row(2), row(3))].into_iter(), std::cmp::Reverse), [row(1), row(2)]);
     }
 
     #[test]
     fn a_million_rows_on_one_take_linear_time() {
         let links: Vec<Link> =
-            (1..1_000_000).map(|other| Link { a: row(0), b: RowRef { shard: 1, row: other }, similarity: None }).collect();
+            (1..1_000_000).map(|other| Link { a: row(0), b: RowRef { shard: 1, row: other }, strength: 0.0 }).collect();
         assert!(fates(&links, |row| row).iter().all(|fate| fate.survivor == row(0) && fate.size == 1_000_000));
     }
 
     proptest! {
+        #![proptest_config(ProptestConfig::with_cases(96))]
+        #[test]
+        fn both_ways_to_connect_find_what_a_flood_finds(
+            pairs in prop::collection::vec((0_u32..2, 0_u32..60, 0_u32..60), 0..90), ranges in 1_usize..5,
+        ) {
+            let links = sorted(pairs);
+            let expected = flood(&links);
+            prop_assert_eq!(&connected(&links, false, ranges).0, &expected);
+            prop_assert_eq!(&connected(&links, true, ranges).0, &expected);
+        }
+
         #[test]
         fn components_are_those_of_a_flood_and_do_not_depend_on_the_order(pairs in prop::collection::vec((0_u32..30, 0_u32..30), 0..40), seed in any::<u64>()) {
             let mut links: Vec<Link> = pairs.iter().map(|(a, b)| link(*a, *b)).collect();
             let found = fates(&links, |row| row);
-            // Label every row with the least it can reach.
-            let mut labels: BTreeMap<RowRef, RowRef> = links.iter().flat_map(|link| [link.a, link.b]).map(|row| (row, row)).collect();
-            for _ in 0..30 {
-                for link in &links {
-                    let least = labels[&link.a].min(labels[&link.b]);
-                    labels.insert(link.a, least);
-                    labels.insert(link.b, least);
-                }
+            let survivors: BTreeMap<RowRef, RowRef> = found.iter().map(|fate| (fate.row, fate.survivor)).collect();
+            for (_, a, b, least) in flood(&pairs.iter().map(|(a, b)| (0, *a, *b)).collect::<Vec<_>>()) {
+                prop_assert_eq!((survivors[&row(a)], survivors[&row(b)]), (row(least), row(least)));
             }
-            prop_assert_eq!(found.iter().map(|fate| (fate.row, fate.survivor)).collect::<BTreeMap<_, _>>(), labels);
+            let ways = |fates: &[Fate], links: &[Link]| fates.iter().map(|fate| (fate.row, fate.survivor, fate.next, fate.size, fate.link.map(|link| sorted(vec![links[link].a, links[link].b])))).collect::<Vec<_>>();
+            let found = ways(&found, &links);
             let turn = if links.is_empty() { 0 } else { usize::try_from(seed % links.len() as u64).unwrap() };
             links.rotate_left(turn);
             links.iter_mut().step_by(2).for_each(|link| std::mem::swap(&mut link.a, &mut link.b));
-            prop_assert_eq!(fates(&links, |row| row), found);
+            prop_assert_eq!(ways(&fates(&links, |row| row), &links), found);
         }
     }
 }

@@ -2,26 +2,30 @@
 
 mod program;
 mod tables;
+mod views;
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::DataType;
 use schemars::JsonSchema;
-use schemas::{ColumnSpec, describe, document};
+use schemas::{ColumnSpec, document};
 use serde::{Deserialize, Serialize};
 
-use self::program::DedupMinhash;
-use super::dedup_exact::Scope;
+use self::program::{DedupMinhash, source_hash};
+use self::views::{Clusters, Decisions, Edges};
 use super::minhash::bands::Bands;
 use super::minhash::shingle::{ShingleUnit, Shingler};
 use super::minhash::signature::{Datasketch, Signer};
 use crate::units::{ColumnName, Fraction};
+use crate::stage::add_columns;
 use crate::{BuildContext, Inputs, Kind, Outputs, Port, Stage, StageConfig, StageError};
 
 /// The rows of clusters: which row hangs on which.
 pub(super) const CLUSTERS: Port = Port::new("clusters");
+
+/// The links between rows.
+pub(super) const EDGES: Port = Port::new("edges");
 
 /// Keeps one row of each cluster of near-duplicates, and drops the others.
 ///
@@ -33,7 +37,11 @@ pub(super) const CLUSTERS: Port = Port::new("clusters");
 /// A row without text, or whose text has no word, is never a duplicate.
 ///
 /// Reason: `near_duplicate`, with the similarity to the next row of the chain as value, and the `id` of the row kept in `duplicate_of`. The
-/// output `clusters` holds every row of every cluster, with the row it hangs on.
+/// output `clusters` holds every row of every cluster, with the row it hangs on; the output `edges` every pair that links two rows, but of
+/// equal texts only those with the row that is kept of them.
+///
+/// With `scope: both` nothing is dropped: six columns say of each row whether it would be kept among all rows and among those of its source, in
+/// place of which row it goes (`global_kept`, `global_duplicate_of`, `global_cluster_size`, and the same for `local`).
 ///
 /// Source: Broder, *On the resemblance and containment of documents*, 1997; Leskovec, Rajaraman, Ullman, *Mining of Massive Datasets*, §3.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -68,8 +76,8 @@ pub struct DedupMinhashConfig {
     pub verify: Option<Verify>,
     /// Whether rows of different sources can be duplicates of each other.
     #[serde(default)]
-    pub scope: Scope,
-    /// The column that says which source a row is from; for `scope: local` and `source_priority`.
+    pub scope: MinhashScope,
+    /// The column that says which source a row is from. Needed for `scope: local`, `scope: both` and `source_priority`.
     #[serde(default = "default_source_column")]
     pub source_column: ColumnName,
     /// Sources whose rows are kept rather than others', best first. Sources not listed come last, all alike.
@@ -107,6 +115,20 @@ pub enum Verify {
     Jaccard,
     /// A shared band is enough: what most tools do, for the sake of comparison.
     None,
+}
+
+/// Which rows can be duplicates of each other.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+#[schemars(inline)]
+pub enum MinhashScope {
+    /// All.
+    #[default]
+    Global,
+    /// Those of one source; rows without a source count as one.
+    Local,
+    /// Both are worked out, from the same signatures, and written to columns. Nothing is dropped, and no guard stops the run.
+    Both,
 }
 
 /// Which row of a cluster is kept.
@@ -147,7 +169,7 @@ fn default_permutations() -> NonZeroU32 {
 
 impl StageConfig for DedupMinhashConfig {
     const NAME: &'static str = "dedup_minhash";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: Kind = Kind::Global;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: dedup_minhash, from: pages, jaccard_threshold: 0.8}";
@@ -162,13 +184,19 @@ impl StageConfig for DedupMinhashConfig {
 
     fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
         let input = cx.input()?;
-        Ok(Outputs::new(input.clone()).with_dropped(input)?.with(CLUSTERS, clusters_schema()))
+        let both = self.scope == MinhashScope::Both;
+        let outputs = if both {
+            Outputs::new(add_columns(input, &Decisions::columns())?)
+        } else {
+            Outputs::new(input.clone()).with_dropped(input)?
+        };
+        Ok(outputs.with(CLUSTERS, Clusters::schema(both)).with(EDGES, Edges::schema()))
     }
 
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {
         let mut priority = HashMap::new();
         for (rank, name) in (0_u32..).zip(&self.source_priority) {
-            if priority.insert(name.clone(), rank).is_some() {
+            if priority.insert(source_hash(Some(name)), rank).is_some() {
                 return Err(StageError::setting("source_priority", format!("wanted each source once, found `{name}` twice")));
             }
         }
@@ -179,10 +207,16 @@ impl StageConfig for DedupMinhashConfig {
         } else {
             Scheme::Fast(Signer::new(bands.n_hashes(), cx.seed))
         };
+        let input = cx.input()?;
+        let output = if self.scope == MinhashScope::Both { add_columns(input, &Decisions::columns())? } else { input.clone() };
+        let verify = self.verify() == Verify::Jaccard;
         Ok(Stage::Global(Box::new(DedupMinhash {
-            verify: self.verify() == Verify::Jaccard,
+            verify,
+            has_source: input.field_with_name(self.source_column.as_str()).is_ok_and(|field| *field.data_type() == DataType::Utf8),
+            thresholds: self.thresholds(bands, verify),
             config: self.clone(),
-            input: cx.input()?.clone(),
+            input: input.clone(),
+            output,
             shingler,
             scheme,
             bands,
@@ -201,7 +235,14 @@ pub(super) enum Scheme {
 
 impl DedupMinhashConfig {
     fn needs_source(&self) -> bool {
-        self.scope == Scope::Local || !self.source_priority.is_empty()
+        self.scope != MinhashScope::Global || !self.source_priority.is_empty()
+    }
+
+    /// The threshold, then higher ones at which the bands find nine of ten pairs, so that what would be removed there can be told.
+    fn thresholds(&self, bands: Bands, verify: bool) -> Vec<f64> {
+        let own = self.jaccard_threshold.get();
+        let higher = (1..20).map(|twentieth| f64::from(twentieth) / 20.0).filter(|at| verify && *at > own + 0.01);
+        std::iter::once(own).chain(higher.filter(|at| bands.share_a_band(*at) >= 0.9)).collect()
     }
 
     fn verify(&self) -> Verify {
@@ -238,19 +279,6 @@ impl DedupMinhashConfig {
         }
         Ok(bands)
     }
-}
-
-/// Columns of the output `clusters`.
-pub(super) fn clusters_schema() -> SchemaRef {
-    let field = |name: &str, data_type: DataType, nullable: bool, what: &str| describe(Field::new(name, data_type, nullable), what);
-    Arc::new(Schema::new(vec![
-        document::ID.field(),
-        field("cluster", DataType::Utf8, true, "id of the row that is kept of the cluster"),
-        field("size", DataType::UInt64, false, "rows of the cluster"),
-        field("kept", DataType::Boolean, false, "whether this is the row that is kept"),
-        field("linked_to", DataType::Utf8, true, "id of the next row on the chain to the row that is kept"),
-        field("similarity", DataType::Float64, true, "Jaccard similarity to that row, where it was computed"),
-    ]))
 }
 
 #[cfg(test)]
@@ -473,6 +501,49 @@ mod tests {
     }
 
     #[test]
+    fn both_scopes_from_one_pass_are_those_of_two_runs() {
+        let texts = corpus(6);
+        // Families go across the sources in many ways; some texts are equal across them.
+        let all = rows(
+            &texts.iter().enumerate().map(|(at, (id, text))| (id.as_str(), Some(text.as_str()), ["p", "q", "r"][at * at % 3])).collect::<Vec<_>>(),
+        );
+        for verify in ["jaccard", "none"] {
+            let settings = |scope: &str| json!({"scope": scope, "verify": verify, "jaccard_threshold": 0.7});
+            let both = testing::check_contract::<DedupMinhashConfig>(settings("both"), &all, Balance::Free);
+            let (global, local) = (duplicates(&dedup(settings("global"), &all)), duplicates(&dedup(settings("local"), &all)));
+            assert!(global.len() > local.len() && !local.is_empty());
+            let column = |name: &str| testing::column(both.rows(), name);
+            for (scope, expected) in [("global", &global), ("local", &local)] {
+                let found = column("id").into_iter().zip(column(&format!("{scope}_duplicate_of"))).filter(|(_, of)| !of.is_empty());
+                assert_eq!(&found.collect::<BTreeMap<_, _>>(), expected, "{scope}, verify: {verify}");
+                let kept = column(&format!("{scope}_kept")).iter().filter(|kept| *kept == "true").count();
+                assert_eq!(kept + expected.len(), texts.len());
+            }
+            let size = |id: &str| column("global_cluster_size")[column("id").iter().position(|other| other == id).unwrap()].clone();
+            let (of, _) = global.iter().map(|(_, of)| (of, global.values().filter(|other| *other == of).count() + 1)).next().unwrap();
+            assert_eq!(size(of), (global.values().filter(|other| *other == of).count() + 1).to_string());
+        }
+    }
+
+    #[test]
+    fn edges_are_the_links_of_the_clusters_and_hold_their_bands() {
+        let texts = corpus(7);
+        let outcome = dedup(json!({"jaccard_threshold": 0.7, "bands": 12, "rows": 4}), &batch(&texts));
+        let (edges, clusters) = (outcome.port(&EDGES), outcome.port(&CLUSTERS));
+        let pair = |a: &String, b: &String| if a[1..].parse::<u32>().unwrap() < b[1..].parse().unwrap() { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
+        let rest = |rows: &RecordBatch| testing::column(rows, "similarity").into_iter().zip(testing::column(rows, "bands")).collect::<Vec<_>>();
+        let edges: BTreeMap<_, _> =
+            testing::column(edges, "a").iter().zip(&testing::column(edges, "b")).map(|(a, b)| pair(a, b)).zip(rest(edges)).collect();
+        let linked = testing::column(clusters, "id").into_iter().zip(testing::column(clusters, "linked_to")).zip(rest(clusters));
+        let linked: Vec<_> = linked.filter(|((_, next), _)| !next.is_empty()).collect();
+        assert!(linked.iter().all(|((id, next), rest)| edges.get(&pair(id, next)) == Some(rest)), "{linked:?} of {edges:?}");
+        assert!(edges.len() >= linked.len() && linked.len() > 60);
+        // An equal text shares all bands, another one those in which it met the first of its bucket.
+        assert!(edges.values().any(|(similarity, bands)| similarity == "1.0" && bands == "[0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]"));
+        assert!(edges.values().all(|(_, bands)| bands.len() > 2 && bands.as_str() <= "[9]"), "{edges:?}");
+    }
+
+    #[test]
     fn without_verification_a_shared_band_is_enough() {
         let texts = corpus(3);
         let found: BTreeSet<String> =
@@ -490,9 +561,10 @@ mod tests {
         };
         let error = refused(json!({})).unwrap_err();
         assert!(error.contains("one cluster holds 1500 of 1500 rows") && error.contains("raise `max_cluster`"), "{error}");
-        let error = refused(json!({"max_cluster": 1.0, "source_priority": ["s"]})).unwrap_err();
+        let error = refused(json!({"max_cluster": 1.0})).unwrap_err();
         assert!(error.contains("source `s` would lose 1499 of its 1500 rows") && error.contains("raise `max_source_loss`"), "{error}");
-        refused(json!({"max_cluster": 1.0})).unwrap();
+        refused(json!({"max_cluster": 1.0, "max_source_loss": 1.0})).unwrap();
+        refused(json!({"scope": "both"})).unwrap();
     }
 
     #[test]

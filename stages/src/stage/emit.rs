@@ -60,12 +60,16 @@ pub struct Emit {
     batches: Vec<(Port, RecordBatch)>,
     rejections: Vec<Rejection>,
     dropped: BTreeMap<&'static str, u64>,
+    figures: Figures,
 }
+
+/// Counts a stage makes for the report: of each figure, by name.
+pub type Figures = BTreeMap<&'static str, BTreeMap<String, u64>>;
 
 impl Emit {
     /// An empty collector for a stage with these outputs.
     pub fn new(outputs: Outputs) -> Self {
-        Self { outputs, batches: Vec::new(), rejections: Vec::new(), dropped: BTreeMap::new() }
+        Self { outputs, batches: Vec::new(), rejections: Vec::new(), dropped: BTreeMap::new(), figures: Figures::new() }
     }
 
     /// Gives rows to the main output.
@@ -163,6 +167,20 @@ impl Emit {
         let ids = batch.column_by_name(document::ID.name()).and_then(|ids| ids.as_string_opt::<i32>());
         let id = ids.filter(|ids| ids.is_valid(row)).map(|ids| ids.value(row).to_owned());
         self.reject(Rejection { id, file: None, offset: None, reason, detail: detail.into() });
+    }
+
+    /// Adds to a count that the report shows: of `figure`, under `name`.
+    pub fn count(&mut self, figure: &'static str, name: &str, n: u64) {
+        let counts = self.figures.entry(figure).or_default();
+        match counts.get_mut(name) {
+            Some(count) => *count += n,
+            None => drop(counts.insert(name.to_owned(), n)),
+        }
+    }
+
+    /// What was counted since the last call; leaves nothing.
+    pub fn take_figures(&mut self) -> Figures {
+        std::mem::take(&mut self.figures)
     }
 
     /// What was given since the last call, in order; leaves nothing.

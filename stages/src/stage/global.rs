@@ -148,12 +148,37 @@ impl Step {
 }
 
 /// What has been finished of a program.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Done {
     steps: Vec<BTreeMap<&'static str, u64>>,
+    at_once: u64,
+}
+
+impl Default for Done {
+    fn default() -> Self {
+        Self::new(Self::AT_ONCE)
+    }
 }
 
 impl Done {
+    /// Rows of some hundred bytes that fit one task, whatever memory a run was given: so it is no setting.
+    pub const AT_ONCE: u64 = 1 << 20;
+
+    /// Nothing is finished yet.
+    pub fn new(at_once: u64) -> Self {
+        Self { steps: Vec::new(), at_once }
+    }
+
+    /// Most rows a program should give to a `Once` step; with more it takes another way to the same result. Tests make it small.
+    pub fn at_once(&self) -> u64 {
+        self.at_once
+    }
+
+    /// How many finished steps declared to write `table`.
+    pub fn times(&self, table: &str) -> usize {
+        self.steps.iter().filter(|step| step.contains_key(table)).count()
+    }
+
     /// How many steps are finished.
     pub fn steps(&self) -> usize {
         self.steps.len()

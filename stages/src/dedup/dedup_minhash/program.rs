@@ -1,4 +1,4 @@
-//! The program: sign and meet in buckets, compare in full, connect, drop.
+//! The program: sign and meet in buckets, compare in full, connect, decide, drop.
 //!
 //! In a bucket each row is compared with the first one. That decides all rows that are like the first; for those that are not, the pairs
 //! among them and with the others are compared too, but for those that the distances to the first row rule out: `1 - Jaccard` is a metric, so
@@ -7,33 +7,38 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use arrow::array::{Array, BooleanArray, Float64Array, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{Array, RecordBatch, StringArray};
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use schemas::document;
-use xxhash_rust::xxh3::xxh3_128;
+use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::tables::{
-    ASKED, BANDS, CANDIDATES, CANDIDATES_AGAIN, COMPARED, Candidate, EQUAL_IN_SHARD, FAILED, FATES, FateRow, InBand, MET, Member, NAMES,
-    SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, VERIFIED, VERIFIED_AGAIN, Wanted, read_asked, read_bands, read_candidates, read_fates,
-    read_names, read_pairs, read_shingles, read_sources, specs, write_asked, write_bands, write_candidates, write_failed, write_fates,
-    write_names, write_pairs, write_shingles, write_sources,
+    ASKED, BAND_BITS, BANDS, CANDIDATES, CANDIDATES_AGAIN, COMPARED, Candidate, Compared, EQUAL_IN_SHARD, FAILED, FATES, FateRow, GLOBAL,
+    InBand, LINKS, LOCAL, LOSSES, MET, Member, NAMES, Pair, ROWS, SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, TIES, Tie, VERIFIED,
+    VERIFIED_AGAIN, band_of, links_schema, read_asked, read_bands, read_candidates, read_compared, read_count, read_fates, read_links,
+    read_losses, read_names, read_sent, read_sources, read_ties, source_key, specs, write_asked, write_bands, write_candidates,
+    write_compared, write_count, write_fates, write_links, write_losses, write_names, write_sources, write_ties,
 };
-use super::{CLUSTERS, DedupMinhashConfig, Scheme, Survivor, clusters_schema};
-use crate::dedup::components::{Fate, Link, fates};
-use crate::dedup::dedup_exact::Scope;
+use super::views::{Clusters, Decisions, Edges};
+use super::{CLUSTERS, DedupMinhashConfig, EDGES, MinhashScope, Scheme, Survivor};
+use crate::dedup::components::{CONNECTED, Connecting, Link, fates, losers, sorted};
 use crate::dedup::minhash::bands::Bands;
 use crate::dedup::minhash::shingle::{Shingler, Shingles, jaccard};
 use crate::dedup::minhash::signature::band_keys;
-use crate::{
-    Done, Dropped, Global, Port, RangeIn, RowRef, ShardIn, ShardRows, StageError, Step, TableSpec, Tables, TablesIn, Verdict, WholeIn,
-};
+use crate::{Done, Global, Port, RangeIn, RowRef, ShardIn, ShardRows, StageError, Step, TableSpec, Tables, WholeIn};
 
-/// Most pairs of one bucket that are compared besides those with its first row.
-const MOST_PAIRS: usize = 4_000_000;
+/// Most pairs of a bucket that are compared besides those with its first row: this many, and …
+const PAIRS: usize = 50_000;
+
+/// … this many for each of its rows.
+const PAIRS_A_ROW: usize = 64;
 
 /// Guards look away below this many rows.
 const GUARDED_ROWS: u64 = 1_000;
+
+/// A source with a smaller share of all rows is not shown by name.
+const SHOWN_SHARE: f64 = 0.002;
 
 /// Slack for sums of rounded similarities.
 const ROUNDING: f64 = 1e-9;
@@ -41,37 +46,52 @@ const ROUNDING: f64 = 1e-9;
 pub(super) struct DedupMinhash {
     pub(super) config: DedupMinhashConfig,
     pub(super) input: SchemaRef,
+    pub(super) output: SchemaRef,
     pub(super) shingler: Shingler,
     pub(super) scheme: Scheme,
     pub(super) bands: Bands,
     pub(super) verify: bool,
-    pub(super) priority: HashMap<String, u32>,
+    /// Whether the input has the column that names sources.
+    pub(super) has_source: bool,
+    /// Rank of each source by its hash; others come last.
+    pub(super) priority: HashMap<u64, u32>,
+    /// The threshold, then those at which the removal is shown too.
+    pub(super) thresholds: Vec<f64>,
+}
+
+/// The hash by which a source is known.
+pub(super) fn source_hash(source: Option<&str>) -> u64 {
+    source.map_or(0, |source| xxh3_64(source.as_bytes()))
 }
 
 impl Global for DedupMinhash {
     fn tables(&self) -> Vec<TableSpec> {
-        specs()
+        let mut tables = specs();
+        tables.extend(connecting().specs());
+        tables
     }
 
     fn next(&self, done: &Done) -> Option<Step> {
-        let again = done.rows(FAILED) > 0;
         let mut steps = vec![
-            Step::shards("sign", Port::FROM).writes(&[BANDS, SOURCES, EQUAL_IN_SHARD]),
+            Step::shards("sign", Port::FROM).writes(&[BANDS, ROWS, SOURCES, EQUAL_IN_SHARD]),
             Step::ranges("meet", &[BANDS]).writes(&[MET, CANDIDATES]),
         ];
         if self.verify {
             steps.push(Step::shards("fetch", Port::FROM).mail(CANDIDATES).writes(&[SHINGLES]));
             steps.push(Step::shards("compare", Port::FROM).mail(SHINGLES).writes(&[VERIFIED, COMPARED, FAILED]));
-            if again {
+            if done.rows(FAILED) > 0 {
                 steps.push(Step::ranges("meet_again", &[COMPARED]).writes(&[CANDIDATES_AGAIN]));
                 steps.push(Step::shards("fetch_again", Port::FROM).mail(CANDIDATES_AGAIN).writes(&[SHINGLES_AGAIN]));
                 steps.push(Step::shards("compare_again", Port::FROM).mail(SHINGLES_AGAIN).writes(&[VERIFIED_AGAIN]));
             }
         }
-        let links = [EQUAL_IN_SHARD, MET, VERIFIED, VERIFIED_AGAIN];
-        steps.push(Step::once("connect", &links, Vec::new()).whole(SOURCES).writes(&[FATES, ASKED]));
+        if done.steps() >= steps.len() {
+            steps.extend(connecting().steps(done));
+        }
+        steps.push(Step::ranges("decide", &[CONNECTED]).whole(ROWS).writes(&[FATES, LOSSES, TIES, ASKED]));
+        steps.push(Step::ranges("weigh", &[SOURCES, LOSSES]).whole(ROWS));
         steps.push(Step::shards("name", Port::FROM).mail(ASKED).writes(&[NAMES]));
-        steps.push(Step::shards("drop", Port::FROM).mail(FATES).mail(NAMES).emits());
+        steps.push(Step::shards("drop", Port::FROM).mail(FATES).mail(TIES).mail(NAMES).emits());
         steps.into_iter().nth(done.steps())
     }
 
@@ -88,51 +108,59 @@ impl Global for DedupMinhash {
     }
 
     fn range(&self, step: &Step, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
-        if step.name == "meet" { self.meet(range, out) } else { self.meet_again(range, out) }
+        match step.name {
+            "meet" => self.meet(range, out),
+            "meet_again" => self.meet_again(range, out),
+            "decide" => self.decide(range, out),
+            "weigh" => self.weigh(range, out),
+            _ if connecting().range(step, range, out)? => Ok(()),
+            other => Err(StageError::Internal(format!("no step `{other}` over ranges"))),
+        }
     }
 
-    fn once(&self, _step: &Step, all: &mut WholeIn, out: &mut Tables) -> Result<(), StageError> {
-        self.connect(&mut all.tables, all.whole.get(SOURCES), out)
+    fn once(&self, step: &Step, all: &mut WholeIn, out: &mut Tables) -> Result<(), StageError> {
+        connecting().once(step, all, out)
     }
+}
+
+fn connecting() -> Connecting {
+    Connecting { tables: LINKS, links: links_schema() }
 }
 
 /// The texts and sources of a shard, by row.
 struct Texts {
     texts: Vec<StringArray>,
-    /// Number of each row's source, in the order sources first appear; `[n_rows]`, empty if sources do not matter.
-    source: Vec<u32>,
-    sources: Vec<(Option<String>, u64)>,
-    /// First row of each batch.
+    /// Hash of each row's source; empty if sources do not matter.
+    source: Vec<u64>,
+    /// Names of the sources and how many rows each has.
+    sources: BTreeMap<u64, (Option<String>, u64)>,
+    /// First row of each batch, and the number of all rows.
     starts: Vec<usize>,
 }
 
 impl Texts {
-    fn of(config: &DedupMinhashConfig, shard: &ShardRows) -> Result<Self, StageError> {
-        let column = document::TEXT.named(config.column.as_str());
-        let mut read = Self { texts: Vec::new(), source: Vec::new(), sources: Vec::new(), starts: Vec::new() };
-        let mut numbers: HashMap<Option<String>, u32> = HashMap::new();
-        let mut n_rows = 0;
+    fn of(stage: &DedupMinhash, shard: &ShardRows) -> Result<Self, StageError> {
+        let column = document::TEXT.named(stage.config.column.as_str());
+        let mut read = Self { texts: Vec::new(), source: Vec::new(), sources: BTreeMap::new(), starts: vec![0] };
         for batch in &shard.batches {
             read.texts.push(column.try_of(batch)?.clone());
-            read.starts.push(n_rows);
-            n_rows += batch.num_rows();
-            if !config.needs_source() {
-                continue;
-            }
-            for name in document::TEXT.named(config.source_column.as_str()).try_of(batch)? {
-                let next = u32::try_from(numbers.len()).map_err(|_| too_many("sources in a shard"))?;
-                let number = *numbers.entry(name.map(str::to_owned)).or_insert(next);
-                if number == next {
-                    read.sources.push((name.map(str::to_owned), 0));
+            read.starts.push(read.n_rows() + batch.num_rows());
+            if stage.has_source {
+                for name in document::TEXT.named(stage.config.source_column.as_str()).try_of(batch)? {
+                    let hash = source_hash(name);
+                    read.sources.entry(hash).or_insert_with(|| (name.map(str::to_owned), 0)).1 += 1;
+                    read.source.push(hash);
                 }
-                read.sources[number as usize].1 += 1;
-                read.source.push(number);
             }
         }
-        if !config.needs_source() {
-            read.sources.push((None, n_rows as u64));
+        if !stage.has_source {
+            read.sources.insert(source_hash(None), (None, read.n_rows() as u64));
         }
         Ok(read)
+    }
+
+    fn n_rows(&self) -> usize {
+        self.starts.last().copied().unwrap_or(0)
     }
 
     fn rows(&self) -> impl Iterator<Item = (usize, &str)> {
@@ -142,42 +170,52 @@ impl Texts {
 
     fn text(&self, row: u32) -> Result<&str, StageError> {
         let row = row as usize;
-        let batch = self.starts.partition_point(|start| *start <= row).saturating_sub(1);
-        let found = self.texts.get(batch).filter(|texts| row - self.starts[batch] < texts.len());
-        Ok(found
-            .ok_or_else(|| StageError::Internal(format!("mail for row {row}, which the shard does not have")))?
-            .value(row - self.starts[batch]))
-    }
-
-    fn source(&self, row: usize) -> u32 {
-        self.source.get(row).copied().unwrap_or(0)
+        if row >= self.n_rows() {
+            return Err(StageError::Internal(format!("mail for row {row}, which the shard does not have")));
+        }
+        let batch = self.starts.partition_point(|start| *start <= row) - 1;
+        Ok(self.texts[batch].value(row - self.starts[batch]))
     }
 
     fn member(&self, at: RowRef) -> Result<Member, StageError> {
-        Ok(Member { at, length: self.text(at.row)?.len() as u64, source: self.source(at.row as usize) })
+        Ok(self.member_with(at, self.text(at.row)?))
+    }
+
+    fn member_with(&self, at: RowRef, text: &str) -> Member {
+        let source = self.source.get(at.row as usize).copied().unwrap_or(0);
+        Member { at, length: u32::try_from(text.len()).unwrap_or(u32::MAX), source }
     }
 }
 
 impl DedupMinhash {
+    fn is_local(&self) -> bool {
+        self.config.scope == MinhashScope::Local
+    }
+
+    fn is_both(&self) -> bool {
+        self.config.scope == MinhashScope::Both
+    }
+
+    fn links(&self, table: &'static str, pairs: &[Pair], out: &mut Tables) -> Result<(), StageError> {
+        write_links(table, pairs, self.is_both(), out)
+    }
+
     fn sign(&self, shard: &ShardRows, out: &mut Tables) -> Result<(), StageError> {
-        let texts = Texts::of(&self.config, shard)?;
+        let texts = Texts::of(self, shard)?;
         let (mut shingles, mut signature, mut buffer) = (Shingles::default(), Vec::new(), String::new());
         let (mut rows, mut keys, mut equal) = (Vec::new(), Vec::new(), Vec::new());
-        // The first row of each text and, where rows of other sources are no duplicates, source. Looked up only.
-        let mut first: HashMap<(u64, u32), Member> = HashMap::new();
+        // The first row of each text and, where it matters, source. Looked up only.
+        let mut first: HashMap<(u64, u64), Member> = HashMap::new();
         for (row, text) in texts.rows() {
-            let member = Member {
-                at: RowRef { shard: shard.index, row: u32::try_from(row).map_err(|_| too_many("rows in a shard"))? },
-                length: text.len() as u64,
-                source: texts.source(row),
-            };
+            let at = RowRef { shard: shard.index, row: u32::try_from(row).map_err(|_| too_many("rows in a shard"))? };
+            let member = texts.member_with(at, text);
             self.shingler.cut(text, &mut shingles);
             if shingles.hashes.is_empty() {
                 continue;
             }
-            let scope = if self.config.scope == Scope::Local { member.source } else { 0 };
+            let scope = if self.config.scope == MinhashScope::Global { 0 } else { member.source };
             if let Some(equal_to) = first.get(&(shingles.text, scope)) {
-                equal.push((*equal_to, member, Some(1.0)));
+                equal.push(Pair { a: *equal_to, b: member, similarity: Some(1.0), equal: true, bands: Vec::new() });
                 continue;
             }
             match &self.scheme {
@@ -188,24 +226,23 @@ impl DedupMinhash {
                 continue; // too short to have a gram; the published code takes all such texts for duplicates of each other
             }
             first.insert((shingles.text, scope), member);
-            let salt = match (self.config.scope, &texts.sources[member.source as usize].0) {
-                (Scope::Local, Some(source)) => xxh3_128(source.as_bytes()),
-                _ => 0,
-            };
-            for (band, key) in (0_u32..).zip(band_keys(&signature, self.bands)) {
-                keys.push(key ^ salt);
-                rows.push(InBand { row: member.at.row, length: member.length, source: member.source, text: shingles.text, band });
+            let salt = if self.is_local() { source_salt(member.source) } else { 0 };
+            for (band, key) in (0_u128..).zip(band_keys(&signature, self.bands)) {
+                keys.push(((key ^ salt) & !BAND_BITS) | band);
+                rows.push(InBand { row: member.at.row, length: member.length, source: member.source, text: shingles.text });
             }
         }
         out.keyed(BANDS, keys, write_bands(&rows)?)?;
-        out.whole(SOURCES, write_sources(shard.index, &texts.sources)?)?;
-        out.whole(EQUAL_IN_SHARD, write_pairs(&equal)?)
+        out.whole(ROWS, write_count(texts.n_rows() as u64)?)?;
+        let (keys, sources): (Vec<u128>, Vec<_>) = texts.sources.into_iter().map(|(hash, source)| (source_key(hash), source)).unzip();
+        out.keyed(SOURCES, keys, write_sources(&sources)?)?;
+        self.links(EQUAL_IN_SHARD, &equal, out)
     }
 
     fn meet(&self, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
         let table = range.take(BANDS)?;
         let rows = read_bands(&table.batch);
-        let (mut met, mut to, mut candidates) = (Vec::new(), Vec::new(), Vec::new());
+        let mut met = Met { verify: self.verify, links: Vec::new(), to: Vec::new(), candidates: Vec::new() };
         let mut start = 0;
         for group in table.keys.chunk_by(|a, b| a == b) {
             let bucket = start..start + group.len();
@@ -213,70 +250,62 @@ impl DedupMinhash {
             if bucket.len() < 2 {
                 continue;
             }
-            let member = |at: usize| Member {
-                at: RowRef { shard: table.origins[at].shard, row: rows[at].row },
-                length: rows[at].length,
-                source: rows[at].source,
-            };
-            let head = bucket.start;
-            // By text: its first row in the bucket. Looked up only.
-            let mut first: HashMap<u64, usize> = HashMap::from([(rows[head].text, head)]);
-            for at in bucket.skip(1) {
-                if let Some(&equal_to) = first.get(&rows[at].text) {
-                    // Equal texts meet in every band; once is enough.
-                    if rows[at].band == 0 {
-                        met.push((member(equal_to), member(at), Some(1.0)));
-                    }
-                    continue;
+            let texts: Vec<(Member, u64)> = bucket
+                .map(|at| {
+                    let at_row = RowRef { shard: table.origins[at].shard, row: rows[at].row };
+                    (Member { at: at_row, length: rows[at].length, source: rows[at].source }, rows[at].text)
+                })
+                .collect();
+            met.bucket(group[0], &texts);
+            if self.is_both() {
+                // Rows of the first one's source are compared with it already; those of each other source meet once more among themselves.
+                let mut by_source: BTreeMap<u64, Vec<(Member, u64)>> = BTreeMap::new();
+                for text in texts.iter().filter(|(member, _)| member.source != texts[0].0.source) {
+                    by_source.entry(text.0.source).or_default().push(*text);
                 }
-                first.insert(rows[at].text, at);
-                if self.verify {
-                    to.push(member(head).at);
-                    candidates.push((member(at).at, group[0]));
-                } else {
-                    met.push((member(head), member(at), None));
+                for (source, of_source) in by_source.iter().filter(|(_, of_source)| of_source.len() > 1) {
+                    met.bucket(group[0] ^ source_salt(*source), of_source);
                 }
             }
         }
-        out.whole(MET, write_pairs(&met)?)?;
-        out.mail(CANDIDATES, &to, write_candidates(&candidates)?)
+        self.links(MET, &met.links, out)?;
+        out.mail(CANDIDATES, &met.to, write_candidates(&met.candidates)?)
     }
 
     /// Sends each row's shingles once to every shard that has rows to compare it with.
     fn fetch(&self, shard: &mut ShardIn, candidates: &str, shingles_to: &'static str, out: &mut Tables) -> Result<(), StageError> {
         let mail = shard.take_mail(candidates)?;
         let pairs = read_candidates(&mail.batch);
-        let texts = Texts::of(&self.config, &shard.shard)?;
-        let (mut to, mut sent) = (Vec::new(), Vec::new());
+        let texts = Texts::of(self, &shard.shard)?;
+        let (mut to, mut sent) = (Vec::new(), Sent::default());
         let mut cut = Shingles::default();
         let mut start = 0;
         for group in mail.rows.chunk_by(|a, b| a == b) {
-            let mut others: Vec<(RowRef, u128)> = pairs[start..start + group.len()].to_vec();
+            let others = sorted(pairs[start..start + group.len()].to_vec());
             start += group.len();
-            others.sort_unstable();
-            others.dedup();
             let from = texts.member(RowRef { shard: shard.shard.index, row: group[0] })?;
             self.shingler.cut(texts.text(group[0])?, &mut cut);
             let set = cut.set();
             for of_shard in others.chunk_by(|a, b| a.0.shard == b.0.shard) {
                 to.push(of_shard[0].0);
-                sent.push(Sent { from, set: set.clone(), others: of_shard.iter().map(|(other, bucket)| (other.row, *bucket)).collect() });
+                sent.push(from, &set, of_shard);
             }
         }
-        out.mail(shingles_to, &to, write_shingles(&sent)?)
+        out.mail(shingles_to, &to, sent.write()?)
     }
 
     fn compare(&self, shard: &mut ShardIn, shingles_from: &str, verified_to: &'static str, out: &mut Tables) -> Result<(), StageError> {
         let mail = shard.take_mail(shingles_from)?;
-        let texts = Texts::of(&self.config, &shard.shard)?;
+        let texts = Texts::of(self, &shard.shard)?;
         let threshold = self.config.jaccard_threshold.get();
         let first_time = verified_to == VERIFIED;
         let (mut verified, mut buckets, mut compared, mut failed) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut by_similarity: BTreeMap<u8, u64> = BTreeMap::new();
         let mut cut = Shingles::default();
         let mut sets: HashMap<u32, Vec<u64>> = HashMap::new();
         for at in 0..mail.batch.num_rows() {
-            let sent = read_shingles(&mail.batch, at);
-            for of_row in sent.others.chunk_by(|a, b| a.0 == b.0) {
+            let (from, sent, others) = read_sent(&mail.batch, at);
+            for of_row in others.chunk_by(|a, b| a.0 == b.0) {
                 let row = of_row[0].0;
                 let other = texts.member(RowRef { shard: shard.shard.index, row })?;
                 let set = match sets.entry(row) {
@@ -286,23 +315,28 @@ impl DedupMinhash {
                         new.insert(cut.set())
                     }
                 };
-                let similarity = jaccard(&sent.set, set);
+                let similarity = jaccard(sent, set);
+                *by_similarity.entry(bin(similarity)).or_default() += 1;
                 if similarity >= threshold {
-                    verified.push((sent.from, other, Some(similarity)));
+                    let bands = sorted(of_row.iter().map(|(_, bucket)| band_of(*bucket)).collect());
+                    verified.push(Pair { a: from, b: other, similarity: Some(similarity), equal: false, bands });
                 } else {
                     failed += 1;
                 }
                 if first_time {
                     buckets.extend(of_row.iter().map(|(_, bucket)| *bucket));
-                    compared.extend(of_row.iter().map(|_| (sent.from, other, Some(similarity))));
+                    compared.extend(of_row.iter().map(|_| (from.at, other.at, similarity)));
                 }
             }
         }
-        out.whole(verified_to, write_pairs(&verified)?)?;
+        for (bin, pairs) in by_similarity {
+            out.emit().count("compared", &format!("{:.2}", f64::from(bin) / 20.0), pairs);
+        }
+        self.links(verified_to, &verified, out)?;
         if first_time {
-            out.keyed(COMPARED, buckets, write_pairs(&compared)?)?;
+            out.keyed(COMPARED, buckets, write_compared(&compared)?)?;
             if failed > 0 {
-                out.whole(FAILED, write_failed(failed)?)?;
+                out.whole(FAILED, write_count(failed)?)?;
             }
         }
         Ok(())
@@ -311,200 +345,344 @@ impl DedupMinhash {
     /// In each bucket where some rows are not like the first: the pairs that may yet be alike.
     fn meet_again(&self, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
         let table = range.take(COMPARED)?;
-        let pairs = read_pairs(&table.batch);
-        let threshold = self.config.jaccard_threshold.get();
-        let reach = 1.0 - threshold + ROUNDING;
-        let mut found: Vec<(RowRef, RowRef, u128)> = Vec::new();
+        let pairs = read_compared(&table.batch);
+        let (mut found, mut left_out) = (Vec::new(), 0);
         let mut start = 0;
         for group in table.keys.chunk_by(|a, b| a == b) {
-            let bucket = &pairs[start..start + group.len()];
+            left_out += self.undecided(group[0], &pairs[start..start + group.len()], &mut found);
             start += group.len();
-            let mut rows: Vec<(f64, RowRef)> =
-                bucket.iter().map(|(_, other, similarity)| (1.0 - similarity.unwrap_or(0.0), other.at)).collect();
-            rows.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
-            let n_before = found.len();
-            // Distances are ascending: what is too far below a row's distance stands before `nearest`.
-            let mut nearest = 0;
-            for (at, &(distance, row)) in rows.iter().enumerate() {
-                while rows[nearest].0 + reach < distance {
-                    nearest += 1;
-                }
-                if distance <= 1.0 - threshold {
-                    continue; // like the first row; it meets those that are not when it is their turn
-                }
-                found.extend(rows[nearest..at].iter().map(|(_, other)| (row.min(*other), row.max(*other), group[0])));
-                if found.len() - n_before > MOST_PAIRS {
-                    return Err(StageError::Guard {
-                        problem: format!(
-                            "{} rows meet in one band though they are not alike: over {MOST_PAIRS} pairs would be compared",
-                            rows.len()
-                        ),
-                        setting: "rows",
-                    });
-                }
-            }
         }
-        found.sort_unstable();
-        found.dedup_by_key(|(a, b, _)| (*a, *b));
+        if left_out > 0 {
+            out.emit().count("not_compared", "pairs", left_out);
+        }
+        let found: Vec<(RowRef, RowRef, u128)> = sorted(found);
         let to: Vec<RowRef> = found.iter().map(|(a, ..)| *a).collect();
         let candidates: Vec<Candidate> = found.iter().map(|(_, b, bucket)| (*b, *bucket)).collect();
         out.mail(CANDIDATES_AGAIN, &to, write_candidates(&candidates)?)
     }
 
-    fn connect(&self, tables: &mut TablesIn, sources: Option<&RecordBatch>, out: &mut Tables) -> Result<(), StageError> {
-        let mut members: BTreeMap<RowRef, Member> = BTreeMap::new();
-        let (mut equal, mut links) = (Vec::new(), Vec::new());
-        for name in [EQUAL_IN_SHARD, MET, VERIFIED, VERIFIED_AGAIN] {
-            let Some(table) = tables.remove(name) else { continue };
-            for (a, b, similarity) in read_pairs(&table.batch) {
-                members.insert(a.at, a);
-                members.insert(b.at, b);
-                // Before anything is compared, only equal texts have a similarity.
-                let is_equal = [EQUAL_IN_SHARD, MET].contains(&name) && similarity.is_some();
-                (if is_equal { &mut equal } else { &mut links }).push(Link { a: a.at, b: b.at, similarity });
+    /// Finds the pairs of one bucket that its first row neither connects nor rules out. In a bucket with very many of them each row meets those
+    /// whose distance to the first is next to its own; returns how many pairs are left out for that.
+    fn undecided(&self, bucket: u128, pairs: &[Compared], found: &mut Vec<(RowRef, RowRef, u128)>) -> u64 {
+        let threshold = self.config.jaccard_threshold.get();
+        let reach = 1.0 - threshold + ROUNDING;
+        let mut rows: Vec<(f64, RowRef)> = pairs.iter().map(|(_, other, similarity)| (1.0 - similarity, *other)).collect();
+        rows.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
+        // Rows like the first one come first; they meet the others when it is the others' turn.
+        let n_decided = rows.partition_point(|(distance, _)| *distance <= 1.0 - threshold);
+        let most = (PAIRS / (rows.len() - n_decided).max(1)).max(PAIRS_A_ROW);
+        let (mut nearest, mut left_out) = (0, 0);
+        for (at, &(distance, row)) in rows.iter().enumerate().skip(n_decided) {
+            // Distances are ascending: what is too far below a row's distance stands before `nearest`.
+            while rows[nearest].0 + reach < distance {
+                nearest += 1;
             }
+            let from = nearest.max(at.saturating_sub(most));
+            left_out += (from - nearest) as u64;
+            found.extend(rows[from..at].iter().map(|(_, other)| (row.min(*other), row.max(*other), bucket)));
         }
-        let sources: Vec<_> = sources.map(read_sources).unwrap_or_default();
-        let names: HashMap<(u32, u32), Option<&str>> =
-            sources.iter().map(|(shard, number, name, _)| ((*shard, *number), name.as_deref())).collect();
-        let name = |member: &Member| names.get(&(member.at.shard, member.source)).copied().flatten();
-        let order = |row: RowRef| {
-            let member = &members[&row];
-            let rank = name(member).and_then(|name| self.priority.get(name)).copied().unwrap_or(u32::MAX);
-            let length = if self.config.survivor == Survivor::Longest { member.length } else { 0 };
-            (rank, std::cmp::Reverse(length), row)
-        };
-        // Which of several equal texts a link was found for depends on how rows lie in shards; their best row stands for all of them.
-        let leaders: HashMap<RowRef, RowRef> = fates(&equal, order).into_iter().map(|fate| (fate.row, fate.survivor)).collect();
-        let leader = |row: RowRef| leaders.get(&row).copied().unwrap_or(row);
-        links.iter_mut().for_each(|link| (link.a, link.b) = (leader(link.a), leader(link.b)));
-        links.extend(members.keys().filter(|row| leader(**row) != **row).map(|row| Link {
-            a: *row,
-            b: leader(*row),
-            similarity: Some(1.0),
-        }));
-        let fates = fates(&links, order);
-        drop((links, equal));
-        self.guard(&fates, &sources, |row| name(&members[&row]).map(str::to_owned))?;
-
-        let at: Vec<RowRef> = fates.iter().map(|fate| fate.row).collect();
-        let rows: Vec<FateRow> = fates.iter().map(|fate| (fate.row == fate.survivor, fate.size, fate.similarity)).collect();
-        out.mail(FATES, &at, write_fates(&rows)?)?;
-        let (mut to, mut asked) = (Vec::new(), Vec::new());
-        for fate in fates.iter().filter(|fate| fate.row != fate.survivor) {
-            let both = fate.survivor == fate.next;
-            to.push(fate.survivor);
-            asked.push((fate.row, if both { Wanted::BOTH } else { Wanted::SURVIVOR }));
-            if !both {
-                to.push(fate.next);
-                asked.push((fate.row, Wanted::NEXT));
-            }
-        }
-        out.mail(ASKED, &to, write_asked(&asked)?)
+        left_out
     }
 
-    /// Stops the run before anything is dropped if it would drop what no one can want dropped.
-    fn guard(
-        &self,
-        fates: &[Fate],
-        sources: &[(u32, u32, Option<String>, u64)],
-        source: impl Fn(RowRef) -> Option<String>,
-    ) -> Result<(), StageError> {
-        let n_rows: u64 = sources.iter().map(|(.., rows)| rows).sum();
-        let share = |part: u64, whole: u64| part as f64 / whole.max(1) as f64;
-        let largest = fates.iter().max_by_key(|fate| (fate.size, std::cmp::Reverse(fate.row)));
-        if let Some(largest) = largest.filter(|fate| fate.size > GUARDED_ROWS && share(fate.size, n_rows) > self.config.max_cluster.get()) {
-            let survivor = largest.survivor;
-            let problem = format!(
-                "one cluster holds {} of {n_rows} rows; the row kept would be row {} of shard {}",
-                largest.size, survivor.row, survivor.shard
-            );
-            return Err(StageError::Guard { problem, setting: "max_cluster" });
+    /// Decides the components of a range: which row of each is kept, and on which row each of the others hangs.
+    fn decide(&self, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
+        let n_rows = read_count(range.whole.get(ROWS));
+        let table = range.take(CONNECTED)?;
+        let (mut at, mut rows) = (Vec::new(), Vec::new());
+        // The row that wants an id, and the one whose it is.
+        let mut asked: Vec<(RowRef, RowRef)> = Vec::new();
+        for graph in [GLOBAL, LOCAL] {
+            let pairs = read_links(&table.batch, graph);
+            let decided = Decided::of(self, pairs);
+            if graph == GLOBAL {
+                decided.count(out);
+                if !self.is_both() {
+                    self.guard_clusters(&decided, n_rows)?;
+                }
+                self.write_losses(&decided, out)?;
+                let to: Vec<RowRef> = decided.links.iter().map(|pair| pair.b.at).collect();
+                let ties: Vec<Tie> = decided.links.iter().map(|pair| (pair.a.at, pair.similarity, pair.bands.clone())).collect();
+                asked.extend(decided.links.iter().map(|pair| (pair.b.at, pair.a.at)));
+                out.mail(TIES, &to, write_ties(&ties)?)?;
+            }
+            for fate in &decided.fates {
+                let link = fate.link.map(|link| &decided.links[link]);
+                at.push(fate.row);
+                rows.push(FateRow {
+                    survivor: fate.survivor,
+                    next: fate.next,
+                    graph,
+                    size: fate.size,
+                    similarity: link.and_then(|link| link.similarity),
+                    bands: link.map(|link| link.bands.clone()).unwrap_or_default(),
+                });
+                if fate.row != fate.survivor {
+                    asked.extend([(fate.row, fate.survivor), (fate.row, fate.next)]);
+                }
+            }
         }
-        if !self.config.needs_source() {
-            return Ok(());
+        out.mail(FATES, &at, write_fates(&rows)?)?;
+        let (by, of): (Vec<RowRef>, Vec<RowRef>) = sorted(asked).into_iter().unzip();
+        out.mail(ASKED, &of, write_asked(&by)?)
+    }
+
+    /// How many rows each source loses to these components, at each threshold that is looked at.
+    fn write_losses(&self, decided: &Decided, out: &mut Tables) -> Result<(), StageError> {
+        let mut losses: BTreeMap<(u64, u8), u64> = BTreeMap::new();
+        let rows: Vec<RowRef> = decided.members.iter().map(|member| member.at).collect();
+        for (number, threshold) in (0_u8..).zip(&self.thresholds) {
+            let counts = |pair: &&Pair| number == 0 || pair.similarity.is_some_and(|similarity| similarity >= *threshold);
+            let links = decided.links.iter().filter(counts).map(|pair| (pair.a.at, pair.b.at));
+            for row in losers(&rows, links, |row| self.order(decided.member(row))) {
+                *losses.entry((decided.member(row).source, number)).or_default() += 1;
+            }
         }
-        let mut rows: BTreeMap<Option<String>, (u64, u64)> = BTreeMap::new();
-        for (_, _, name, n) in sources {
-            rows.entry(name.clone()).or_default().0 += n;
-        }
-        for fate in fates.iter().filter(|fate| fate.row != fate.survivor) {
-            rows.entry(source(fate.row)).or_default().1 += 1;
-        }
-        let hit = rows.iter().find(|(_, (all, lost))| *lost > GUARDED_ROWS && share(*lost, *all) > self.config.max_source_loss.get());
-        match hit {
-            Some((name, (all, lost))) => {
-                let name = name.as_deref().unwrap_or("without a name");
-                Err(StageError::Guard {
-                    problem: format!("source `{name}` would lose {lost} of its {all} rows"),
-                    setting: "max_source_loss",
-                })
+        let keys = losses.keys().map(|(source, _)| source_key(*source)).collect();
+        out.keyed(LOSSES, keys, write_losses(losses.iter().map(|((_, number), removed)| (*number, *removed)))?)
+    }
+
+    /// Which of the rows of a cluster is kept: the least.
+    fn order(&self, member: &Member) -> (u32, std::cmp::Reverse<u32>, RowRef) {
+        let rank = self.priority.get(&member.source).copied().unwrap_or(u32::MAX);
+        let length = if self.config.survivor == Survivor::Longest { member.length } else { 0 };
+        (rank, std::cmp::Reverse(length), member.at)
+    }
+
+    /// Stops the run before anything is dropped if a cluster is larger than anyone can want.
+    fn guard_clusters(&self, decided: &Decided, n_rows: u64) -> Result<(), StageError> {
+        let largest = decided.fates.iter().max_by_key(|fate| (fate.size, std::cmp::Reverse(fate.row)));
+        match largest.filter(|fate| fate.size > GUARDED_ROWS && share(fate.size, n_rows) > self.config.max_cluster.get()) {
+            Some(largest) => {
+                let survivor = largest.survivor;
+                let problem = format!(
+                    "one cluster holds {} of {n_rows} rows; the row kept would be row {} of shard {}",
+                    largest.size, survivor.row, survivor.shard
+                );
+                Err(StageError::Guard { problem, setting: "max_cluster" })
             }
             None => Ok(()),
         }
     }
 
+    /// Adds up what each source would lose, and stops the run before anything is dropped if it is more than anyone can want.
+    fn weigh(&self, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
+        let n_rows = read_count(range.whole.get(ROWS));
+        let (sources, losses) = (range.take(SOURCES)?, range.take(LOSSES)?);
+        let mut rows: BTreeMap<u128, (Option<&str>, u64)> = BTreeMap::new();
+        for (key, (name, n)) in sources.keys.iter().zip(read_sources(&sources.batch)) {
+            rows.entry(*key).or_insert((name, 0)).1 += n;
+        }
+        let mut lost: BTreeMap<u128, BTreeMap<u8, u64>> = BTreeMap::new();
+        for (key, (number, removed)) in losses.keys.iter().zip(read_losses(&losses.batch)) {
+            *lost.entry(*key).or_default().entry(number).or_default() += removed;
+        }
+        for (key, (name, all)) in &rows {
+            let lost = lost.remove(key).unwrap_or_default();
+            let removed = lost.get(&0).copied().unwrap_or(0);
+            let guarded = self.has_source && !self.is_both() && removed > GUARDED_ROWS;
+            if guarded && share(removed, *all) > self.config.max_source_loss.get() {
+                let name = name.unwrap_or("without a name");
+                let problem = format!("source `{name}` would lose {removed} of its {all} rows");
+                return Err(StageError::Guard { problem, setting: "max_source_loss" });
+            }
+            let shown = match name {
+                Some(name) if share(*all, n_rows) >= SHOWN_SHARE => name,
+                Some(_) => "(small ones)",
+                None if self.has_source => "(none)",
+                None => "all",
+            };
+            out.emit().count("rows_of_source", shown, *all);
+            for (number, threshold) in (0_u8..).zip(&self.thresholds) {
+                let what = format!("{threshold:.2}\u{1f}{shown}");
+                out.emit().count("removed_at", &what, lost.get(&number).copied().unwrap_or(0));
+            }
+        }
+        Ok(())
+    }
+
     /// Sends the ids of rows to those who asked for them.
     fn name(&self, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
         let mail = shard.take_mail(ASKED)?;
-        let ids = concat_batches(&self.input, &shard.shard.batches)?;
-        let ids = document::ID.try_of(&ids)?;
-        let (mut to, mut names) = (Vec::new(), Vec::new());
-        for (&row, (by, wanted)) in mail.rows.iter().zip(read_asked(&mail.batch)) {
-            let row = row as usize;
-            to.push(by);
-            names.push((wanted, (row < ids.len() && ids.is_valid(row)).then(|| ids.value(row).to_owned())));
-        }
-        out.mail(NAMES, &to, write_names(&names)?)
+        let ids = Ids::of(&shard.shard)?;
+        let of: Vec<RowRef> = mail.rows.iter().map(|row| RowRef { shard: shard.shard.index, row: *row }).collect();
+        let to: Vec<RowRef> = read_asked(&mail.batch).collect();
+        let names: StringArray = mail.rows.iter().map(|row| ids.get(*row)).collect();
+        out.mail(NAMES, &to, write_names(&of, names)?)
     }
 
     fn drop_rows(&self, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
-        let (fates, names) = (shard.take_mail(FATES)?, shard.take_mail(NAMES)?);
-        if fates.rows.is_empty() {
+        let (fates, ties, names) = (shard.take_mail(FATES)?, shard.take_mail(TIES)?, shard.take_mail(NAMES)?);
+        if fates.rows.is_empty() && !self.is_both() {
             return shard.shard.batches.drain(..).try_for_each(|batch| out.emit().rows(batch));
         }
+        let ids = Ids::of(&shard.shard)?;
+        let named = read_names(&names.rows, &names.batch);
+        let name = |by: u32, of: RowRef| named.get(&(by, of)).copied().flatten();
+        let mut edges = Edges::default();
+        for (&row, (other, similarity, found)) in ties.rows.iter().zip(read_ties(&ties.batch)) {
+            edges.push(name(row, other), ids.get(row), similarity, &found, self.bands);
+        }
+        out.emit().to(EDGES, edges.finish()?)?;
+        let threshold = self.verify.then(|| self.config.jaccard_threshold.get());
+        let (mut clusters, mut decisions) = (Clusters::default(), Decisions::new(ids.len(), self.is_both()));
+        // A row's two fates come from different ranges.
+        let mut of_row: Vec<(u32, FateRow)> = fates.rows.iter().copied().zip(read_fates(&fates.batch)).collect();
+        of_row.sort_by_key(|(row, fate)| (*row, fate.graph));
+        for (row, fate) in of_row {
+            if row as usize >= ids.len() {
+                return Err(StageError::Internal(format!("mail for row {row}, which the shard does not have")));
+            }
+            let kept = fate.survivor == RowRef { shard: shard.shard.index, row };
+            let survivor = if kept { ids.get(row) } else { name(row, fate.survivor) };
+            let next = if kept { None } else { name(row, fate.next) };
+            decisions.set(row, kept, survivor, &fate, threshold);
+            clusters.push(ids.get(row), survivor, next, kept, fate);
+        }
+        out.emit().to(CLUSTERS, clusters.finish(self.bands, self.is_both())?)?;
         let rows = concat_batches(&self.input, &shard.shard.batches)?;
         shard.shard.batches.clear();
-        let ids = document::ID.try_of(&rows)?;
-        let id = |row: u32| (ids.is_valid(row as usize)).then(|| ids.value(row as usize).to_owned());
-        // By row: the ids of the survivor and of the next row.
-        let mut named: HashMap<u32, (Option<String>, Option<String>)> = HashMap::new();
-        for (&row, (wanted, name)) in names.rows.iter().zip(read_names(&names.batch)) {
-            let entry = named.entry(row).or_default();
-            if wanted.is_survivor() {
-                entry.0.clone_from(&name);
-            }
-            if wanted.is_next() {
-                entry.1 = name;
-            }
+        if !self.is_both() {
+            return out.emit().split(&rows, decisions.verdicts());
         }
-        let mut verdicts = vec![Verdict::Keep; rows.num_rows()];
-        let mut clusters = Vec::new();
-        for (&row, (kept, size, similarity)) in fates.rows.iter().zip(read_fates(&fates.batch)) {
-            let verdict = verdicts.get_mut(row as usize);
-            let verdict = verdict.ok_or_else(|| StageError::Internal(format!("mail for row {row}, which the shard does not have")))?;
-            let (survivor, next) = if kept { (id(row), None) } else { named.remove(&row).unwrap_or_default() };
-            if !kept {
-                let threshold = self.verify.then(|| self.config.jaccard_threshold.get());
-                *verdict =
-                    Verdict::Drop(Dropped { reason: "near_duplicate", value: similarity, threshold, duplicate_of: survivor.clone() });
-            }
-            clusters.push((id(row), survivor, size, kept, next, similarity));
-        }
-        let batch = RecordBatch::try_new(
-            clusters_schema(),
-            vec![
-                std::sync::Arc::new(clusters.iter().map(|row| row.0.as_deref()).collect::<StringArray>()),
-                std::sync::Arc::new(clusters.iter().map(|row| row.1.as_deref()).collect::<StringArray>()),
-                std::sync::Arc::new(clusters.iter().map(|row| row.2).collect::<UInt64Array>()),
-                std::sync::Arc::new(clusters.iter().map(|row| Some(row.3)).collect::<BooleanArray>()),
-                std::sync::Arc::new(clusters.iter().map(|row| row.4.as_deref()).collect::<StringArray>()),
-                std::sync::Arc::new(clusters.iter().map(|row| row.5).collect::<Float64Array>()),
-            ],
-        )?;
-        out.emit().to(CLUSTERS, batch)?;
-        out.emit().split(&rows, verdicts)
+        let columns = rows.columns().iter().cloned().chain(decisions.values()).collect();
+        out.emit().rows(RecordBatch::try_new(self.output.clone(), columns)?)
     }
+}
+
+/// What meets in buckets.
+struct Met {
+    verify: bool,
+    links: Vec<Pair>,
+    /// The first row of each pair that is to be compared.
+    to: Vec<RowRef>,
+    candidates: Vec<Candidate>,
+}
+
+impl Met {
+    /// Ties each text of a bucket, a row and the hash of its text, to the first one.
+    fn bucket(&mut self, key: u128, texts: &[(Member, u64)]) {
+        let head = texts[0].0;
+        // The first row of each text. Looked up only.
+        let mut first: HashMap<u64, Member> = HashMap::from([(texts[0].1, head)]);
+        for &(member, text) in &texts[1..] {
+            match first.entry(text) {
+                // Equal texts meet in every band; once is enough.
+                Entry::Occupied(equal_to) if band_of(key) == 0 => {
+                    self.links.push(Pair { a: *equal_to.get(), b: member, similarity: Some(1.0), equal: true, bands: Vec::new() });
+                }
+                Entry::Occupied(_) => {}
+                Entry::Vacant(new) => {
+                    new.insert(member);
+                    if self.verify {
+                        self.to.push(head.at);
+                        self.candidates.push((member.at, key));
+                    } else {
+                        self.links.push(Pair { a: head, b: member, similarity: None, equal: false, bands: vec![band_of(key)] });
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Components, and what becomes of their rows.
+struct Decided {
+    /// The rows, in their order.
+    members: Vec<Member>,
+    /// What links them, each pair once, the earlier row first, in order. Of equal texts each is linked to the one that is kept of them.
+    links: Vec<Pair>,
+    fates: Vec<crate::dedup::components::Fate>,
+}
+
+impl Decided {
+    fn of(stage: &DedupMinhash, pairs: Vec<Pair>) -> Self {
+        let mut decided = Self {
+            members: sorted(pairs.iter().flat_map(|pair| [pair.a, pair.b]).collect()),
+            links: Vec::new(),
+            fates: Vec::new(),
+        };
+        let order = |row: RowRef| stage.order(decided.member(row));
+        // Which of several equal texts a link was found for depends on how rows lie in shards; their best row stands for all of them.
+        let link = |pair: &Pair| Link { a: pair.a.at, b: pair.b.at, strength: pair.similarity.unwrap_or(0.0) };
+        let equal: Vec<Link> = pairs.iter().filter(|pair| pair.equal).map(link).collect();
+        let leaders = fates(&equal, order);
+        let leader = |member: Member| match leaders.binary_search_by_key(&member.at, |fate| fate.row) {
+            Ok(at) => *decided.member(leaders[at].survivor),
+            Err(_) => member,
+        };
+        let between = |a: Member, b: Member, similarity: Option<f64>, equal: bool, bands: Vec<u16>| {
+            (a.at != b.at).then(|| Pair { a: a.min(b), b: a.max(b), similarity, equal, bands })
+        };
+        let mut links: Vec<Pair> = decided.members.iter().filter_map(|row| between(*row, leader(*row), Some(1.0), true, Vec::new())).collect();
+        let unequal = pairs.into_iter().filter(|pair| !pair.equal);
+        links.extend(unequal.filter_map(|pair| between(leader(pair.a), leader(pair.b), pair.similarity, false, pair.bands)));
+        links.sort_by_key(|pair| (pair.a.at, pair.b.at));
+        links.dedup_by(|other, pair| {
+            let same = (other.a.at, other.b.at) == (pair.a.at, pair.b.at);
+            if same {
+                pair.bands.append(&mut other.bands);
+            }
+            same
+        });
+        for pair in &mut links {
+            pair.bands = sorted(std::mem::take(&mut pair.bands));
+        }
+        let fates = fates(&links.iter().map(link).collect::<Vec<_>>(), order);
+        decided.fates = fates;
+        decided.links = links;
+        decided
+    }
+
+    fn member(&self, row: RowRef) -> &Member {
+        &self.members[self.members.partition_point(|member| member.at < row)]
+    }
+
+    /// Counts clusters by size.
+    fn count(&self, out: &mut Tables) {
+        let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
+        for fate in self.fates.iter().filter(|fate| fate.row == fate.survivor) {
+            *sizes.entry(fate.size).or_default() += 1;
+        }
+        for (size, clusters) in sizes {
+            out.emit().count("cluster_size", &size.to_string(), clusters);
+        }
+    }
+}
+
+/// The ids of a shard's rows.
+struct Ids {
+    ids: StringArray,
+}
+
+impl Ids {
+    fn of(shard: &ShardRows) -> Result<Self, StageError> {
+        let ids: Vec<&StringArray> = shard.batches.iter().map(|batch| document::ID.try_of(batch)).collect::<Result<_, _>>()?;
+        Ok(Self { ids: ids.into_iter().flatten().collect() })
+    }
+
+    fn len(&self) -> usize {
+        self.ids.len()
+    }
+
+    fn get(&self, row: u32) -> Option<&str> {
+        let row = row as usize;
+        (row < self.ids.len() && self.ids.is_valid(row)).then(|| self.ids.value(row))
+    }
+}
+
+/// What tells the buckets of a source from those of others; leaves the band alone.
+fn source_salt(source: u64) -> u128 {
+    xxh3_128(&source.to_le_bytes()) & !BAND_BITS
+}
+
+/// Which twentieth a similarity falls in.
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a similarity is from 0 to 1")]
+fn bin(similarity: f64) -> u8 {
+    (similarity * 20.0 + ROUNDING).floor() as u8
+}
+
+fn share(part: u64, whole: u64) -> f64 {
+    part as f64 / whole.max(1) as f64
 }
 
 fn too_many(what: &str) -> StageError {

@@ -1,17 +1,22 @@
 //! The tables of the program, and the rows in them.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Float64Array, ListArray, RecordBatch, StringArray, UInt8Array, UInt32Array, UInt64Array,
+    Array, ArrayRef, ArrowPrimitiveType, AsArray, BooleanArray, Float64Array, ListArray, PrimitiveArray, RecordBatch, StringArray,
+    UInt8Array, UInt32Array, UInt64Array,
 };
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
-use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt8Type, UInt32Type, UInt64Type};
+use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 
-use crate::{Port, Route, RowRef, StageError, TableSpec};
+use crate::dedup::components::{Node, link_columns, link_fields, read_links as read_link_ends};
+use crate::{Port, Route, RowRef, StageError, TableSpec, Tables};
 
 /// A row of each band of each text; of equal texts of a shard only the first.
 pub(super) const BANDS: &str = "bands";
+/// How many rows each shard has.
+pub(super) const ROWS: &str = "rows";
 /// The sources of each shard and their rows.
 pub(super) const SOURCES: &str = "sources";
 /// Links between equal texts of one shard.
@@ -36,30 +41,41 @@ pub(super) const SHINGLES_AGAIN: &str = "shingles_again";
 pub(super) const VERIFIED_AGAIN: &str = "verified_again";
 /// What became of each row of a cluster.
 pub(super) const FATES: &str = "fates";
+/// How many rows each source would lose, at each threshold that is looked at.
+pub(super) const LOSSES: &str = "losses";
+/// Links, to the later row of each.
+pub(super) const TIES: &str = "ties";
 /// To a row whose id others want.
 pub(super) const ASKED: &str = "asked";
 /// Ids, to the rows that wanted them.
 pub(super) const NAMES: &str = "names";
 
+/// All tables that links are in.
+pub(super) const LINKS: &[&str] = &[EQUAL_IN_SHARD, MET, VERIFIED, VERIFIED_AGAIN];
+
 pub(super) fn specs() -> Vec<TableSpec> {
     let row = |name, schema| TableSpec::new(name, schema, Route::Row(Port::FROM));
+    let key = |name, schema| TableSpec::new(name, schema, Route::Key);
     let whole = |name, schema| TableSpec::new(name, schema, Route::Whole);
     vec![
-        TableSpec::new(BANDS, bands_schema(), Route::Key),
-        whole(SOURCES, sources_schema()),
-        whole(EQUAL_IN_SHARD, pairs_schema()),
-        whole(MET, pairs_schema()),
+        key(BANDS, bands_schema()),
+        whole(ROWS, count_schema()),
+        key(SOURCES, sources_schema()),
+        key(EQUAL_IN_SHARD, links_schema()),
+        key(MET, links_schema()),
         row(CANDIDATES, candidates_schema()),
         row(SHINGLES, shingles_schema()),
-        whole(VERIFIED, pairs_schema()),
-        TableSpec::new(COMPARED, pairs_schema(), Route::Key),
-        whole(FAILED, failed_schema()),
+        key(VERIFIED, links_schema()),
+        key(COMPARED, compared_schema()),
+        whole(FAILED, count_schema()),
         row(CANDIDATES_AGAIN, candidates_schema()),
         row(SHINGLES_AGAIN, shingles_schema()),
-        whole(VERIFIED_AGAIN, pairs_schema()),
+        key(VERIFIED_AGAIN, links_schema()),
         row(FATES, fates_schema()),
-        row(ASKED, asked_schema()),
-        row(NAMES, names_schema()),
+        key(LOSSES, losses_schema()),
+        row(TIES, ties_schema()),
+        row(ASKED, ref_schema(&[])),
+        row(NAMES, ref_schema(&[Field::new("id", DataType::Utf8, true)])),
     ]
 }
 
@@ -68,286 +84,394 @@ pub(super) fn specs() -> Vec<TableSpec> {
 pub(super) struct Member {
     pub(super) at: RowRef,
     /// Bytes of its text.
-    pub(super) length: u64,
-    /// Number of its source among those of its shard, in the order they first appear there.
-    pub(super) source: u32,
+    pub(super) length: u32,
+    /// Hash of its source; 0 if it has none.
+    pub(super) source: u64,
 }
 
 fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), false)).collect::<Vec<_>>()))
 }
 
+fn list(item: DataType) -> DataType {
+    DataType::List(Arc::new(Field::new_list_field(item, false)))
+}
+
+/// Lists without nulls, from all their values and the length of each.
+fn lists<T: ArrowPrimitiveType>(values: Vec<T::Native>, lengths: Vec<usize>) -> ArrayRef {
+    let values = PrimitiveArray::<T>::new(ScalarBuffer::from(values), None);
+    let item = Arc::new(Field::new_list_field(T::DATA_TYPE, false));
+    Arc::new(ListArray::new(item, OffsetBuffer::from_lengths(lengths), Arc::new(values), None))
+}
+
+/// The band a bucket belongs to: its key ends with it, so that all but the last bits are spread evenly.
+pub(super) fn band_of(bucket: u128) -> u16 {
+    u16::try_from(bucket & BAND_BITS).expect("12 bits")
+}
+
+/// The bits of a bucket's key that name the band.
+pub(super) const BAND_BITS: u128 = 0xFFF;
+
 fn bands_schema() -> SchemaRef {
-    schema(&[
-        ("row", DataType::UInt32),
-        ("length", DataType::UInt64),
-        ("source", DataType::UInt32),
-        ("text", DataType::UInt64),
-        ("band", DataType::UInt32),
-    ])
+    schema(&[("row", DataType::UInt32), ("length", DataType::UInt32), ("source", DataType::UInt64), ("text", DataType::UInt64)])
 }
 
 /// A text in a bucket.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct InBand {
     pub(super) row: u32,
-    pub(super) length: u64,
-    pub(super) source: u32,
+    pub(super) length: u32,
+    pub(super) source: u64,
     /// Equal for equal texts.
     pub(super) text: u64,
-    pub(super) band: u32,
 }
 
 pub(super) fn write_bands(rows: &[InBand]) -> Result<RecordBatch, StageError> {
     let columns: Vec<ArrayRef> = vec![
         Arc::new(rows.iter().map(|row| row.row).collect::<UInt32Array>()),
-        Arc::new(rows.iter().map(|row| row.length).collect::<UInt64Array>()),
-        Arc::new(rows.iter().map(|row| row.source).collect::<UInt32Array>()),
+        Arc::new(rows.iter().map(|row| row.length).collect::<UInt32Array>()),
+        Arc::new(rows.iter().map(|row| row.source).collect::<UInt64Array>()),
         Arc::new(rows.iter().map(|row| row.text).collect::<UInt64Array>()),
-        Arc::new(rows.iter().map(|row| row.band).collect::<UInt32Array>()),
     ];
     Ok(RecordBatch::try_new(bands_schema(), columns)?)
 }
 
 pub(super) fn read_bands(batch: &RecordBatch) -> Vec<InBand> {
-    let (row, length, source, text, band) = (u32s(batch, 0), u64s(batch, 1), u32s(batch, 2), u64s(batch, 3), u32s(batch, 4));
-    (0..batch.num_rows())
-        .map(|at| InBand { row: row[at], length: length[at], source: source[at], text: text[at], band: band[at] })
-        .collect()
+    let (row, length, source, text) = (u32s(batch, 0), u32s(batch, 1), u64s(batch, 2), u64s(batch, 3));
+    (0..batch.num_rows()).map(|at| InBand { row: row[at], length: length[at], source: source[at], text: text[at] }).collect()
+}
+
+fn count_schema() -> SchemaRef {
+    schema(&[("count", DataType::UInt64)])
+}
+
+pub(super) fn write_count(count: u64) -> Result<RecordBatch, StageError> {
+    Ok(RecordBatch::try_new(count_schema(), vec![Arc::new(UInt64Array::from(vec![count]))])?)
+}
+
+pub(super) fn read_count(batch: Option<&RecordBatch>) -> u64 {
+    batch.map_or(0, |batch| u64s(batch, 0).iter().sum())
 }
 
 fn sources_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("shard", DataType::UInt32, false),
-        Field::new("number", DataType::UInt32, false),
-        Field::new("source", DataType::Utf8, true),
-        Field::new("rows", DataType::UInt64, false),
-    ]))
+    Arc::new(Schema::new(vec![Field::new("source", DataType::Utf8, true), Field::new("rows", DataType::UInt64, false)]))
 }
 
-/// Sources of one shard, in the order they first appear, with their rows.
-pub(super) fn write_sources(shard: u32, sources: &[(Option<String>, u64)]) -> Result<RecordBatch, StageError> {
-    let n = u32::try_from(sources.len()).map_err(|_| StageError::Internal("over 2^32 sources in a shard".to_owned()))?;
+/// Where a source stands in tables of route `Key`.
+pub(super) fn source_key(source: u64) -> u128 {
+    (u128::from(source) << 64) | u128::from(source)
+}
+
+pub(super) fn write_sources(sources: &[(Option<String>, u64)]) -> Result<RecordBatch, StageError> {
     let columns: Vec<ArrayRef> = vec![
-        Arc::new(UInt32Array::from(vec![shard; sources.len()])),
-        Arc::new(UInt32Array::from_iter_values(0..n)),
         Arc::new(sources.iter().map(|(name, _)| name.as_deref()).collect::<StringArray>()),
         Arc::new(sources.iter().map(|(_, rows)| *rows).collect::<UInt64Array>()),
     ];
     Ok(RecordBatch::try_new(sources_schema(), columns)?)
 }
 
-/// (shard, number in the shard, source, rows).
-pub(super) fn read_sources(batch: &RecordBatch) -> Vec<(u32, u32, Option<String>, u64)> {
-    let (shard, number, rows) = (u32s(batch, 0), u32s(batch, 1), u64s(batch, 3));
-    (0..batch.num_rows()).map(|at| (shard[at], number[at], text(batch, 2, at), rows[at])).collect()
+/// (source, rows).
+pub(super) fn read_sources(batch: &RecordBatch) -> impl Iterator<Item = (Option<&str>, u64)> {
+    batch.column(0).as_string::<i32>().iter().zip(u64s(batch, 1).iter().copied())
 }
 
-fn pairs_schema() -> SchemaRef {
-    let mut fields = Vec::new();
-    for end in ["a", "b"] {
-        for (name, data_type) in
-            [("shard", DataType::UInt32), ("row", DataType::UInt32), ("length", DataType::UInt64), ("source", DataType::UInt32)]
-        {
-            fields.push(Field::new(format!("{end}_{name}"), data_type, false));
-        }
-    }
-    fields.push(Field::new("similarity", DataType::Float64, true));
+fn losses_schema() -> SchemaRef {
+    schema(&[("threshold", DataType::UInt8), ("removed", DataType::UInt64)])
+}
+
+/// (number of the threshold among those looked at, rows).
+pub(super) fn write_losses(losses: impl Iterator<Item = (u8, u64)> + Clone) -> Result<RecordBatch, StageError> {
+    let columns: Vec<ArrayRef> = vec![
+        Arc::new(losses.clone().map(|(threshold, _)| threshold).collect::<UInt8Array>()),
+        Arc::new(losses.map(|(_, removed)| removed).collect::<UInt64Array>()),
+    ];
+    Ok(RecordBatch::try_new(losses_schema(), columns)?)
+}
+
+pub(super) fn read_losses(batch: &RecordBatch) -> impl Iterator<Item = (u8, u64)> {
+    u8s(batch, 0).iter().copied().zip(u64s(batch, 1).iter().copied())
+}
+
+pub(super) fn links_schema() -> SchemaRef {
+    let mut fields = link_fields();
+    fields.extend([
+        Field::new("a_length", DataType::UInt32, false),
+        Field::new("a_source", DataType::UInt64, false),
+        Field::new("b_length", DataType::UInt32, false),
+        Field::new("b_source", DataType::UInt64, false),
+        Field::new("similarity", DataType::Float64, true),
+        Field::new("equal", DataType::Boolean, false),
+        Field::new("bands", list(DataType::UInt16), false),
+    ]);
     Arc::new(Schema::new(fields))
 }
 
-/// Two rows, and how alike they are if that was computed.
-pub(super) type Pair = (Member, Member, Option<f64>);
-
-pub(super) fn write_pairs(pairs: &[Pair]) -> Result<RecordBatch, StageError> {
-    let mut columns: Vec<ArrayRef> = Vec::new();
-    for end in [|pair: &Pair| pair.0, |pair: &Pair| pair.1] {
-        columns.push(Arc::new(pairs.iter().map(|pair| end(pair).at.shard).collect::<UInt32Array>()));
-        columns.push(Arc::new(pairs.iter().map(|pair| end(pair).at.row).collect::<UInt32Array>()));
-        columns.push(Arc::new(pairs.iter().map(|pair| end(pair).length).collect::<UInt64Array>()));
-        columns.push(Arc::new(pairs.iter().map(|pair| end(pair).source).collect::<UInt32Array>()));
-    }
-    columns.push(Arc::new(pairs.iter().map(|pair| pair.2).collect::<Float64Array>()));
-    Ok(RecordBatch::try_new(pairs_schema(), columns)?)
+/// Two rows that duplicate each other.
+#[derive(Debug, Clone)]
+pub(super) struct Pair {
+    pub(super) a: Member,
+    pub(super) b: Member,
+    /// How alike they are, if that was computed.
+    pub(super) similarity: Option<f64>,
+    /// Whether their texts are equal.
+    pub(super) equal: bool,
+    /// Bands in which they were found; none for equal texts, which share all.
+    pub(super) bands: Vec<u16>,
 }
 
-pub(super) fn read_pairs(batch: &RecordBatch) -> Vec<Pair> {
-    let similarity = batch.column(8).as_primitive::<Float64Type>();
-    let member = |first: usize, at: usize| Member {
-        at: RowRef { shard: u32s(batch, first)[at], row: u32s(batch, first + 1)[at] },
-        length: u64s(batch, first + 2)[at],
-        source: u32s(batch, first + 3)[at],
+/// Writes links to the graph of all rows, and with `local` those between rows of one source to the graph of those as well.
+pub(super) fn write_links(table: &'static str, pairs: &[Pair], local: bool, out: &mut Tables) -> Result<(), StageError> {
+    let both = pairs.iter().filter(|pair| local && pair.a.source == pair.b.source).map(|pair| (LOCAL, pair));
+    let links: Vec<(u8, &Pair)> = pairs.iter().map(|pair| (GLOBAL, pair)).chain(both).collect();
+    let pairs = || links.iter().map(|(_, pair)| *pair);
+    let mut columns = link_columns(links.iter().map(|(graph, pair)| (*graph, pair.a.at, pair.b.at)));
+    columns.extend([
+        Arc::new(pairs().map(|pair| pair.a.length).collect::<UInt32Array>()) as ArrayRef,
+        Arc::new(pairs().map(|pair| pair.a.source).collect::<UInt64Array>()),
+        Arc::new(pairs().map(|pair| pair.b.length).collect::<UInt32Array>()),
+        Arc::new(pairs().map(|pair| pair.b.source).collect::<UInt64Array>()),
+        Arc::new(pairs().map(|pair| pair.similarity).collect::<Float64Array>()),
+        Arc::new(pairs().map(|pair| Some(pair.equal)).collect::<BooleanArray>()),
+        lists::<UInt16Type>(pairs().flat_map(|pair| pair.bands.iter().copied()).collect(), pairs().map(|pair| pair.bands.len()).collect()),
+    ]);
+    let keys = links.iter().map(|(graph, pair)| Node { graph: *graph, row: pair.a.at }.key()).collect();
+    out.keyed(table, keys, RecordBatch::try_new(links_schema(), columns)?)
+}
+
+/// The graph of all links.
+pub(super) const GLOBAL: u8 = 0;
+/// The graph of links between rows of one source, where both are wanted.
+pub(super) const LOCAL: u8 = 1;
+
+/// The links of one graph.
+pub(super) fn read_links(batch: &RecordBatch, graph: u8) -> Vec<Pair> {
+    let (a_length, a_source, b_length, b_source) = (u32s(batch, 5), u64s(batch, 6), u32s(batch, 7), u64s(batch, 8));
+    let (similarity, equal, bands) = (batch.column(9).as_primitive::<Float64Type>(), batch.column(10).as_boolean(), batch.column(11));
+    let pair = |(at, (a, b)): (usize, (Node, Node))| Pair {
+        a: Member { at: a.row, length: a_length[at], source: a_source[at] },
+        b: Member { at: b.row, length: b_length[at], source: b_source[at] },
+        similarity: similarity.is_valid(at).then(|| similarity.value(at)),
+        equal: equal.value(at),
+        bands: of_list::<UInt16Type>(bands, at).to_vec(),
     };
-    (0..batch.num_rows()).map(|at| (member(0, at), member(4, at), similarity.is_valid(at).then(|| similarity.value(at)))).collect()
+    read_link_ends(batch).enumerate().filter(|(_, (a, _))| a.graph == graph).map(pair).collect()
+}
+
+fn compared_schema() -> SchemaRef {
+    ref_schema(&[
+        Field::new("other_shard", DataType::UInt32, false),
+        Field::new("other_row", DataType::UInt32, false),
+        Field::new("similarity", DataType::Float64, false),
+    ])
+}
+
+/// The first row of a bucket, one of the others, and how alike they are.
+pub(super) type Compared = (RowRef, RowRef, f64);
+
+pub(super) fn write_compared(pairs: &[Compared]) -> Result<RecordBatch, StageError> {
+    let mut columns = ref_columns(pairs.iter().map(|pair| pair.0));
+    columns.extend(ref_columns(pairs.iter().map(|pair| pair.1)));
+    columns.push(Arc::new(pairs.iter().map(|pair| pair.2).collect::<Float64Array>()));
+    Ok(RecordBatch::try_new(compared_schema(), columns)?)
+}
+
+pub(super) fn read_compared(batch: &RecordBatch) -> Vec<Compared> {
+    let similarity = batch.column(4).as_primitive::<Float64Type>().values();
+    (0..batch.num_rows()).map(|at| (ref_at(batch, 0, at), ref_at(batch, 2, at), similarity[at])).collect()
 }
 
 fn candidates_schema() -> SchemaRef {
-    schema(&[("shard", DataType::UInt32), ("row", DataType::UInt32), ("high", DataType::UInt64), ("low", DataType::UInt64)])
+    ref_schema(&[Field::new("high", DataType::UInt64, false), Field::new("low", DataType::UInt64, false)])
 }
 
 /// The other row of a pair, and the bucket they met in.
 pub(super) type Candidate = (RowRef, u128);
 
 pub(super) fn write_candidates(candidates: &[Candidate]) -> Result<RecordBatch, StageError> {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(candidates.iter().map(|(other, _)| other.shard).collect::<UInt32Array>()),
-        Arc::new(candidates.iter().map(|(other, _)| other.row).collect::<UInt32Array>()),
-        Arc::new(candidates.iter().map(|(_, bucket)| high(*bucket)).collect::<UInt64Array>()),
-        Arc::new(candidates.iter().map(|(_, bucket)| low(*bucket)).collect::<UInt64Array>()),
-    ];
+    let mut columns = ref_columns(candidates.iter().map(|(other, _)| *other));
+    columns.push(Arc::new(candidates.iter().map(|(_, bucket)| high(*bucket)).collect::<UInt64Array>()));
+    columns.push(Arc::new(candidates.iter().map(|(_, bucket)| low(*bucket)).collect::<UInt64Array>()));
     Ok(RecordBatch::try_new(candidates_schema(), columns)?)
 }
 
 pub(super) fn read_candidates(batch: &RecordBatch) -> Vec<Candidate> {
-    let (shard, row, high, low) = (u32s(batch, 0), u32s(batch, 1), u64s(batch, 2), u64s(batch, 3));
-    (0..batch.num_rows()).map(|at| (RowRef { shard: shard[at], row: row[at] }, join(high[at], low[at]))).collect()
-}
-
-fn list(item: DataType) -> DataType {
-    DataType::List(Arc::new(Field::new_list_field(item, false)))
+    let (high, low) = (u64s(batch, 2), u64s(batch, 3));
+    (0..batch.num_rows()).map(|at| (ref_at(batch, 0, at), join(high[at], low[at]))).collect()
 }
 
 fn shingles_schema() -> SchemaRef {
-    schema(&[
-        ("shard", DataType::UInt32),
-        ("row", DataType::UInt32),
-        ("length", DataType::UInt64),
-        ("source", DataType::UInt32),
-        ("set", list(DataType::UInt64)),
-        ("other", list(DataType::UInt32)),
-        ("high", list(DataType::UInt64)),
-        ("low", list(DataType::UInt64)),
+    ref_schema(&[
+        Field::new("length", DataType::UInt32, false),
+        Field::new("source", DataType::UInt64, false),
+        Field::new("set", list(DataType::UInt64), false),
+        Field::new("other", list(DataType::UInt32), false),
+        Field::new("high", list(DataType::UInt64), false),
+        Field::new("low", list(DataType::UInt64), false),
     ])
 }
 
-/// A row's shingles, and the rows of the receiving shard it is compared with, each with the bucket they met in.
+/// Rows' shingles, each with the rows of the receiving shard it is compared with and the bucket they met in.
+#[derive(Debug, Default)]
 pub(super) struct Sent {
-    pub(super) from: Member,
-    pub(super) set: Vec<u64>,
-    pub(super) others: Vec<(u32, u128)>,
+    from: Vec<Member>,
+    sets: Vec<u64>,
+    set_lengths: Vec<usize>,
+    others: Vec<u32>,
+    buckets: Vec<u128>,
+    other_lengths: Vec<usize>,
 }
 
-pub(super) fn write_shingles(sent: &[Sent]) -> Result<RecordBatch, StageError> {
-    fn lists<T, A: FromIterator<T> + Array + 'static>(item: DataType, lists: impl Iterator<Item = Vec<T>>) -> ArrayRef {
-        let (mut all, mut ends) = (Vec::new(), Vec::new());
-        for list in lists {
-            ends.push(list.len());
-            all.extend(list);
-        }
-        let offsets = OffsetBuffer::from_lengths(ends);
-        Arc::new(ListArray::new(Arc::new(Field::new_list_field(item, false)), offsets, Arc::new(all.into_iter().collect::<A>()), None))
+impl Sent {
+    pub(super) fn push(&mut self, from: Member, set: &[u64], others: &[Candidate]) {
+        self.from.push(from);
+        self.sets.extend_from_slice(set);
+        self.set_lengths.push(set.len());
+        self.others.extend(others.iter().map(|(other, _)| other.row));
+        self.buckets.extend(others.iter().map(|(_, bucket)| *bucket));
+        self.other_lengths.push(others.len());
     }
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(sent.iter().map(|row| row.from.at.shard).collect::<UInt32Array>()),
-        Arc::new(sent.iter().map(|row| row.from.at.row).collect::<UInt32Array>()),
-        Arc::new(sent.iter().map(|row| row.from.length).collect::<UInt64Array>()),
-        Arc::new(sent.iter().map(|row| row.from.source).collect::<UInt32Array>()),
-        lists::<u64, UInt64Array>(DataType::UInt64, sent.iter().map(|row| row.set.clone())),
-        lists::<u32, UInt32Array>(DataType::UInt32, sent.iter().map(|row| row.others.iter().map(|(other, _)| *other).collect())),
-        lists::<u64, UInt64Array>(DataType::UInt64, sent.iter().map(|row| row.others.iter().map(|(_, bucket)| high(*bucket)).collect())),
-        lists::<u64, UInt64Array>(DataType::UInt64, sent.iter().map(|row| row.others.iter().map(|(_, bucket)| low(*bucket)).collect())),
-    ];
-    Ok(RecordBatch::try_new(shingles_schema(), columns)?)
+
+    pub(super) fn write(self) -> Result<RecordBatch, StageError> {
+        let mut columns = ref_columns(self.from.iter().map(|from| from.at));
+        columns.extend([
+            Arc::new(self.from.iter().map(|from| from.length).collect::<UInt32Array>()) as ArrayRef,
+            Arc::new(self.from.iter().map(|from| from.source).collect::<UInt64Array>()),
+            lists::<UInt64Type>(self.sets, self.set_lengths),
+            lists::<UInt32Type>(self.others, self.other_lengths.clone()),
+            lists::<UInt64Type>(self.buckets.iter().map(|bucket| high(*bucket)).collect(), self.other_lengths.clone()),
+            lists::<UInt64Type>(self.buckets.iter().map(|bucket| low(*bucket)).collect(), self.other_lengths),
+        ]);
+        Ok(RecordBatch::try_new(shingles_schema(), columns)?)
+    }
 }
 
-pub(super) fn read_shingles(batch: &RecordBatch, at: usize) -> Sent {
-    let from = Member {
-        at: RowRef { shard: u32s(batch, 0)[at], row: u32s(batch, 1)[at] },
-        length: u64s(batch, 2)[at],
-        source: u32s(batch, 3)[at],
-    };
-    let list = |column: usize| batch.column(column).as_list::<i32>().value(at);
-    let (set, other, high, low) = (list(4), list(5), list(6), list(7));
-    let numbers = |list: &ArrayRef| list.as_primitive::<UInt64Type>().values().to_vec();
-    let buckets = numbers(&high).into_iter().zip(numbers(&low)).map(|(high, low)| join(high, low)).collect::<Vec<_>>();
-    let others = other.as_primitive::<UInt32Type>().values().iter().copied().zip(buckets);
-    Sent { from, set: numbers(&set), others: others.collect() }
-}
-
-fn failed_schema() -> SchemaRef {
-    schema(&[("pairs", DataType::UInt64)])
-}
-
-pub(super) fn write_failed(pairs: u64) -> Result<RecordBatch, StageError> {
-    Ok(RecordBatch::try_new(failed_schema(), vec![Arc::new(UInt64Array::from(vec![pairs]))])?)
+/// What [`Sent`] holds of one row: the row, its shingles, and the rows it is compared with, each with the bucket.
+pub(super) fn read_sent(batch: &RecordBatch, at: usize) -> (Member, &[u64], Vec<(u32, u128)>) {
+    let from = Member { at: ref_at(batch, 0, at), length: u32s(batch, 2)[at], source: u64s(batch, 3)[at] };
+    let (high, low) = (of_list::<UInt64Type>(batch.column(6), at), of_list::<UInt64Type>(batch.column(7), at));
+    let buckets = high.iter().zip(low).map(|(high, low)| join(*high, *low));
+    let others = of_list::<UInt32Type>(batch.column(5), at).iter().copied().zip(buckets).collect();
+    (from, of_list::<UInt64Type>(batch.column(4), at), others)
 }
 
 fn fates_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![
-        Field::new("kept", DataType::Boolean, false),
+    ref_schema(&[
+        Field::new("next_shard", DataType::UInt32, false),
+        Field::new("next_row", DataType::UInt32, false),
+        Field::new("graph", DataType::UInt8, false),
         Field::new("size", DataType::UInt64, false),
         Field::new("similarity", DataType::Float64, true),
-    ]))
+        Field::new("bands", list(DataType::UInt16), false),
+    ])
 }
 
-/// Whether the row is kept, the size of its cluster, how alike it is to the next row of the chain.
-pub(super) type FateRow = (bool, u64, Option<f64>);
+/// What became of a row of a cluster.
+#[derive(Debug, Clone)]
+pub(super) struct FateRow {
+    /// The row that is kept.
+    pub(super) survivor: RowRef,
+    /// The next row on the way there.
+    pub(super) next: RowRef,
+    /// In which graph.
+    pub(super) graph: u8,
+    /// Rows of the cluster.
+    pub(super) size: u64,
+    /// How alike it is to the next row.
+    pub(super) similarity: Option<f64>,
+    /// Bands in which the two were found.
+    pub(super) bands: Vec<u16>,
+}
 
 pub(super) fn write_fates(fates: &[FateRow]) -> Result<RecordBatch, StageError> {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(fates.iter().map(|(kept, ..)| Some(*kept)).collect::<BooleanArray>()),
-        Arc::new(fates.iter().map(|(_, size, _)| *size).collect::<UInt64Array>()),
-        Arc::new(fates.iter().map(|(.., similarity)| *similarity).collect::<Float64Array>()),
-    ];
+    let mut columns = ref_columns(fates.iter().map(|fate| fate.survivor));
+    columns.extend(ref_columns(fates.iter().map(|fate| fate.next)));
+    columns.extend([
+        Arc::new(fates.iter().map(|fate| fate.graph).collect::<UInt8Array>()) as ArrayRef,
+        Arc::new(fates.iter().map(|fate| fate.size).collect::<UInt64Array>()),
+        Arc::new(fates.iter().map(|fate| fate.similarity).collect::<Float64Array>()),
+        lists::<UInt16Type>(fates.iter().flat_map(|fate| fate.bands.iter().copied()).collect(), fates.iter().map(|fate| fate.bands.len()).collect()),
+    ]);
     Ok(RecordBatch::try_new(fates_schema(), columns)?)
 }
 
-pub(super) fn read_fates(batch: &RecordBatch) -> Vec<FateRow> {
-    let (kept, size, similarity) = (batch.column(0).as_boolean(), u64s(batch, 1), batch.column(2).as_primitive::<Float64Type>());
-    (0..batch.num_rows()).map(|at| (kept.value(at), size[at], similarity.is_valid(at).then(|| similarity.value(at)))).collect()
+pub(super) fn read_fates(batch: &RecordBatch) -> impl Iterator<Item = FateRow> {
+    let (graph, size, similarity) = (u8s(batch, 4), u64s(batch, 5), batch.column(6).as_primitive::<Float64Type>());
+    (0..batch.num_rows()).map(move |at| FateRow {
+        survivor: ref_at(batch, 0, at),
+        next: ref_at(batch, 2, at),
+        graph: graph[at],
+        size: size[at],
+        similarity: similarity.is_valid(at).then(|| similarity.value(at)),
+        bands: of_list::<UInt16Type>(batch.column(7), at).to_vec(),
+    })
 }
 
-/// Which of a row's two names is asked for: that of the survivor, that of the next row, or one row is both.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Wanted(pub(super) u8);
-
-impl Wanted {
-    pub(super) const SURVIVOR: Self = Self(1);
-    pub(super) const NEXT: Self = Self(2);
-    pub(super) const BOTH: Self = Self(3);
-
-    pub(super) fn is_survivor(self) -> bool {
-        self.0 & 1 != 0
-    }
-
-    pub(super) fn is_next(self) -> bool {
-        self.0 & 2 != 0
-    }
+fn ties_schema() -> SchemaRef {
+    ref_schema(&[Field::new("similarity", DataType::Float64, true), Field::new("bands", list(DataType::UInt16), false)])
 }
 
-fn asked_schema() -> SchemaRef {
-    schema(&[("shard", DataType::UInt32), ("row", DataType::UInt32), ("wanted", DataType::UInt8)])
+/// A link: the other row, how alike the two are, the bands they were found in.
+pub(super) type Tie = (RowRef, Option<f64>, Vec<u16>);
+
+pub(super) fn write_ties(ties: &[Tie]) -> Result<RecordBatch, StageError> {
+    let mut columns = ref_columns(ties.iter().map(|tie| tie.0));
+    columns.push(Arc::new(ties.iter().map(|tie| tie.1).collect::<Float64Array>()));
+    columns.push(lists::<UInt16Type>(ties.iter().flat_map(|tie| tie.2.iter().copied()).collect(), ties.iter().map(|tie| tie.2.len()).collect()));
+    Ok(RecordBatch::try_new(ties_schema(), columns)?)
 }
 
-pub(super) fn write_asked(asked: &[(RowRef, Wanted)]) -> Result<RecordBatch, StageError> {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(asked.iter().map(|(by, _)| by.shard).collect::<UInt32Array>()),
-        Arc::new(asked.iter().map(|(by, _)| by.row).collect::<UInt32Array>()),
-        Arc::new(asked.iter().map(|(_, wanted)| wanted.0).collect::<UInt8Array>()),
-    ];
-    Ok(RecordBatch::try_new(asked_schema(), columns)?)
+pub(super) fn read_ties(batch: &RecordBatch) -> impl Iterator<Item = Tie> {
+    let similarity = batch.column(2).as_primitive::<Float64Type>();
+    (0..batch.num_rows()).map(move |at| {
+        let bands = of_list::<UInt16Type>(batch.column(3), at).to_vec();
+        (ref_at(batch, 0, at), similarity.is_valid(at).then(|| similarity.value(at)), bands)
+    })
 }
 
-pub(super) fn read_asked(batch: &RecordBatch) -> Vec<(RowRef, Wanted)> {
-    let (shard, row, wanted) = (u32s(batch, 0), u32s(batch, 1), batch.column(2).as_primitive::<UInt8Type>().values());
-    (0..batch.num_rows()).map(|at| (RowRef { shard: shard[at], row: row[at] }, Wanted(wanted[at]))).collect()
+/// Rows that want an id, each to the row whose it is.
+pub(super) fn write_asked(by: &[RowRef]) -> Result<RecordBatch, StageError> {
+    Ok(RecordBatch::try_new(ref_schema(&[]), ref_columns(by.iter().copied()))?)
 }
 
-fn names_schema() -> SchemaRef {
-    Arc::new(Schema::new(vec![Field::new("wanted", DataType::UInt8, false), Field::new("id", DataType::Utf8, true)]))
+pub(super) fn read_asked(batch: &RecordBatch) -> impl Iterator<Item = RowRef> {
+    (0..batch.num_rows()).map(|at| ref_at(batch, 0, at))
 }
 
-pub(super) fn write_names(names: &[(Wanted, Option<String>)]) -> Result<RecordBatch, StageError> {
-    let columns: Vec<ArrayRef> = vec![
-        Arc::new(names.iter().map(|(wanted, _)| wanted.0).collect::<UInt8Array>()),
-        Arc::new(names.iter().map(|(_, id)| id.as_deref()).collect::<StringArray>()),
-    ];
-    Ok(RecordBatch::try_new(names_schema(), columns)?)
+pub(super) fn write_names(of: &[RowRef], ids: StringArray) -> Result<RecordBatch, StageError> {
+    let mut columns = ref_columns(of.iter().copied());
+    columns.push(Arc::new(ids));
+    Ok(RecordBatch::try_new(ref_schema(&[Field::new("id", DataType::Utf8, true)]), columns)?)
 }
 
-pub(super) fn read_names(batch: &RecordBatch) -> Vec<(Wanted, Option<String>)> {
-    let wanted = batch.column(0).as_primitive::<UInt8Type>().values();
-    (0..batch.num_rows()).map(|at| (Wanted(wanted[at]), text(batch, 1, at))).collect()
+/// The ids that rows of a shard wanted: by the row that wanted it and the row whose it is.
+pub(super) fn read_names<'b>(rows: &[u32], batch: &'b RecordBatch) -> HashMap<(u32, RowRef), Option<&'b str>> {
+    let ids = batch.column(2).as_string::<i32>();
+    rows.iter().enumerate().map(|(at, row)| ((*row, ref_at(batch, 0, at)), ids.is_valid(at).then(|| ids.value(at)))).collect()
+}
+
+/// A reference to a row, then further columns.
+fn ref_schema(more: &[Field]) -> SchemaRef {
+    let numbers = ["shard", "row"].map(|name| Field::new(name, DataType::UInt32, false));
+    Arc::new(Schema::new(numbers.into_iter().chain(more.iter().cloned()).collect::<Vec<_>>()))
+}
+
+fn ref_columns(rows: impl Iterator<Item = RowRef> + Clone) -> Vec<ArrayRef> {
+    let number = |number: fn(RowRef) -> u32| Arc::new(rows.clone().map(number).collect::<UInt32Array>()) as ArrayRef;
+    vec![number(|row| row.shard), number(|row| row.row)]
+}
+
+fn ref_at(batch: &RecordBatch, column: usize, at: usize) -> RowRef {
+    RowRef { shard: u32s(batch, column)[at], row: u32s(batch, column + 1)[at] }
+}
+
+fn of_list<T: ArrowPrimitiveType>(lists: &ArrayRef, at: usize) -> &[T::Native] {
+    let lists = lists.as_list::<i32>();
+    let offset = |at: usize| usize::try_from(lists.value_offsets()[at]).unwrap_or_default();
+    &lists.values().as_primitive::<T>().values()[offset(at)..offset(at + 1)]
+}
+
+fn u8s(batch: &RecordBatch, column: usize) -> &ScalarBuffer<u8> {
+    batch.column(column).as_primitive::<UInt8Type>().values()
 }
 
 fn u32s(batch: &RecordBatch, column: usize) -> &ScalarBuffer<u32> {
@@ -356,11 +480,6 @@ fn u32s(batch: &RecordBatch, column: usize) -> &ScalarBuffer<u32> {
 
 fn u64s(batch: &RecordBatch, column: usize) -> &ScalarBuffer<u64> {
     batch.column(column).as_primitive::<UInt64Type>().values()
-}
-
-fn text(batch: &RecordBatch, column: usize, at: usize) -> Option<String> {
-    let texts = batch.column(column).as_string::<i32>();
-    texts.is_valid(at).then(|| texts.value(at).to_owned())
 }
 
 fn high(key: u128) -> u64 {
