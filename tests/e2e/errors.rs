@@ -99,13 +99,14 @@ fn near_duplicates_hang_on_a_row_that_was_kept() {
     let (dropped, of) = (project.column("out/dropped/near", "id"), project.column("out/dropped/near", "duplicate_of"));
     let record = project.record("out");
     let near = record["stages"].as_array().expect("stages").iter().find(|stage| stage["id"] == "near").expect("near");
-    assert_eq!(near["views"], serde_json::json!(["clusters"]), "its clusters show rows that are counted elsewhere");
+    assert_eq!(near["views"], serde_json::json!(["clusters", "edges"]), "its clusters show rows that are counted elsewhere");
     assert!(dropped.len() > 10, "{} near-duplicates", dropped.len());
     for (id, of) in dropped.iter().zip(&of) {
         assert!(!ids.contains(id) && ids.contains(of), "{id:?} of {of:?}");
     }
     let said = project.call(&["trace", "out", dropped[0].as_deref().expect("an id")]);
     let kept = of[0].as_deref().expect("an id");
+    assert!(said.stdout.contains("What links it to the row that is kept, by near:\n") && said.stdout.contains(", met in bands ["), "{said:#?}");
     assert!(said.stdout.contains("near_duplicate: 0.") && said.stdout.contains(&format!("a duplicate of {kept}")), "{said:#?}");
 }
 

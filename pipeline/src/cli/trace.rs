@@ -248,7 +248,11 @@ impl<'r> Tracer<'r> {
         for kept in duplicates.iter().filter(|kept| kept.as_str() != id).take(MAX_PLACES) {
             let _ = writeln!(out, "\nThe row it duplicates, {}: {}", show::visible_line(kept), self.ending(&self.life(kept)));
         }
-        if let Some(place) = life.places.iter().flatten().find(|place| place.port != Port::Rejected) {
+        // The row itself rather than what a stage says about it.
+        let is_view = |i: usize, place: &Place| matches!(&place.port, Port::Given(port) if self.record.stages[i].views.contains(port));
+        let rows = life.places.iter().enumerate().flat_map(|(i, places)| places.iter().map(move |place| (i, place)));
+        let rows = rows.filter(|(_, place)| place.port != Port::Rejected);
+        if let Some((_, place)) = rows.min_by_key(|(i, place)| is_view(*i, place)) {
             let reasons = dropped::columns().map(|column| column.name);
             let values: Vec<_> =
                 place.row.values.iter().filter(|(name, _)| !reasons.contains(name) && name != document::ID.name()).cloned().collect();
@@ -461,6 +465,9 @@ fn told(place: &Place, stage: &StageRecord) -> String {
     match &place.port {
         Port::Given(port) => {
             let how = if stage.is_source() { "read" } else { "kept" };
+            if stage.views.contains(port) {
+                return format!("shown in {} {at}", show::visible_line(port));
+            }
             if port == "out" { format!("{how} {at}") } else { format!("{how} as {} {at}", show::visible_line(port)) }
         }
         Port::Dropped => {

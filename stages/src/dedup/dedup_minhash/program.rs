@@ -493,7 +493,7 @@ impl DedupMinhash {
             };
             out.emit().count("rows_of_source", shown, *all);
             for (number, threshold) in (0_u8..).zip(&self.thresholds) {
-                let what = format!("{threshold:.2}\u{1f}{shown}");
+                let what = format!("{threshold:.2} {shown}");
                 out.emit().count("removed_at", &what, lost.get(&number).copied().unwrap_or(0));
             }
         }
