@@ -25,3 +25,31 @@ need_cargo() {
     echo "a Rust toolchain (1.95 or newer) is needed: https://rustup.rs" >&2
     exit 1
 }
+
+# need_guides FOLDER: unpacks Debian's installation guides for three architectures into FOLDER, for the tests on near-duplicates. Goes on
+# without them where they can't be had.
+need_guides() {
+    local folder=$1 packages="installation-guide-amd64 installation-guide-i386 installation-guide-arm64" debs package
+    [ ! -e "$folder/.installed" ] || return 0
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
+        echo "no apt-get here: going on without $packages" >&2
+        return 0
+    }
+    echo "fetching $packages (GPL-2+, 55 MB) into $folder: apt-get download, dpkg-deb -x" >&2
+    debs=$(mktemp -d)
+    # shellcheck disable=SC2086
+    if ! (cd "$debs" && apt-get download -qq $packages >&2); then
+        # Perhaps only the lists of packages are missing or old.
+        if [ "$(id -u)" != 0 ] || ! { apt-get update -qq && (cd "$debs" && apt-get download -qq $packages >&2); }; then
+            rm -r "$debs"
+            echo "they can't be fetched: going on without" >&2
+            return 0
+        fi
+    fi
+    mkdir -p "$folder"
+    for package in "$debs"/*.deb; do
+        dpkg-deb -x "$package" "$folder"
+    done
+    rm -r "$debs"
+    echo "$packages" >"$folder/.installed"
+}

@@ -8,6 +8,7 @@ mod damage;
 mod errors;
 mod graphs;
 mod hostile;
+mod near_duplicates;
 mod readers;
 mod rerun;
 mod resume;

@@ -1,5 +1,7 @@
 //! MinHash: how alike two texts are, told from small signatures; and what decides which texts are compared at all.
 
 pub(super) mod bands;
+#[cfg(test)]
+mod exam;
 pub(super) mod shingle;
 pub(super) mod signature;
