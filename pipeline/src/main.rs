@@ -8,6 +8,11 @@ use miette::MietteHandlerOpts;
 use pipeline::cli::{self, Cli, Exit};
 use tracing_subscriber::EnvFilter;
 
+/// Its settings are in `.cargo/config.toml`: memory in huge pages, and what is free goes back to the system within a second.
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 /// Threads that polars cuts a column into pieces for. Sums of floats depend on it, so it is the same everywhere.
 const POLARS_THREADS: &str = "4";
 

@@ -3,12 +3,13 @@
 //! Objects are written whole: an object exists complete or not at all, which holds on a local disk and on object storage alike. Paths are
 //! relative to the output folder and use `/`.
 
+use std::collections::HashSet;
 use std::fs::File;
-use std::io::{BufWriter, Write};
+use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use futures::TryStreamExt;
@@ -26,6 +27,8 @@ pub struct Store {
     durable: Arc<dyn ObjectStore>,
     runtime: tokio::runtime::Handle,
     crash: Arc<CrashPoint>,
+    /// What this process wrote that can be made again.
+    written: Arc<Mutex<HashSet<String>>>,
 }
 
 /// What went wrong with an object of the output.
@@ -89,7 +92,7 @@ impl Store {
         let scratch = Arc::new(local()?.with_automatic_cleanup(true));
         let durable = Arc::new(local()?.with_automatic_cleanup(true).with_fsync(true));
         let crash = Arc::new(CrashPoint { at: crash_at, passed: AtomicU64::new(0) });
-        Ok(Self { root: root.to_owned(), scratch, durable, runtime, crash })
+        Ok(Self { root: root.to_owned(), scratch, durable, runtime, crash, written: Arc::default() })
     }
 
     /// The output folder.
@@ -107,7 +110,14 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.put_to(&self.scratch, path, bytes, PutMode::Overwrite)
+        self.put_to(&self.scratch, path, bytes, PutMode::Overwrite)?;
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
+        Ok(())
+    }
+
+    /// Whether this process wrote the object by [`Store::put`].
+    pub fn wrote(&self, path: &str) -> bool {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
 
     /// Writes an object that readers of the output see; it is on disk when this returns.
@@ -175,15 +185,12 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
-        let location = object(path)?;
-        let read = async {
-            match self.scratch.get(&location).await {
-                Ok(found) => found.bytes().await.map(Some),
-                Err(object_store::Error::NotFound { .. }) => Ok(None),
-                Err(error) => Err(error),
-            }
-        };
-        self.runtime.block_on(read).map_err(|source| storage("read", path, source))
+        let local = self.local_path(path);
+        match std::fs::read(&local) {
+            Ok(bytes) => Ok(Some(Bytes::from(bytes))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(source) => Err(StoreError::Io { doing: "read", path: local, source }),
+        }
     }
 
     /// Reads an object and checks it against the hash it was written with.
@@ -196,13 +203,30 @@ impl Store {
         if hash_bytes(&bytes) == hash { Ok(bytes) } else { Err(damaged("its contents have changed")) }
     }
 
-    /// Reads parts of an object.
+    /// Reads parts of an object, in ascending order; those that touch are read in one go.
     ///
     /// # Errors
-    /// What the storage says.
+    /// What the system says, or [`StoreError::Damaged`] if the object ends before they do.
     pub fn get_ranges(&self, path: &str, ranges: &[std::ops::Range<u64>]) -> Result<Vec<Bytes>, StoreError> {
-        let location = object(path)?;
-        self.runtime.block_on(self.scratch.get_ranges(&location, ranges)).map_err(|source| storage("read", path, source))
+        if ranges.is_empty() {
+            return Ok(Vec::new());
+        }
+        let local = self.local_path(path);
+        let io = |source| StoreError::Io { doing: "read", path: local.clone(), source };
+        let mut file = File::open(&local).map_err(io)?;
+        let mut parts = Vec::with_capacity(ranges.len());
+        for touching in ranges.chunk_by(|a, b| a.end == b.start) {
+            let (start, end) = (touching[0].start, touching[touching.len() - 1].end);
+            let mut bytes = Vec::with_capacity(usize::try_from(end - start).unwrap_or_default());
+            file.seek(SeekFrom::Start(start)).and_then(|_| Read::take(&mut file, end - start).read_to_end(&mut bytes)).map_err(io)?;
+            if bytes.len() as u64 != end - start {
+                return Err(StoreError::Damaged { path: path.to_owned(), problem: "it is cut off".to_owned() });
+            }
+            let bytes = Bytes::from(bytes);
+            let place = |at: u64| usize::try_from(at - start).unwrap_or_default();
+            parts.extend(touching.iter().map(|range| bytes.slice(place(range.start)..place(range.end))));
+        }
+        Ok(parts)
     }
 
     /// Bytes of an object; `None` if there is none.

@@ -106,7 +106,10 @@ fn near_duplicates_hang_on_a_row_that_was_kept() {
     }
     let said = project.call(&["trace", "out", dropped[0].as_deref().expect("an id")]);
     let kept = of[0].as_deref().expect("an id");
-    assert!(said.stdout.contains("What links it to the row that is kept, by near:\n") && said.stdout.contains(", met in bands ["), "{said:#?}");
+    assert!(
+        said.stdout.contains("What links it to the row that is kept, by near:\n") && said.stdout.contains(", met in bands ["),
+        "{said:#?}"
+    );
     assert!(said.stdout.contains("near_duplicate: 0.") && said.stdout.contains(&format!("a duplicate of {kept}")), "{said:#?}");
 }
 

@@ -18,7 +18,7 @@ pub(crate) struct NotTaken {
 /// counts, as in every common reader; a missing field is null.
 pub(crate) fn push_record(columns: &mut Cells, line: &[u8]) -> Result<(), NotTaken> {
     let rows = columns.len();
-    let text = std::str::from_utf8(line)
+    let text = simdutf8::compat::from_utf8(line)
         .map_err(|error| NotTaken { reason: "invalid_utf8", detail: format!("no UTF-8 at byte {} of the line", error.valid_up_to()) })?;
     let mut misfit = Misfit::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);

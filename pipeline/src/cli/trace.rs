@@ -295,7 +295,9 @@ impl<'r> Tracer<'r> {
     /// The links by which a row of a cluster hangs on the one that is kept, where the stage keeps its clusters.
     fn chain(&self, life: &Life, i: usize) -> Option<String> {
         let link = |places: &[Place]| {
-            let place = places.iter().find(|place| place.row.get("linked_to").is_some_and(|next| next != "null") && place.row.get("scope") != Some("local"))?;
+            let place = places
+                .iter()
+                .find(|place| place.row.get("linked_to").is_some_and(|next| next != "null") && place.row.get("scope") != Some("local"))?;
             let value = |column: &str| place.row.get(column).filter(|value| *value != "null").map(show::visible_line);
             let next = place.row.get("linked_to")?.to_owned();
             let how = match (value("similarity").and_then(|similarity| similarity.parse::<f64>().ok()), value("bands")) {

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stages::StageError;
 
 use super::RunError;
+use super::cache::ShardCache;
 use super::pool::Pool;
 use super::progress::Progress;
 use crate::graph::Graph;
@@ -20,6 +21,8 @@ pub(super) struct Context {
     pub plan: Plan,
     /// Where everything goes.
     pub store: Store,
+    /// Checkpoints in memory.
+    pub cache: ShardCache,
     /// Who does the tasks.
     pub pool: Arc<Pool>,
     /// What the person sees meanwhile.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use stages::Port;
 
+use super::cache::ShardCache;
 use super::context::Context;
 use super::finish::{conclude, publish_unit, sweep};
 use super::lock::Lock;
@@ -153,16 +154,20 @@ impl Engine {
         let progress = Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned())));
         let (pool, threads) = Pool::start(slots);
         let memory_slots = usize::try_from(options.memory.saturating_sub(BASE_BYTES) / TASK_BYTES).unwrap_or(usize::MAX);
-        let units =
-            plan.units.iter().map(|unit| UnitState {
+        let units = plan
+            .units
+            .iter()
+            .map(|unit| UnitState {
                 program: matches!(unit.work, Work::Program),
                 state: ProgramState::new(options.shard_rows),
                 ..UnitState::default()
-            }).collect();
+            })
+            .collect();
         let cx = Context {
             graph: Arc::new(graph),
             plan,
             store,
+            cache: ShardCache::default(),
             pool,
             progress: Arc::new(progress),
             interrupted: Arc::clone(&options.interrupted),
@@ -325,6 +330,10 @@ impl Engine {
             return Ok(());
         }
         let step = self.units[unit].n_steps;
+        // What tasks may come to hold is not kept for anything else.
+        let heaviest = self.units[unit].tasks.iter().map(|task| task.weight).max().unwrap_or(1);
+        let free = self.cx.memory_slots.saturating_sub(heaviest.max(self.cx.pool.slots()));
+        self.cx.cache.limit(free as u64 * TASK_BYTES);
         for task in 0..self.units[unit].tasks.len() {
             if self.units[unit].marks[task].is_none() {
                 self.submit((unit, step, task), self.units[unit].tasks[task].clone());
@@ -398,10 +407,20 @@ impl Engine {
         }
         let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
         self.units[unit].published = published;
+        self.forget_read(unit);
         for node in self.cx.plan.nodes_of(&self.cx.plan.units[unit]) {
             self.cx.progress.finish(node);
         }
         Ok(())
+    }
+
+    /// Forgets checkpoints that this unit was the last to read.
+    fn forget_read(&self, unit: usize) {
+        let reads = |unit: usize| Plan::reads_of(&self.cx.graph, &self.cx.plan.units[unit]);
+        let wanted: Vec<Edge> = (0..self.units.len()).filter(|other| !self.units[*other].finished).flat_map(reads).collect();
+        for edge in reads(unit).into_iter().filter(|edge| !wanted.contains(edge)) {
+            self.cx.cache.forget(self.shards.get(&edge).into_iter().flatten());
+        }
     }
 
     /// Removes what no task of this plan made.

@@ -1,10 +1,8 @@
 //! Tables of global programs on their way between tasks: written sorted, in blocks that can be read alone; read by key range.
 
-use std::cmp::Ordering;
-
-use arrow::array::{Array, ArrayRef, BinaryArray, FixedSizeBinaryArray, RecordBatch, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat, concat_batches, take_record_batch};
-use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use bytes::Bytes;
 use stages::{Keyed, RowRef, StageError, TablePart, TableSpec};
 
@@ -36,10 +34,6 @@ impl KeyRange {
     pub(super) fn of_shard(shard: u32) -> Self {
         let key = |shard: u32| (u128::from(shard) << 96).to_be_bytes().to_vec();
         Self { from: Some(key(shard)), to: shard.checked_add(1).map(key) }
-    }
-
-    fn holds(&self, key: &[u8]) -> bool {
-        self.from.as_deref().is_none_or(|from| from <= key) && self.to.as_deref().is_none_or(|to| key < to)
     }
 }
 
@@ -73,9 +67,12 @@ pub(super) fn encode_table(spec: &TableSpec, parts: Vec<TablePart>) -> Result<Op
         u32::try_from(rows.num_rows()).map_err(|_| StageError::Internal(format!("over 2^32 rows of table `{}` in one task", spec.name)))?;
     let mut order: Vec<u32> = (0..n_rows).collect();
     let keys: ArrayRef = if !hashed.is_empty() {
-        order.sort_unstable_by_key(|&row| (hashed[row as usize], row));
-        let sorted = order.iter().map(|&row| hashed[row as usize].to_be_bytes());
-        std::sync::Arc::new(FixedSizeBinaryArray::try_from_iter(sorted)?)
+        let mut rows: Vec<(u128, u32)> = hashed.iter().copied().zip(0..).collect();
+        rows.sort_unstable();
+        order.clear();
+        order.extend(rows.iter().map(|(_, row)| *row));
+        let keys: Vec<u8> = rows.iter().flat_map(|(key, _)| key.to_be_bytes()).collect();
+        std::sync::Arc::new(FixedSizeBinaryArray::try_new(16, keys.into(), None)?)
     } else if !ordered.is_empty() {
         let all = concat(&ordered.iter().map(|keys| keys as &dyn Array).collect::<Vec<_>>())?;
         let all: &BinaryArray = all.as_any().downcast_ref().expect("binary arrays concatenate to one");
@@ -173,7 +170,7 @@ fn blocks_in<'f>(file: &'f TableFile, range: &KeyRange) -> &'f [Block] {
 /// What the storage says, or a file that is not what was written.
 pub(super) fn read_range(store: &Store, spec: &TableSpec, files: &[(u32, &TableFile)], range: &KeyRange) -> Result<Keyed, RunError> {
     let mut batches: Vec<RecordBatch> = Vec::new();
-    let mut rows: Vec<(u32, u32, u32)> = Vec::new(); // (task, index of the batch, row of the batch)
+    let mut tasks: Vec<u32> = Vec::new();
     for &(task, file) in files {
         let blocks = blocks_in(file, range);
         let spans: Vec<_> = blocks.iter().map(|block| block.start..block.end).collect();
@@ -183,33 +180,49 @@ pub(super) fn read_range(store: &Store, spec: &TableSpec, files: &[(u32, &TableF
                 return Err(crate::store::StoreError::Damaged { path: file.path.clone(), problem }.into());
             }
             for batch in decode(bytes)? {
-                let index = index(batches.len())?;
-                for row in 0..batch.num_rows() {
-                    if range.holds(key_at(batch.column(0), row)) {
-                        rows.push((task, index, self::index(row)?));
-                    }
-                }
+                index(batch.num_rows())?;
                 batches.push(batch);
+                tasks.push(task);
             }
         }
     }
-    let position = |&(task, batch, row): &(u32, u32, u32)| {
-        let positions = batches[batch as usize].column(1).as_any().downcast_ref::<UInt32Array>();
-        RowRef { shard: task, row: positions.map_or(0, |positions| positions.value(row as usize)) }
+    index(batches.len())?;
+    let hashed = batches.first().is_some_and(|batch| *batch.column(0).data_type() == DataType::FixedSizeBinary(16));
+    let of_range = |batch: &RecordBatch| {
+        let first = range.from.as_deref().map_or(0, |from| rows_below(batch.column(0), from));
+        first..range.to.as_deref().map_or(batch.num_rows(), |to| rows_below(batch.column(0), to))
     };
-    let key = |&(_, batch, row): &(u32, u32, u32)| key_at(batches[batch as usize].column(0), row as usize);
-    rows.sort_unstable_by(|a, b| match key(a).cmp(key(b)) {
-        Ordering::Equal => position(a).cmp(&position(b)),
-        other => other,
-    });
-    let origins = rows.iter().map(position).collect();
-    let keys = match batches.first().map(|batch| batch.column(0).data_type()) {
-        Some(DataType::FixedSizeBinary(16)) => {
-            rows.iter().map(|row| u128::from_be_bytes(key(row).try_into().expect("keys of 16 bytes"))).collect()
+    let (mut keys, mut origins, mut picks) = (Vec::new(), Vec::new(), Vec::new());
+    if hashed {
+        let mut rows: Vec<(u128, RowRef, u32, u32)> = Vec::new();
+        for ((batch, &task), number) in batches.iter().zip(&tasks).zip(0_u32..) {
+            let positions = positions_of(batch);
+            let of_batch = (0_u32..).zip(batch.column(0).as_fixed_size_binary().value_data().as_chunks::<16>().0);
+            let in_range = of_range(batch);
+            rows.extend(
+                of_batch
+                    .take(in_range.end)
+                    .skip(in_range.start)
+                    .map(|(row, key)| (u128::from_be_bytes(*key), RowRef { shard: task, row: positions[row as usize] }, number, row)),
+            );
         }
-        _ => Vec::new(),
-    };
-    let picks: Vec<(usize, usize)> = rows.iter().map(|&(_, batch, row)| (batch as usize, row as usize)).collect();
+        // Each block is sorted, which this sort makes use of.
+        rows.sort();
+        for (key, origin, batch, row) in rows {
+            keys.push(key);
+            origins.push(origin);
+            picks.push((batch as usize, row as usize));
+        }
+    } else {
+        let mut rows: Vec<(&[u8], RowRef, usize, usize)> = Vec::new();
+        for (number, (batch, &task)) in batches.iter().zip(&tasks).enumerate() {
+            let (column, positions) = (batch.column(0), positions_of(batch));
+            rows.extend(of_range(batch).map(|row| (key_at(column, row), RowRef { shard: task, row: positions[row] }, number, row)));
+        }
+        rows.sort();
+        origins.extend(rows.iter().map(|row| row.1));
+        picks.extend(rows.iter().map(|row| (row.2, row.3)));
+    }
     let payload: Vec<RecordBatch> =
         batches.iter().map(|batch| batch.project(&(2..batch.num_columns()).collect::<Vec<_>>())).collect::<Result<_, _>>()?;
     let batch = if picks.is_empty() {
@@ -222,6 +235,24 @@ pub(super) fn read_range(store: &Store, spec: &TableSpec, files: &[(u32, &TableF
         RecordBatch::try_new(SchemaRef::clone(&spec.schema), merged.columns().to_vec())?
     };
     Ok(Keyed { keys, origins, batch })
+}
+
+fn positions_of(batch: &RecordBatch) -> &[u32] {
+    batch.column(1).as_primitive::<UInt32Type>().values()
+}
+
+/// How many of the sorted keys are below `key`.
+fn rows_below(keys: &ArrayRef, key: &[u8]) -> usize {
+    let (mut below, mut from) = (0, keys.len());
+    while below < from {
+        let middle = usize::midpoint(below, from);
+        if key_at(keys, middle) < key {
+            below = middle + 1;
+        } else {
+            from = middle;
+        }
+    }
+    below
 }
 
 fn index(number: usize) -> Result<u32, RunError> {
@@ -247,7 +278,7 @@ fn unhex(text: &str) -> Vec<u8> {
 mod tests {
     use std::sync::Arc;
 
-    use arrow::array::{AsArray, UInt64Array};
+    use arrow::array::UInt64Array;
     use arrow::datatypes::UInt64Type;
     use proptest::prelude::*;
     use stages::Route;

@@ -14,7 +14,6 @@ use super::engine::guarded;
 use super::outputs::{Finished, Outputs, ShardCutter};
 use super::pool::Piece;
 use crate::fingerprint::Fingerprint;
-use crate::ipc::decode_checkpoint;
 use crate::marks::StoredFile;
 
 /// Runs a task that reads stored rows.
@@ -22,7 +21,7 @@ use crate::marks::StoredFile;
 /// # Errors
 /// What stops the run.
 pub(super) fn run_stored(cx: &Arc<Context>, task: &Fingerprint, path: &[usize], file: &StoredFile) -> Result<Finished, RunError> {
-    let batches = decode_checkpoint(&file.path, cx.store.get_checked(&file.path, file.hash)?)?;
+    let batches = cx.cache.read(&cx.store, file)?;
     process_shard(cx, task, 0, path, None, batches)
 }
 

@@ -294,7 +294,11 @@ impl Sink {
                 data_bytes: open.data_bytes,
                 hash: hash_bytes(&bytes),
             });
-            Ok(cx.store.put(&path, Bytes::from(bytes))?)
+            let bytes = Bytes::from(bytes);
+            if form == Form::Checkpoint {
+                cx.cache.keep(&path, &bytes);
+            }
+            Ok(cx.store.put(&path, bytes)?)
         };
         if let Some(checkpoint) = open.checkpoint {
             put(Form::Checkpoint, &format!("c.{}", CheckpointPart::extension(cx.graph.checkpoints)), checkpoint.finish()?)?;

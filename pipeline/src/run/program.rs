@@ -12,7 +12,6 @@ use super::context::Context;
 use super::exchange::{KeyRange, encode_table, read_range};
 use super::outputs::Outputs;
 use crate::fingerprint::Fingerprint;
-use crate::ipc::decode_checkpoint;
 use crate::marks::{DoneMark, StoredFile, TableFile, data_of};
 
 /// What was written to one table: the files in the order of the tasks that wrote them, each with its task's number.
@@ -141,7 +140,7 @@ fn files_of<'t>(task: &'t StepTask, table: &str) -> Vec<(u32, &'t TableFile)> {
 }
 
 fn read_shard(cx: &Context, index: u32, file: &StoredFile) -> Result<ShardRows, RunError> {
-    let whole = decode_checkpoint(&file.path, cx.store.get_checked(&file.path, file.hash)?)?;
+    let whole = cx.cache.read(&cx.store, file)?;
     let slices = |batch: RecordBatch| {
         let starts = (0..batch.num_rows()).step_by(cx.batch_rows);
         starts.map(|start| batch.slice(start, cx.batch_rows.min(batch.num_rows() - start))).collect::<Vec<_>>()

@@ -18,6 +18,9 @@ use crate::store::{Store, StoreError};
 /// Consecutive pieces are joined into parts of up to this many bytes.
 const PART_BYTES: u64 = 500_000_000;
 
+/// A piece of this many bytes is a part by itself: nothing has to be copied.
+const PIECE_BYTES: u64 = 32_000_000;
+
 /// Where the marks of published folders lie.
 const MARKS: &str = ".pipeline/published";
 
@@ -88,8 +91,8 @@ pub(super) fn publish(
     }
     check_folder(store, folder)?;
     store.put_durable(&mark_of(folder), Bytes::from_static(b"{}"))?;
-    for piece in pieces {
-        // A disk that lies is found out here, not by the readers of the part.
+    for piece in pieces.iter().filter(|piece| !store.wrote(&piece.path)) {
+        // What an earlier run left may have come to harm since; that is found out here, not by the readers of the part.
         store.get_checked(&piece.path, piece.hash)?;
     }
     let mut published = Published { folder: folder.to_owned(), rows: pieces.iter().map(|piece| piece.rows).sum(), parts: Vec::new() };
@@ -138,7 +141,8 @@ fn find(store: &Store, folder: &str, made_of: &Fingerprint) -> Result<Option<Pub
 fn groups(pieces: &[StoredFile]) -> Vec<&[StoredFile]> {
     let (mut groups, mut start, mut bytes) = (Vec::new(), 0, 0);
     for (index, piece) in pieces.iter().enumerate() {
-        if index > start && bytes + piece.bytes > PART_BYTES {
+        let stands_alone = |piece: &StoredFile| piece.bytes >= PIECE_BYTES;
+        if index > start && (bytes + piece.bytes > PART_BYTES || stands_alone(piece) || stands_alone(&pieces[index - 1])) {
             groups.push(&pieces[start..index]);
             (start, bytes) = (index, 0);
         }

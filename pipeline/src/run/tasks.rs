@@ -235,7 +235,8 @@ impl ProgramState {
             StepKind::Shards { port } => {
                 let files = port_shards(cx, node, port, shards);
                 let bytes = |name: &str, range: &KeyRange| {
-                    let files: Vec<&TableFile> = tables.get(name).into_iter().flat_map(|written| written.iter().map(|(_, file)| file)).collect();
+                    let files: Vec<&TableFile> =
+                        tables.get(name).into_iter().flat_map(|written| written.iter().map(|(_, file)| file)).collect();
                     bytes_in(&files, range)
                 };
                 let whole: u64 = step.whole.iter().map(|name| bytes(name, &KeyRange::default())).sum();

@@ -493,7 +493,8 @@ mod tests {
 
     /// Every row with the least it can reach.
     fn flood(links: &[(u32, u32, u32)]) -> Vec<(u32, u32, u32, u32)> {
-        let mut labels: BTreeMap<(u32, u32), u32> = links.iter().flat_map(|(graph, a, b)| [((*graph, *a), *a), ((*graph, *b), *b)]).collect();
+        let mut labels: BTreeMap<(u32, u32), u32> =
+            links.iter().flat_map(|(graph, a, b)| [((*graph, *a), *a), ((*graph, *b), *b)]).collect();
         loop {
             let before = labels.clone();
             for (graph, a, b) in links {
@@ -539,8 +540,7 @@ mod tests {
 
     #[test]
     fn a_million_rows_on_one_take_linear_time() {
-        let links: Vec<Link> =
-            (1..1_000_000).map(|other| Link { a: row(0), b: RowRef { shard: 1, row: other }, strength: 0.0 }).collect();
+        let links: Vec<Link> = (1..1_000_000).map(|other| Link { a: row(0), b: RowRef { shard: 1, row: other }, strength: 0.0 }).collect();
         assert!(fates(&links, |row| row).iter().all(|fate| fate.survivor == row(0) && fate.size == 1_000_000));
     }
 

@@ -5,7 +5,6 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringArray, UInt32Array};
-use arrow::compute::concat_batches;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
 use schemars::JsonSchema;
 use schemas::{ColumnSpec, document};
@@ -110,7 +109,7 @@ impl StageConfig for DedupExactConfig {
                 return Err(StageError::setting("source_priority", format!("wanted each source once, found `{name}` twice")));
             }
         }
-        Ok(Stage::Global(Box::new(DedupExact { config: self.clone(), input: cx.input()?.clone(), columns, source, priority })))
+        Ok(Stage::Global(Box::new(DedupExact { config: self.clone(), columns, source, priority })))
     }
 }
 
@@ -140,7 +139,6 @@ const BEATEN: &str = "beaten";
 
 struct DedupExact {
     config: DedupExactConfig,
-    input: SchemaRef,
     columns: KeyColumns,
     source: Option<KeyColumns>,
     priority: HashMap<String, u32>,
@@ -254,23 +252,21 @@ impl DedupExact {
         if repeats.rows.is_empty() && beaten.rows.is_empty() {
             return shard.shard.batches.drain(..).try_for_each(|batch| out.emit().rows(batch));
         }
-        let rows = concat_batches(&self.input, &shard.shard.batches)?;
-        shard.shard.batches.clear();
-        let ids = document::ID.try_of(&rows)?;
+        let ids = shard.shard.ids()?;
         let best_of = repeats.batch.column(0).as_primitive::<UInt32Type>().values();
         // Id of the row kept instead of a shard's best row, which may be that row itself.
         let kept_for = |best: u32| match beaten.rows.binary_search(&best) {
             Ok(at) => text_at(beaten.batch.column(0).as_string(), at),
-            Err(_) => usize::try_from(best).ok().and_then(|row| text_at(ids, row)),
+            Err(_) => ids.get(best).map(str::to_owned),
         };
-        let mut verdicts = vec![Verdict::Keep; rows.num_rows()];
+        let mut verdicts = vec![Verdict::Keep; shard.shard.n_rows()];
         for (&row, &best) in repeats.rows.iter().zip(best_of) {
             *verdict_of(&mut verdicts, row)? = duplicate(kept_for(best));
         }
         for &row in &beaten.rows {
             *verdict_of(&mut verdicts, row)? = duplicate(kept_for(row));
         }
-        out.emit().split(&rows, verdicts)
+        out.emit().split_all(shard.shard.batches.drain(..), verdicts)
     }
 
     fn rank(&self, sources: &StringArray, row: usize) -> u32 {

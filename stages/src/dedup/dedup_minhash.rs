@@ -17,8 +17,8 @@ use self::views::{Clusters, Decisions, Edges};
 use super::minhash::bands::Bands;
 use super::minhash::shingle::{ShingleUnit, Shingler};
 use super::minhash::signature::{Datasketch, Signer};
-use crate::units::{ColumnName, Fraction};
 use crate::stage::add_columns;
+use crate::units::{ColumnName, Fraction};
 use crate::{BuildContext, Inputs, Kind, Outputs, Port, Stage, StageConfig, StageError};
 
 /// The rows of clusters: which row hangs on which.
@@ -215,7 +215,6 @@ impl StageConfig for DedupMinhashConfig {
             has_source: input.field_with_name(self.source_column.as_str()).is_ok_and(|field| *field.data_type() == DataType::Utf8),
             thresholds: self.thresholds(bands, verify),
             config: self.clone(),
-            input: input.clone(),
             output,
             shingler,
             scheme,
@@ -505,7 +504,11 @@ mod tests {
         let texts = corpus(6);
         // Families go across the sources in many ways; some texts are equal across them.
         let all = rows(
-            &texts.iter().enumerate().map(|(at, (id, text))| (id.as_str(), Some(text.as_str()), ["p", "q", "r"][at * at % 3])).collect::<Vec<_>>(),
+            &texts
+                .iter()
+                .enumerate()
+                .map(|(at, (id, text))| (id.as_str(), Some(text.as_str()), ["p", "q", "r"][at * at % 3]))
+                .collect::<Vec<_>>(),
         );
         for verify in ["jaccard", "none"] {
             let settings = |scope: &str| json!({"scope": scope, "verify": verify, "jaccard_threshold": 0.7});
@@ -530,8 +533,11 @@ mod tests {
         let texts = corpus(7);
         let outcome = dedup(json!({"jaccard_threshold": 0.7, "bands": 12, "rows": 4}), &batch(&texts));
         let (edges, clusters) = (outcome.port(&EDGES), outcome.port(&CLUSTERS));
-        let pair = |a: &String, b: &String| if a[1..].parse::<u32>().unwrap() < b[1..].parse().unwrap() { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) };
-        let rest = |rows: &RecordBatch| testing::column(rows, "similarity").into_iter().zip(testing::column(rows, "bands")).collect::<Vec<_>>();
+        let pair = |a: &String, b: &String| {
+            if a[1..].parse::<u32>().unwrap() < b[1..].parse().unwrap() { (a.clone(), b.clone()) } else { (b.clone(), a.clone()) }
+        };
+        let rest =
+            |rows: &RecordBatch| testing::column(rows, "similarity").into_iter().zip(testing::column(rows, "bands")).collect::<Vec<_>>();
         let edges: BTreeMap<_, _> =
             testing::column(edges, "a").iter().zip(&testing::column(edges, "b")).map(|(a, b)| pair(a, b)).zip(rest(edges)).collect();
         let linked = testing::column(clusters, "id").into_iter().zip(testing::column(clusters, "linked_to")).zip(rest(clusters));

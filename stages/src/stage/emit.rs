@@ -131,6 +131,15 @@ impl Emit {
         self.drop_rows(&take_record_batch(batch, &UInt32Array::from(rows))?, &dropped)
     }
 
+    /// [`Emit::split`] for rows in several batches; one verdict a row of all of them.
+    ///
+    /// # Errors
+    /// As [`Emit::split`].
+    pub fn split_all(&mut self, batches: impl IntoIterator<Item = RecordBatch>, verdicts: Vec<Verdict>) -> Result<(), StageError> {
+        let mut verdicts = verdicts.into_iter();
+        batches.into_iter().try_for_each(|batch| self.split(&batch, verdicts.by_ref().take(batch.num_rows())))
+    }
+
     /// Gives all rows of `batch` to `dropped`; one reason a row.
     ///
     /// # Errors

@@ -5,8 +5,9 @@
 
 use std::collections::BTreeMap;
 
-use arrow::array::{BinaryArray, RecordBatch};
+use arrow::array::{Array, BinaryArray, RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
+use schemas::document;
 
 use crate::{Emit, Outputs, Port, StageError};
 
@@ -264,6 +265,45 @@ pub struct ShardRows {
     pub batches: Vec<RecordBatch>,
 }
 
+impl ShardRows {
+    /// How many rows it has.
+    pub fn n_rows(&self) -> usize {
+        self.batches.iter().map(RecordBatch::num_rows).sum()
+    }
+
+    /// The ids of its rows.
+    ///
+    /// # Errors
+    /// If they have no column of ids.
+    pub fn ids(&self) -> Result<Ids, StageError> {
+        let (mut ids, mut starts, mut n_rows) = (Vec::new(), Vec::new(), 0);
+        for batch in &self.batches {
+            ids.push(document::ID.try_of(batch)?.clone());
+            starts.push(n_rows);
+            n_rows += batch.num_rows();
+        }
+        Ok(Ids { ids, starts })
+    }
+}
+
+/// The ids of a shard's rows, by row.
+#[derive(Debug)]
+pub struct Ids {
+    ids: Vec<StringArray>,
+    /// First row of each array.
+    starts: Vec<usize>,
+}
+
+impl Ids {
+    /// The id of a row; `None` if it has none, or the shard no such row.
+    pub fn get(&self, row: u32) -> Option<&str> {
+        let row = row as usize;
+        let array = self.starts.partition_point(|start| *start <= row).checked_sub(1)?;
+        let (ids, row) = (&self.ids[array], row - self.starts[array]);
+        (row < ids.len() && ids.is_valid(row)).then(|| ids.value(row))
+    }
+}
+
 /// What a `Shards` step gets: one shard, and its mail.
 #[derive(Debug)]
 pub struct ShardIn {
@@ -360,7 +400,7 @@ impl Tables {
     /// # Errors
     /// As [`Tables::keyed`].
     pub fn ordered(&mut self, table: &'static str, keys: BinaryArray, batch: RecordBatch) -> Result<(), StageError> {
-        self.check(table, &batch, arrow::array::Array::len(&keys), |route| *route == Route::Order)?;
+        self.check(table, &batch, keys.len(), |route| *route == Route::Order)?;
         self.push(table, TablePart::Ordered(keys, batch));
         Ok(())
     }

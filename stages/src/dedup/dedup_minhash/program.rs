@@ -7,8 +7,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, HashMap};
 
-use arrow::array::{Array, RecordBatch, StringArray};
-use arrow::compute::concat_batches;
+use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
 use schemas::document;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
@@ -45,7 +44,6 @@ const ROUNDING: f64 = 1e-9;
 
 pub(super) struct DedupMinhash {
     pub(super) config: DedupMinhashConfig,
-    pub(super) input: SchemaRef,
     pub(super) output: SchemaRef,
     pub(super) shingler: Shingler,
     pub(super) scheme: Scheme,
@@ -503,7 +501,7 @@ impl DedupMinhash {
     /// Sends the ids of rows to those who asked for them.
     fn name(&self, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
         let mail = shard.take_mail(ASKED)?;
-        let ids = Ids::of(&shard.shard)?;
+        let ids = shard.shard.ids()?;
         let of: Vec<RowRef> = mail.rows.iter().map(|row| RowRef { shard: shard.shard.index, row: *row }).collect();
         let to: Vec<RowRef> = read_asked(&mail.batch).collect();
         let names: StringArray = mail.rows.iter().map(|row| ids.get(*row)).collect();
@@ -515,7 +513,7 @@ impl DedupMinhash {
         if fates.rows.is_empty() && !self.is_both() {
             return shard.shard.batches.drain(..).try_for_each(|batch| out.emit().rows(batch));
         }
-        let ids = Ids::of(&shard.shard)?;
+        let (ids, n_rows) = (shard.shard.ids()?, shard.shard.n_rows());
         let named = read_names(&names.rows, &names.batch);
         let name = |by: u32, of: RowRef| named.get(&(by, of)).copied().flatten();
         let mut edges = Edges::default();
@@ -524,12 +522,12 @@ impl DedupMinhash {
         }
         out.emit().to(EDGES, edges.finish()?)?;
         let threshold = self.verify.then(|| self.config.jaccard_threshold.get());
-        let (mut clusters, mut decisions) = (Clusters::default(), Decisions::new(ids.len(), self.is_both()));
+        let (mut clusters, mut decisions) = (Clusters::default(), Decisions::new(n_rows, self.is_both()));
         // A row's two fates come from different ranges.
         let mut of_row: Vec<(u32, FateRow)> = fates.rows.iter().copied().zip(read_fates(&fates.batch)).collect();
         of_row.sort_by_key(|(row, fate)| (*row, fate.graph));
         for (row, fate) in of_row {
-            if row as usize >= ids.len() {
+            if row as usize >= n_rows {
                 return Err(StageError::Internal(format!("mail for row {row}, which the shard does not have")));
             }
             let kept = fate.survivor == RowRef { shard: shard.shard.index, row };
@@ -539,13 +537,18 @@ impl DedupMinhash {
             clusters.push(ids.get(row), survivor, next, kept, fate);
         }
         out.emit().to(CLUSTERS, clusters.finish(self.bands, self.is_both())?)?;
-        let rows = concat_batches(&self.input, &shard.shard.batches)?;
-        shard.shard.batches.clear();
+        let batches = shard.shard.batches.drain(..);
         if !self.is_both() {
-            return out.emit().split(&rows, decisions.verdicts());
+            return out.emit().split_all(batches, decisions.verdicts());
         }
-        let columns = rows.columns().iter().cloned().chain(decisions.values()).collect();
-        out.emit().rows(RecordBatch::try_new(self.output.clone(), columns)?)
+        let (values, mut start) = (decisions.values(), 0);
+        for batch in batches {
+            let of_batch = values.iter().map(|values| values.slice(start, batch.num_rows()));
+            let columns = batch.columns().iter().cloned().chain(of_batch).collect();
+            start += batch.num_rows();
+            out.emit().rows(RecordBatch::try_new(self.output.clone(), columns)?)?;
+        }
+        Ok(())
     }
 }
 
@@ -596,11 +599,8 @@ struct Decided {
 
 impl Decided {
     fn of(stage: &DedupMinhash, pairs: Vec<Pair>) -> Self {
-        let mut decided = Self {
-            members: sorted(pairs.iter().flat_map(|pair| [pair.a, pair.b]).collect()),
-            links: Vec::new(),
-            fates: Vec::new(),
-        };
+        let mut decided =
+            Self { members: sorted(pairs.iter().flat_map(|pair| [pair.a, pair.b]).collect()), links: Vec::new(), fates: Vec::new() };
         let order = |row: RowRef| stage.order(decided.member(row));
         // Which of several equal texts a link was found for depends on how rows lie in shards; their best row stands for all of them.
         let link = |pair: &Pair| Link { a: pair.a.at, b: pair.b.at, strength: pair.similarity.unwrap_or(0.0) };
@@ -613,7 +613,8 @@ impl Decided {
         let between = |a: Member, b: Member, similarity: Option<f64>, equal: bool, bands: Vec<u16>| {
             (a.at != b.at).then(|| Pair { a: a.min(b), b: a.max(b), similarity, equal, bands })
         };
-        let mut links: Vec<Pair> = decided.members.iter().filter_map(|row| between(*row, leader(*row), Some(1.0), true, Vec::new())).collect();
+        let mut links: Vec<Pair> =
+            decided.members.iter().filter_map(|row| between(*row, leader(*row), Some(1.0), true, Vec::new())).collect();
         let unequal = pairs.into_iter().filter(|pair| !pair.equal);
         links.extend(unequal.filter_map(|pair| between(leader(pair.a), leader(pair.b), pair.similarity, false, pair.bands)));
         links.sort_by_key(|pair| (pair.a.at, pair.b.at));
@@ -646,27 +647,6 @@ impl Decided {
         for (size, clusters) in sizes {
             out.emit().count("cluster_size", &size.to_string(), clusters);
         }
-    }
-}
-
-/// The ids of a shard's rows.
-struct Ids {
-    ids: StringArray,
-}
-
-impl Ids {
-    fn of(shard: &ShardRows) -> Result<Self, StageError> {
-        let ids: Vec<&StringArray> = shard.batches.iter().map(|batch| document::ID.try_of(batch)).collect::<Result<_, _>>()?;
-        Ok(Self { ids: ids.into_iter().flatten().collect() })
-    }
-
-    fn len(&self) -> usize {
-        self.ids.len()
-    }
-
-    fn get(&self, row: u32) -> Option<&str> {
-        let row = row as usize;
-        (row < self.ids.len() && self.ids.is_valid(row)).then(|| self.ids.value(row))
     }
 }
 

@@ -389,7 +389,10 @@ pub(super) fn write_fates(fates: &[FateRow]) -> Result<RecordBatch, StageError> 
         Arc::new(fates.iter().map(|fate| fate.graph).collect::<UInt8Array>()) as ArrayRef,
         Arc::new(fates.iter().map(|fate| fate.size).collect::<UInt64Array>()),
         Arc::new(fates.iter().map(|fate| fate.similarity).collect::<Float64Array>()),
-        lists::<UInt16Type>(fates.iter().flat_map(|fate| fate.bands.iter().copied()).collect(), fates.iter().map(|fate| fate.bands.len()).collect()),
+        lists::<UInt16Type>(
+            fates.iter().flat_map(|fate| fate.bands.iter().copied()).collect(),
+            fates.iter().map(|fate| fate.bands.len()).collect(),
+        ),
     ]);
     Ok(RecordBatch::try_new(fates_schema(), columns)?)
 }
@@ -416,7 +419,10 @@ pub(super) type Tie = (RowRef, Option<f64>, Vec<u16>);
 pub(super) fn write_ties(ties: &[Tie]) -> Result<RecordBatch, StageError> {
     let mut columns = ref_columns(ties.iter().map(|tie| tie.0));
     columns.push(Arc::new(ties.iter().map(|tie| tie.1).collect::<Float64Array>()));
-    columns.push(lists::<UInt16Type>(ties.iter().flat_map(|tie| tie.2.iter().copied()).collect(), ties.iter().map(|tie| tie.2.len()).collect()));
+    columns.push(lists::<UInt16Type>(
+        ties.iter().flat_map(|tie| tie.2.iter().copied()).collect(),
+        ties.iter().map(|tie| tie.2.len()).collect(),
+    ));
     Ok(RecordBatch::try_new(ties_schema(), columns)?)
 }
 

@@ -2,7 +2,9 @@
 
 use std::sync::Arc;
 
-use arrow::array::{ArrayRef, BooleanArray, Float64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt16Builder, UInt64Array};
+use arrow::array::{
+    ArrayRef, BooleanArray, Float64Array, ListBuilder, RecordBatch, StringArray, StringBuilder, UInt16Builder, UInt64Array,
+};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use schemas::{ColumnSpec, describe, document};
 
@@ -142,9 +144,11 @@ impl Decisions {
     /// Columns that `scope: both` adds.
     pub(super) fn columns() -> Vec<ColumnSpec> {
         let scopes = [("global", "among all rows"), ("local", "among the rows of its source")];
-        let column = |name: String, data_type: DataType, nullable: bool, description: String| ColumnSpec { name, data_type, nullable, description };
+        let column =
+            |name: String, data_type: DataType, nullable: bool, description: String| ColumnSpec { name, data_type, nullable, description };
         let of_scope = |(scope, among): (&str, &str)| {
-            let (kept, size) = (format!("whether it is kept of the rows like it {among}"), format!("how many rows are like it {among}, with itself"));
+            let (kept, size) =
+                (format!("whether it is kept of the rows like it {among}"), format!("how many rows are like it {among}, with itself"));
             [
                 column(format!("{scope}_kept"), DataType::Boolean, false, kept),
                 column(format!("{scope}_duplicate_of"), DataType::Utf8, true, "id of the row that is kept in its place".to_owned()),

@@ -5,3 +5,4 @@ pub(super) mod bands;
 mod exam;
 pub(super) mod shingle;
 pub(super) mod signature;
+mod words;

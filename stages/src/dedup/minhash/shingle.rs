@@ -2,15 +2,16 @@
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use unicode_segmentation::UnicodeSegmentation;
 use xxhash_rust::xxh3::xxh3_64;
+
+use super::words::words;
 
 /// What a shingle is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum ShingleUnit {
-    /// Words by the rules of Unicode (UAX #29), in lower case; punctuation does not count.
+    /// Words by the rules of Unicode (UAX #29) between white space, in lower case; punctuation does not count.
     #[default]
     Words,
     /// Whatever stands between white space, in lower case, punctuation and all.
@@ -50,7 +51,7 @@ impl Shingler {
         match self.unit {
             ShingleUnit::Words => {
                 lower_case(text, lower);
-                units.extend(lower.unicode_words().map(|word| xxh3_64(word.as_bytes())));
+                words(lower, |word| units.push(xxh3_64(word.as_bytes())));
             }
             ShingleUnit::Whitespace => {
                 lower_case(text, lower);
@@ -119,11 +120,18 @@ pub(crate) fn clean(text: &str, out: &mut String) {
 }
 
 fn lower_case(text: &str, out: &mut String) {
-    if text.is_ascii() {
-        out.push_str(text);
-        out.make_ascii_lowercase();
-    } else {
-        out.extend(text.chars().flat_map(char::to_lowercase));
+    let mut rest = text;
+    while !rest.is_empty() {
+        // ASCII by the stretch, the rest by the character.
+        let n_ascii = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
+        let start = out.len();
+        out.push_str(&rest[..n_ascii]);
+        out[start..].make_ascii_lowercase();
+        rest = &rest[n_ascii..];
+        if let Some(character) = rest.chars().next() {
+            out.extend(character.to_lowercase());
+            rest = &rest[character.len_utf8()..];
+        }
     }
 }
 
