@@ -75,7 +75,8 @@ pub enum Checkpoints {
     Fast,
     /// Parquet, zstd level 1.
     Small,
-    /// Arrow IPC, removed when the run is done: a later edit starts from the sources.
+    /// In memory as far as it goes, else Arrow IPC that is removed when the run is done: the fastest, but a run that was killed and a later
+    /// edit start from the sources.
     Discard,
 }
 

@@ -113,8 +113,44 @@ fn key(name: &str, before: &str) -> Result<Vec<u8>, DataError> {
     Ok(text)
 }
 
+/// Writes a JSON string: as serde_json does, but what needs no escape is found and copied by the stretch.
+#[expect(clippy::unnecessary_wraps, reason = "one of the arms of `write_leaf`")]
 fn write_string(value: &str, out: &mut Vec<u8>) -> Result<(), DataError> {
-    write_json(value, out)
+    out.reserve(value.len() + 2);
+    out.push(b'"');
+    let mut rest = value.as_bytes();
+    loop {
+        let plain = plain_bytes(rest);
+        out.extend_from_slice(&rest[..plain]);
+        let Some(&byte) = rest.get(plain) else { break };
+        rest = &rest[plain + 1..];
+        let short = match byte {
+            b'"' | b'\\' => byte,
+            b'\n' => b'n',
+            b'\r' => b'r',
+            b'\t' => b't',
+            0x08 => b'b',
+            0x0C => b'f',
+            _ => {
+                const HEX: &[u8; 16] = b"0123456789abcdef";
+                out.extend_from_slice(b"\\u00");
+                out.extend_from_slice(&[HEX[usize::from(byte >> 4)], HEX[usize::from(byte & 15)]]);
+                continue;
+            }
+        };
+        out.extend_from_slice(&[b'\\', short]);
+    }
+    out.push(b'"');
+    Ok(())
+}
+
+/// Bytes before the first one that JSON wants escaped.
+fn plain_bytes(bytes: &[u8]) -> usize {
+    let is_special = |byte: &u8| *byte < 0x20 || *byte == b'"' || *byte == b'\\';
+    let blocks = bytes.as_chunks::<32>().0;
+    // No early exit inside a block, so that it is looked at as a whole.
+    let clear = blocks.iter().take_while(|block| !block.iter().fold(false, |any, byte| any | is_special(byte))).count() * 32;
+    clear + bytes[clear..].iter().position(|byte| is_special(byte)).unwrap_or(bytes.len() - clear)
 }
 
 fn write_json(value: impl serde::Serialize, out: &mut Vec<u8>) -> Result<(), DataError> {
@@ -282,6 +318,20 @@ mod tests {
     use super::*;
     use crate::sink::{empty_part, part_writer};
     use crate::{Level, WriteFormat, WriteSettings};
+
+    #[test]
+    fn strings_are_escaped_as_serde_json_does_it() {
+        let every: String = (0..0x100).filter_map(char::from_u32).collect();
+        for around in ["", "é", &"x".repeat(31), &"y".repeat(32), &"日".repeat(40)] {
+            for text in
+                every.chars().map(|character| format!("{around}{character}{around}")).chain([format!("{around}{every}"), around.repeat(3)])
+            {
+                let mut ours = Vec::new();
+                write_string(&text, &mut ours).unwrap();
+                assert_eq!(String::from_utf8(ours).unwrap(), serde_json::to_string(&text).unwrap());
+            }
+        }
+    }
 
     #[test]
     fn every_type_has_its_text() {

@@ -1,4 +1,5 @@
 //! Checkpoints kept in memory beside the disk, where there is memory that no task needs: what is read several times is read from there.
+//! Where a run is not to be gone on with, they are in memory instead of on disk, until the memory is needed.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -21,41 +22,70 @@ struct State {
     limit: u64,
     bytes: u64,
     /// By path.
-    shards: BTreeMap<String, (u64, Shard)>,
+    shards: BTreeMap<String, Shard>,
 }
 
-#[derive(Debug, Clone)]
-enum Shard {
-    /// As it was stored; nobody has read it yet.
-    Stored(Bytes),
-    Rows(Vec<RecordBatch>),
+#[derive(Debug)]
+struct Shard {
+    bytes: u64,
+    /// As it was stored, as long as nobody has read it, or where it is not on disk.
+    stored: Option<Bytes>,
+    /// The rows, once somebody has read it.
+    rows: Option<Vec<RecordBatch>>,
+    on_disk: bool,
 }
 
 impl ShardCache {
-    /// Holds no more than `limit` bytes from now on.
-    pub(super) fn limit(&self, limit: u64) {
+    /// Holds no more than `limit` bytes from now on. What is nowhere else goes to the disk.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub(super) fn limit(&self, store: &Store, limit: u64) -> Result<(), RunError> {
         let mut state = self.lock();
         state.limit = limit;
         while state.bytes > limit
-            && let Some((_, (bytes, _))) = state.shards.pop_last()
+            && let Some((path, shard)) = state.shards.pop_last()
         {
-            state.bytes -= bytes;
+            state.bytes -= shard.bytes;
+            if let Some(bytes) = shard.stored.filter(|_| !shard.on_disk) {
+                store.put(&path, bytes)?;
+            }
         }
+        Ok(())
     }
 
-    /// Keeps a checkpoint that was just stored, if there is room. Shards are read from first to last again and again, so what is there stays.
-    pub(super) fn keep(&self, path: &str, bytes: &Bytes) {
-        if path.ends_with(".arrow") {
-            self.insert(path, bytes.len() as u64, Shard::Stored(bytes.clone()));
-        }
+    /// Stores a checkpoint, and keeps it in memory if there is room; with `instead`, then in memory alone. Shards are read from first to last
+    /// again and again, so what is there stays.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub(super) fn store(&self, store: &Store, path: &str, bytes: Bytes, instead: bool) -> Result<(), RunError> {
+        let has_room = {
+            let mut state = self.lock();
+            let has_room = path.ends_with(".arrow") && state.bytes + bytes.len() as u64 <= state.limit;
+            if has_room {
+                let shard = Shard { bytes: bytes.len() as u64, stored: Some(bytes.clone()), rows: None, on_disk: !instead };
+                state.bytes += shard.bytes;
+                if let Some(before) = state.shards.insert(path.to_owned(), shard) {
+                    state.bytes -= before.bytes;
+                }
+            }
+            has_room
+        };
+        if has_room && instead { Ok(()) } else { Ok(store.put(path, bytes)?) }
+    }
+
+    /// Whether a checkpoint is nowhere but here.
+    pub(super) fn alone_has(&self, path: &str) -> bool {
+        self.lock().shards.get(path).is_some_and(|shard| !shard.on_disk)
     }
 
     /// Forgets checkpoints that nobody reads any more.
     pub(super) fn forget<'f>(&self, files: impl Iterator<Item = &'f StoredFile>) {
         let mut state = self.lock();
         for file in files {
-            if let Some((bytes, _)) = state.shards.remove(&file.path) {
-                state.bytes -= bytes;
+            if let Some(shard) = state.shards.remove(&file.path) {
+                state.bytes -= shard.bytes;
             }
         }
     }
@@ -65,29 +95,26 @@ impl ShardCache {
     /// # Errors
     /// What the storage says, or a file that is not what was written.
     pub(super) fn read(&self, store: &Store, file: &StoredFile) -> Result<Vec<RecordBatch>, RunError> {
-        let found = self.lock().shards.get(&file.path).map(|(_, shard)| shard.clone());
-        let (bytes, was_kept) = match found {
-            Some(Shard::Rows(rows)) => return Ok(rows),
-            Some(Shard::Stored(bytes)) => (bytes, true),
-            None => (store.get_checked(&file.path, file.hash)?, false),
+        let kept = match self.lock().shards.get(&file.path) {
+            Some(Shard { rows: Some(rows), .. }) => return Ok(rows.clone()),
+            Some(shard) => shard.stored.clone(),
+            None => None,
+        };
+        let bytes = match kept {
+            Some(bytes) => bytes,
+            None => store.get_checked(&file.path, file.hash)?,
         };
         let rows = decode_checkpoint(&file.path, bytes)?;
-        if was_kept {
-            if let Some((_, shard)) = self.lock().shards.get_mut(&file.path) {
-                *shard = Shard::Rows(rows.clone());
-            }
-        } else if file.path.ends_with(".arrow") {
-            self.insert(&file.path, file.bytes, Shard::Rows(rows.clone()));
+        let mut state = self.lock();
+        if let Some(shard) = state.shards.get_mut(&file.path) {
+            // The rows point into the bytes.
+            shard.stored = shard.stored.take().filter(|_| !shard.on_disk);
+            shard.rows = Some(rows.clone());
+        } else if file.path.ends_with(".arrow") && state.bytes + file.bytes <= state.limit {
+            state.bytes += file.bytes;
+            state.shards.insert(file.path.clone(), Shard { bytes: file.bytes, stored: None, rows: Some(rows.clone()), on_disk: true });
         }
         Ok(rows)
-    }
-
-    fn insert(&self, path: &str, bytes: u64, shard: Shard) {
-        let mut state = self.lock();
-        if state.bytes + bytes <= state.limit && !state.shards.contains_key(path) {
-            state.bytes += bytes;
-            state.shards.insert(path.to_owned(), (bytes, shard));
-        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -119,7 +146,7 @@ mod tests {
                 part.write(&batch).unwrap();
                 let bytes = Bytes::from(part.finish().unwrap());
                 if number == 0 {
-                    cache.limit(bytes.len() as u64 * 2);
+                    cache.limit(&store, bytes.len() as u64 * 2).unwrap();
                 }
                 let path = format!("{number}.arrow");
                 let file = StoredFile {
@@ -132,8 +159,7 @@ mod tests {
                     data_bytes: 800,
                     hash: hash_bytes(&bytes),
                 };
-                cache.keep(&path, &bytes);
-                store.put(&path, bytes).unwrap();
+                cache.store(&store, &path, bytes, false).unwrap();
                 file
             })
             .collect();
@@ -153,9 +179,22 @@ mod tests {
         assert!(cache.read(&store, &files[0]).is_err());
         read(&files[3]);
         assert_eq!(kept(), ["1.arrow", "3.arrow"]);
-        cache.limit(files[0].bytes);
+        cache.limit(&store, files[0].bytes).unwrap();
         assert_eq!((kept().len(), cache.lock().bytes), (1, files[0].bytes));
-        cache.limit(0);
+        cache.limit(&store, 0).unwrap();
         assert_eq!((kept().len(), cache.lock().bytes), (0, 0));
+
+        // In memory alone, until there is no room.
+        let bytes = store.get_checked("1.arrow", files[1].hash).unwrap();
+        store.delete("1.arrow").unwrap();
+        cache.limit(&store, bytes.len() as u64).unwrap();
+        cache.store(&store, "1.arrow", bytes.clone(), true).unwrap();
+        assert!(cache.alone_has("1.arrow") && store.size("1.arrow").unwrap().is_none());
+        let rows = read(&files[1]);
+        cache.store(&store, "4.arrow", bytes, true).unwrap();
+        assert!(!cache.alone_has("4.arrow") && store.size("4.arrow").unwrap().is_some());
+        cache.limit(&store, 0).unwrap();
+        assert!(!cache.alone_has("1.arrow"));
+        assert_eq!(read(&files[1]), rows);
     }
 }

@@ -333,7 +333,7 @@ impl Engine {
         // What tasks may come to hold is not kept for anything else.
         let heaviest = self.units[unit].tasks.iter().map(|task| task.weight).max().unwrap_or(1);
         let free = self.cx.memory_slots.saturating_sub(heaviest.max(self.cx.pool.slots()));
-        self.cx.cache.limit(free as u64 * TASK_BYTES);
+        self.cx.cache.limit(&self.cx.store, free as u64 * TASK_BYTES)?;
         for task in 0..self.units[unit].tasks.len() {
             if self.units[unit].marks[task].is_none() {
                 self.submit((unit, step, task), self.units[unit].tasks[task].clone());

@@ -13,7 +13,7 @@ use stages::{Emit, Port, Rejection};
 use super::RunError;
 use super::context::Context;
 use crate::fingerprint::Fingerprint;
-use crate::graph::Edge;
+use crate::graph::{Checkpoints, Edge};
 use crate::ipc::CheckpointPart;
 use crate::marks::{Form, StoredFile, data_of};
 use crate::plan::Stored;
@@ -296,7 +296,8 @@ impl Sink {
             });
             let bytes = Bytes::from(bytes);
             if form == Form::Checkpoint {
-                cx.cache.keep(&path, &bytes);
+                let instead = cx.graph.checkpoints == Checkpoints::Discard;
+                return cx.cache.store(&cx.store, &path, bytes, instead);
             }
             Ok(cx.store.put(&path, bytes)?)
         };

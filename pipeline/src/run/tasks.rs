@@ -74,13 +74,21 @@ impl Task {
             TaskWork::Stored { path, file } => run_stored(cx, &self.fingerprint, path, file)?,
             TaskWork::Step(step) => {
                 let mark = run_step(cx, &self.fingerprint, self.label.clone(), step)?;
-                mark.leave(&cx.store, &self.fingerprint)?;
+                self.leave(cx, &mark)?;
                 return Ok(mark);
             }
         };
         let mark = DoneMark { task: self.label.clone(), files: finished.files, tables: Vec::new(), totals: finished.totals };
-        mark.leave(&cx.store, &self.fingerprint)?;
+        self.leave(cx, &mark)?;
         Ok(mark)
+    }
+
+    /// Leaves the mark, unless what was made would be gone with this process.
+    fn leave(&self, cx: &Context, mark: &DoneMark) -> Result<(), RunError> {
+        if !mark.files.iter().any(|file| cx.cache.alone_has(&file.path)) {
+            mark.leave(&cx.store, &self.fingerprint)?;
+        }
+        Ok(())
     }
 }
 
