@@ -20,8 +20,9 @@ const USAGE: &str = "usage: make-corpus OUTPUT [SETTING VALUE]…
   --sources N          values of `source` (default 8)
   --files N            files (default 4)
   --seed N             (default 1)
-  --case CASE          mixed (default); equal: all documents; near-equal: all but for the last one or two words;
-                       across-sources: every tenth document is the same one, in every source
+  --case CASE          mixed (default), or one of these, with texts of one length:
+                       equal: all documents; near-equal: all but for the last one or two words; template: all but for the
+                       last seventh, so that any two have a similarity of 0.75; across-sources: every tenth is the same one
   --families FILE      where to write which document is whose copy, one line a copy";
 
 /// How much of a paragraph's words are replaced.
@@ -57,6 +58,7 @@ enum Case {
     Mixed,
     Equal,
     NearEqual,
+    Template,
     AcrossSources,
 }
 
@@ -94,6 +96,7 @@ impl Settings {
                         "mixed" => Case::Mixed,
                         "equal" => Case::Equal,
                         "near-equal" => Case::NearEqual,
+                        "template" => Case::Template,
                         "across-sources" => Case::AcrossSources,
                         _ => return Err(format!("--case: no case `{value}`\n{USAGE}").into()),
                     }
@@ -295,14 +298,15 @@ impl Corpus {
                 self.original(0, text);
                 return Ok(doc % sources);
             }
-            Case::NearEqual => {
+            Case::NearEqual | Case::Template => {
                 self.original(0, text);
-                let words = 1 + doc % 2;
+                let spaces = text.iter().filter(|byte| **byte == b' ').count() as u64;
+                let words = if self.settings.case == Case::Template { spaces / 7 } else { 1 + doc % 2 };
                 for _ in 0..words {
                     text.truncate(text.iter().rposition(|byte| *byte == b' ').unwrap_or(0));
                 }
                 for word in 0..words {
-                    write!(text, " w{}", doc + word)?;
+                    write!(text, " w{:x}", mix(doc ^ mix(word)))?;
                 }
                 return Ok(doc % sources);
             }
@@ -361,7 +365,8 @@ impl Corpus {
     fn original(&self, doc: u64, out: &mut Vec<u8>) -> usize {
         let mut rng = self.rng("text", doc);
         let paragraphs = &self.texts.paragraphs;
-        let length = self.settings.mean_bytes * (0.2 + 0.8 * (-rng.share().ln()).min(10.0));
+        let spread = 0.2 + 0.8 * (-rng.share().ln()).min(10.0);
+        let length = self.settings.mean_bytes * if self.settings.case == Case::Mixed { spread } else { 1.0 };
         let home = rng.below(paragraphs.len());
         while (out.len() as f64) < length {
             if !out.is_empty() {
