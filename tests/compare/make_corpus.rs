@@ -9,6 +9,7 @@ use std::fs::{self, File};
 use std::io::{BufWriter, Write};
 use std::ops::Range;
 use std::path::{Path, PathBuf};
+use std::process::ExitCode;
 
 const USAGE: &str = "usage: make-corpus OUTPUT [SETTING VALUE]…
   --texts DIR          texts to take paragraphs from: *.txt, and *.html of the Debian handbook's kind
@@ -32,10 +33,18 @@ const NEIGHBOURS: usize = 300;
 /// Words that replace others are drawn from so many before and after.
 const NEARBY: usize = 2000;
 
-fn main() -> Result<(), Box<dyn Error>> {
-    let settings = Settings::from_args(std::env::args().skip(1))?;
-    let corpus = Corpus { texts: Texts::read(&settings.texts)?, settings };
-    corpus.write()
+fn main() -> ExitCode {
+    let made = Settings::from_args(std::env::args().skip(1)).and_then(|settings| {
+        let texts = Texts::read(&settings.texts)?;
+        Corpus { texts, settings }.write()
+    });
+    match made {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            _ = writeln!(std::io::stderr(), "{error}");
+            ExitCode::FAILURE
+        }
+    }
 }
 
 /// Which corpus is made.
