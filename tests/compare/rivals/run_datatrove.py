@@ -14,7 +14,7 @@ config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8)
 
 
 def run(tasks, *steps):
-    LocalPipelineExecutor(pipeline=list(steps), tasks=tasks, workers=threads).run()
+    LocalPipelineExecutor(pipeline=list(steps), tasks=tasks, workers=threads, logging_dir=f"{scratch}/logs{tasks}-{len(steps)}").run()
 
 
 if __name__ == "__main__":
