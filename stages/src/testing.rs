@@ -275,6 +275,21 @@ pub fn strings(columns: &[(&str, Vec<Option<&str>>)]) -> RecordBatch {
     RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
 }
 
+/// MinHash signatures as `dedup_minhash` makes them of words, without what it does with them.
+pub struct MinhashSignatures(crate::dedup::Signatures);
+
+impl MinhashSignatures {
+    /// Of `n_hashes` values, of shingles of `ngram` words.
+    pub fn new(n_hashes: usize, ngram: usize) -> Self {
+        Self(crate::dedup::Signatures::new(n_hashes, ngram))
+    }
+
+    /// The signature of a text; `[n_hashes]`.
+    pub fn of(&mut self, text: &str) -> &[u32] {
+        self.0.of(text)
+    }
+}
+
 /// The values of a column as text; null as nothing.
 ///
 /// # Panics

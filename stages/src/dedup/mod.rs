@@ -7,3 +7,4 @@ mod minhash;
 
 pub use dedup_exact::DedupExactConfig;
 pub use dedup_minhash::DedupMinhashConfig;
+pub(crate) use minhash::Signatures;

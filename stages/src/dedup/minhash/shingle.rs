@@ -36,6 +36,7 @@ pub(crate) struct Shingles {
     pub(crate) text: u64,
     lower: String,
     units: Vec<u64>,
+    bytes: Vec<u8>,
 }
 
 /// An odd number with its bits well mixed; the base of the rolling hash.
@@ -44,7 +45,7 @@ const BASE: u64 = 0x9E37_79B9_7F4A_7C15;
 impl Shingler {
     /// Cuts `text`. A text with fewer than `n` units is one shingle; one without any has none.
     pub(crate) fn cut(self, text: &str, shingles: &mut Shingles) {
-        let Shingles { hashes, text: whole, lower, units } = shingles;
+        let Shingles { hashes, text: whole, lower, units, bytes } = shingles;
         hashes.clear();
         units.clear();
         lower.clear();
@@ -62,7 +63,11 @@ impl Shingler {
                 units.extend(lower.chars().map(|character| mix(u64::from(character))));
             }
         }
-        *whole = xxh3_64(&bytes_of(units));
+        bytes.clear();
+        for unit in &*units {
+            bytes.extend_from_slice(&unit.to_le_bytes());
+        }
+        *whole = xxh3_64(bytes);
         if units.is_empty() {
             return;
         }
@@ -123,7 +128,7 @@ fn lower_case(text: &str, out: &mut String) {
     let mut rest = text;
     while !rest.is_empty() {
         // ASCII by the stretch, the rest by the character.
-        let n_ascii = rest.bytes().position(|byte| !byte.is_ascii()).unwrap_or(rest.len());
+        let n_ascii = ascii_bytes(rest.as_bytes());
         let start = out.len();
         out.push_str(&rest[..n_ascii]);
         out[start..].make_ascii_lowercase();
@@ -135,9 +140,10 @@ fn lower_case(text: &str, out: &mut String) {
     }
 }
 
-/// The numbers as bytes, lowest first.
-fn bytes_of(numbers: &[u64]) -> Vec<u8> {
-    numbers.iter().flat_map(|number| number.to_le_bytes()).collect()
+/// Bytes before the first one that is not ASCII.
+fn ascii_bytes(bytes: &[u8]) -> usize {
+    let whole = bytes.as_chunks::<32>().0.iter().take_while(|block| block.is_ascii()).count() * 32;
+    whole + bytes[whole..].iter().position(|byte| !byte.is_ascii()).unwrap_or(bytes.len() - whole)
 }
 
 /// Spreads a number's bits over all of it.

@@ -61,8 +61,15 @@ fn common(text: &str, start: usize, word: &mut impl FnMut(&str)) -> Result<usize
         let is_space = class == Class::Other && (bytes[at].is_ascii_whitespace() || bytes[at] == 0x0B);
         match (class, open) {
             (Class::Unknown, _) => return Err(undone(open, at)),
-            (Class::Letter | Class::Digit, None) => open = Some((at, class, true)),
-            (Class::Letter | Class::Digit, Some((begin, ..))) => open = Some((begin, class, true)),
+            (Class::Letter | Class::Digit, _) => {
+                let begin = open.map_or(at, |(begin, ..)| begin);
+                // Most of a word is letters and digits.
+                let more = bytes[at + length..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+                let last = if more > 0 { ASCII[usize::from(bytes[at + length + more - 1])] } else { class };
+                open = Some((begin, last, true));
+                at += length + more;
+                continue;
+            }
             (Class::Joiner, None) => open = Some((at, class, false)),
             (Class::Joiner, Some((begin, _, has))) => open = Some((begin, class, has)),
             (Class::MidLetter | Class::MidDigit | Class::Mid, Some((begin, last, _))) => {
@@ -101,7 +108,8 @@ fn close(text: &str, open: &mut Option<(usize, Class, bool)>, at: usize, word: &
 }
 
 /// The class of the character at `at`, and its length; `Other` at the end.
-#[inline]
+#[inline(always)]
+#[expect(clippy::inline_always, reason = "called for every character that is no letter")]
 fn class_at(text: &str, at: usize) -> (Class, usize) {
     match text.as_bytes().get(at) {
         None => (Class::Other, 0),
