@@ -1,9 +1,11 @@
 //! `report.html`: what a run did, as one page that needs nothing but itself. No script runs in it and nothing is fetched: its own
 //! content policy forbids both, so that no text from the data can.
 
+mod counts;
 mod dag;
 mod details;
 mod html;
+mod near;
 mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
@@ -13,6 +15,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use html::{esc, percent};
+use near::Near;
 
 pub(crate) use dag::is_output;
 
@@ -22,6 +25,7 @@ use crate::show::{self, count, share};
 /// The report of a run, as an HTML page.
 pub fn render(record: &RunRecord) -> String {
     let figures = Figures::of(record);
+    let nears = Near::all_of(record);
     let mut out = String::with_capacity(128 * 1024);
     let _ = write!(
         out,
@@ -35,23 +39,30 @@ pub fn render(record: &RunRecord) -> String {
     );
     write_head(record, &figures, &mut out);
     out.push_str("<nav aria-label=\"Sections\"><ul>");
-    for (id, title) in [
-        ("graph", "Graph"),
-        ("funnel", "Funnel"),
-        ("reasons", "Reasons"),
-        ("lengths", "Lengths"),
-        ("sources", "Sources"),
-        ("samples", "Rows"),
-        ("cost", "Time and memory"),
-        ("settings", "Settings"),
-        ("about", "About this run"),
+    for (id, title, is_there) in [
+        ("graph", "Graph", true),
+        ("funnel", "Funnel", true),
+        ("reasons", "Reasons", true),
+        ("near", "Near-duplicates", nears.iter().any(|near| !near.is_empty())),
+        ("counts", "Counts", nears.iter().any(|near| !near.rest.is_empty())),
+        ("lengths", "Lengths", true),
+        ("sources", "Sources", true),
+        ("samples", "Rows", true),
+        ("cost", "Time and memory", true),
+        ("settings", "Settings", true),
+        ("about", "About this run", true),
     ] {
+        if !is_there {
+            continue;
+        }
         let _ = write!(out, "<li><a href=\"#{id}\">{title}</a></li>");
     }
     out.push_str("</ul></nav>\n<main>\n");
     write_graph(record, &mut out);
     write_funnel(record, &mut out);
     write_reasons(record, &mut out);
+    near::write(&nears, &mut out);
+    counts::write(&nears, &mut out);
     rows::write_lengths(record, &mut out);
     rows::write_sources(record, &mut out);
     rows::write_samples(record, &mut out);
@@ -432,7 +443,10 @@ mod tests {
     #[test]
     fn tags_are_balanced() {
         for page in [render(&samples::web()), render(&samples::empty()), render(&samples::hostile()), render(&samples::failed())] {
-            for tag in ["section", "table", "div", "dl", "dd", "details", "svg", "a", "g", "pre", "ul", "p", "th", "td", "tr", "text"] {
+            for tag in [
+                "h3", "h4", "thead", "tbody", "i", "b", "small", "bdi", "section", "table", "div", "dl", "dd", "details", "svg", "a", "g",
+                "pre", "ul", "p", "th", "td", "tr", "text",
+            ] {
                 let opened = page.matches(&format!("<{tag}>")).count() + page.matches(&format!("<{tag} ")).count();
                 assert_eq!(opened, page.matches(&format!("</{tag}>")).count(), "<{tag}>");
             }
@@ -453,6 +467,11 @@ mod tests {
         assert!(page.contains("⟨U+202E⟩"));
         assert!(!page.contains(samples::PLANTED));
         assert!(!page.contains("x\"'>"), "a quote got through");
+        // It reaches every part of the near-duplicates, and the table of what no part knows.
+        for section in ["near", "counts"] {
+            let section = page.split(&format!("<section id=\"{section}\">")).nth(1).and_then(|rest| rest.split("</section>").next());
+            assert!(section.unwrap().contains("&lt;script&gt;"));
+        }
     }
 
     #[test]
@@ -480,6 +499,7 @@ mod tests {
             stage.totals.bytes_out = u64::MAX;
             stage.totals.profile.lengths = [(0, u64::MAX), (255, u64::MAX)].into();
             stage.totals.profile.sources = [(String::new(), u64::MAX), ("b".to_owned(), u64::MAX)].into();
+            stage.totals.figures = samples::extreme_figures();
             stage.totals.profile.kept = vec![Sample {
                 order: 0,
                 id: String::new(),
@@ -493,7 +513,10 @@ mod tests {
         record.cpu_seconds = -1.0;
         record.peak_memory_bytes = u64::MAX;
         record.stages.extend(record.stages.clone());
-        keep("extreme.html", &render(&record));
+        let page = render(&record);
+        keep("extreme.html", &page);
+        assert!(page.len() < 4 << 20, "{} bytes", page.len());
+        assert!(!page.contains("NaN") && !page.contains("=\"inf") && !page.contains(":inf"), "a number that no browser draws");
     }
 
     #[test]

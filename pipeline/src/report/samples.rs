@@ -93,6 +93,45 @@ const TEXTS: [&str; 5] = [
     "She had been told the archive closed at five, so at four she asked for the box that nobody asks for.",
 ];
 
+/// What `dedup_minhash` counts, as of [`web`]: 104,122 of 282,236 rows removed at 0.80, and a band too crowded to compare all its pairs.
+fn near_figures() -> BTreeMap<String, BTreeMap<String, u64>> {
+    let sizes: [(u64, u64); 13] = [
+        (2, 33_614),
+        (3, 13_120),
+        (4, 2904),
+        (5, 1610),
+        (6, 1022),
+        (8, 611),
+        (11, 388),
+        (16, 209),
+        (24, 120),
+        (40, 61),
+        (97, 22),
+        (310, 6),
+        (1204, 3),
+    ];
+    let compared = [6, 48, 311, 1904, 7220, 18_114, 31_020, 40_877, 38_102, 35_990, 31_207, 24_480, 16_331, 3120];
+    let sources: [(&str, u64, [u64; 4]); 7] = [
+        ("blogs.example.org", 120_110, [61_220, 55_002, 44_870, 30_114]),
+        ("wiki.example.net", 101_004, [20_004, 17_230, 13_110, 8209]),
+        ("forum.example.com", 30_377, [17_377, 15_044, 11_680, 7123]),
+        ("press.example.com", 15_909, [4209, 3877, 3160, 2044]),
+        ("books", 14_116, [1035, 871, 640, 311]),
+        ("(none)", 520, [197, 150, 101, 61]),
+        ("(small ones)", 200, [80, 71, 52, 30]),
+    ];
+    let removed = sources
+        .iter()
+        .flat_map(|(source, _, at)| ["0.80", "0.85", "0.90", "0.95"].iter().zip(at).map(move |(t, n)| (format!("{t} {source}"), *n)));
+    BTreeMap::from([
+        ("cluster_size".to_owned(), sizes.iter().map(|(size, n)| (size.to_string(), *n)).collect()),
+        ("compared".to_owned(), (7..).zip(compared).map(|(bin, n)| (format!("{:.2}", f64::from(bin) / 20.0), n)).collect()),
+        ("not_compared".to_owned(), counts(&[("pairs", 18_204)])),
+        ("removed_at".to_owned(), removed.collect()),
+        ("rows_of_source".to_owned(), sources.iter().map(|(source, rows, _)| ((*source).to_owned(), *rows)).collect()),
+    ])
+}
+
 /// A web crawl becomes training text: two sources, filters, dedup, a hold-out.
 pub(crate) fn web() -> RunRecord {
     let mut pages = stage(Of {
@@ -221,6 +260,7 @@ pub(crate) fn web() -> RunRecord {
         ),
         ("duplicate".to_owned(), vec![Sample { duplicate_of: Some("books@311".to_owned()), ..row("books@8120", TEXTS[4], "books") }]),
     ]);
+    unique.totals.figures = near_figures();
     unique.published = vec![published("dropped/unique", 104_122)];
 
     let mut split = stage(Of {
@@ -339,12 +379,55 @@ pub(crate) fn empty() -> RunRecord {
     record
 }
 
+/// Figures that no stage gives: counts that overflow when added, names that are no numbers, and thousands of sources.
+pub(crate) fn extreme_figures() -> BTreeMap<String, BTreeMap<String, u64>> {
+    let most = u64::MAX.to_string();
+    let odd = [
+        "",
+        " ",
+        "NaN",
+        "inf",
+        "-1",
+        "1e300",
+        "0",
+        "1",
+        "0.7",
+        "0.701",
+        "99999999999999999999",
+        "0.70",
+        "1.00",
+        "2",
+        &most,
+        "0.00 ",
+        "1.00 x",
+    ];
+    let counted = |names: &[&str]| names.iter().map(|name| ((*name).to_owned(), u64::MAX)).collect::<BTreeMap<_, _>>();
+    let sources: BTreeMap<String, u64> = (0..3000).map(|i| (format!("source {i}"), u64::MAX - i)).collect();
+    let mut removed = counted(&odd);
+    removed.extend(sources.keys().enumerate().map(|(i, source)| (format!("{:.2} {source}", (i % 101) as f64 / 100.0), u64::MAX)));
+    BTreeMap::from([
+        ("cluster_size".to_owned(), counted(&odd)),
+        ("compared".to_owned(), counted(&odd).into_iter().chain([("0.05".to_owned(), 1), ("0.10".to_owned(), 0)]).collect()),
+        ("not_compared".to_owned(), counted(&["pairs", "rows", ""])),
+        ("removed_at".to_owned(), removed),
+        ("rows_of_source".to_owned(), sources),
+        ("empty".to_owned(), BTreeMap::new()),
+        (String::new(), counted(&odd)),
+    ])
+}
+
 /// A run with [`PLANTED`] in every string, names of fields excepted.
 pub(crate) fn hostile() -> RunRecord {
     let mut value = serde_json::to_value(web()).expect("a record serializes");
     plant(&mut value, "");
     let mut record: RunRecord = serde_json::from_value(value).expect("it is still a record");
     for stage in &mut record.stages {
+        // As keys of a known figure they are names; a figure of its own stands in for what no part of the page knows.
+        let figures = &mut stage.totals.figures;
+        if let Some(sizes) = figures.get_mut("cluster_size") {
+            sizes.insert(format!("2{PLANTED}"), 2);
+        }
+        figures.insert(format!("odd{PLANTED}"), counts(&[(PLANTED, 3)]));
         for sample in stage.totals.profile.kept.iter_mut().chain(stage.totals.profile.dropped.values_mut().flatten()) {
             sample.values.iter_mut().for_each(|(name, _)| name.push_str(PLANTED));
         }
@@ -357,7 +440,7 @@ fn plant(value: &mut Value, key: &str) {
         Value::String(text) => text.push_str(PLANTED),
         Value::Array(items) => items.iter_mut().for_each(|item| plant(item, key)),
         Value::Object(map) => {
-            let is_data = matches!(key, "rows_out" | "dropped" | "rejected" | "sources" | "settings");
+            let is_data = matches!(key, "rows_out" | "dropped" | "rejected" | "sources" | "settings" | "removed_at" | "rows_of_source");
             let old = std::mem::take(map);
             for (name, mut value) in old {
                 plant(&mut value, &name);

@@ -1,0 +1,644 @@
+//! Near-duplicates: how alike the pairs were that a stage compared, which clusters they made, and what higher thresholds would remove.
+
+use std::cmp::Reverse;
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use super::html::esc;
+use super::{bar, plural};
+use crate::record::{RunRecord, StageRecord};
+use crate::show::{self, count, share, short_count};
+
+/// Bins of similarity: twenty from 0 to 1, and one of pairs whose shingles are all the same.
+const BINS: u8 = 21;
+const MAX_SOURCES_SHOWN: usize = 8;
+/// Counts that differ by more than this are drawn on a log scale, or the small ones could not be seen.
+const MOST_ON_LINEAR: u64 = 100;
+/// Slack for a threshold such as 0.7, whose twenty-fold is no whole number.
+const ROUNDING: f64 = 1e-6;
+
+/// The figures of one stage: those of near-duplicates, and the rest.
+pub(super) struct Near<'r> {
+    pub(super) stage: &'r StageRecord,
+    /// By [`size_bin`]: clusters, and the rows in them.
+    clusters: BTreeMap<u8, (u64, u64)>,
+    compared: BTreeMap<u8, u64>,
+    left_out: u64,
+    /// By threshold in hundredths, then source.
+    removed: BTreeMap<u8, BTreeMap<&'r str, u64>>,
+    rows: BTreeMap<&'r str, u64>,
+    /// Figure, name and count of whatever is none of the above.
+    pub(super) rest: BTreeMap<&'r str, Vec<(&'r str, u64)>>,
+}
+
+impl<'r> Near<'r> {
+    pub(super) fn all_of(record: &'r RunRecord) -> Vec<Self> {
+        record.stages.iter().map(Self::of).collect()
+    }
+
+    fn of(stage: &'r StageRecord) -> Self {
+        let mut near = Self {
+            stage,
+            clusters: BTreeMap::new(),
+            compared: BTreeMap::new(),
+            left_out: 0,
+            removed: BTreeMap::new(),
+            rows: BTreeMap::new(),
+            rest: BTreeMap::new(),
+        };
+        for (figure, names) in &stage.totals.figures {
+            for (name, n) in names {
+                if !near.take(figure, name, *n) {
+                    near.rest.entry(figure).or_default().push((name, *n));
+                }
+            }
+        }
+        // By themselves the rows of sources say nothing about near-duplicates.
+        if near.removed.is_empty() && !near.rows.is_empty() {
+            near.rest.entry("rows_of_source").or_default().extend(std::mem::take(&mut near.rows));
+        }
+        near
+    }
+
+    /// Takes a count in; `false` if it is not one of near-duplicates.
+    fn take(&mut self, figure: &str, name: &'r str, n: u64) -> bool {
+        match figure {
+            "cluster_size" => match name.parse() {
+                Ok(size @ 2..) => {
+                    let (clusters, rows) = self.clusters.entry(size_bin(size)).or_default();
+                    *clusters = clusters.saturating_add(n);
+                    *rows = rows.saturating_add(n.saturating_mul(size));
+                    true
+                }
+                _ => false,
+            },
+            "compared" => match (0..BINS).find(|bin| edge(*bin) == name) {
+                Some(bin) => self.compared.insert(bin, n).is_none(),
+                None => false,
+            },
+            "not_compared" if name == "pairs" => {
+                self.left_out = n;
+                true
+            }
+            "removed_at" => match name.split_once(' ').and_then(|(at, source)| Some((hundredths(at)?, source))) {
+                Some((at, source)) => self.removed.entry(at).or_default().insert(source, n).is_none(),
+                None => false,
+            },
+            "rows_of_source" => self.rows.insert(name, n).is_none(),
+            _ => false,
+        }
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.clusters.is_empty() && self.compared.is_empty() && self.left_out == 0 && self.removed.is_empty()
+    }
+
+    /// Whether the stage only says what is a duplicate.
+    fn is_both(&self) -> bool {
+        self.stage.settings.get("scope").and_then(serde_json::Value::as_str) == Some("both")
+    }
+
+    /// The threshold that was used: as set, or the lowest that removals were counted for.
+    fn threshold(&self) -> Option<f64> {
+        let set = self.stage.settings.get("jaccard_threshold").and_then(serde_json::Value::as_f64);
+        let lowest = self.removed.keys().next().map(|at| f64::from(*at) / 100.0);
+        set.filter(|at| (0.0..=1.0).contains(at)).or(lowest)
+    }
+}
+
+/// The lower edge of a bin of similarity, as the stage names it.
+fn edge(bin: u8) -> String {
+    format!("{:.2}", f64::from(bin) / 20.0)
+}
+
+/// What similarities a bin holds.
+fn span(bin: u8) -> String {
+    if bin + 1 < BINS { format!("{} to {}", edge(bin), edge(bin + 1)) } else { "1.00".to_owned() }
+}
+
+/// A threshold as the stage names it, in hundredths.
+fn hundredths(name: &str) -> Option<u8> {
+    (0..=100).find(|at| name == threshold_name(*at))
+}
+
+fn threshold_name(at: u8) -> String {
+    format!("{:.2}", f64::from(at) / 100.0)
+}
+
+/// Sizes 2, 3 and 4 by themselves (0 to 2), then 5–8 (3), 9–16 (4), …
+fn size_bin(size: u64) -> u8 {
+    match size {
+        0..=2 => 0,
+        3 => 1,
+        4 => 2,
+        size => (1..64).find(|log| size <= 1 << log).unwrap_or(64),
+    }
+}
+
+/// The sizes in these bins.
+fn sizes(first: u8, last: u8) -> String {
+    let low = if first < 3 { u64::from(first) + 2 } else { (1 << (first - 1)) + 1 };
+    let high = if last < 3 { u64::from(last) + 2 } else { 1u64.checked_shl(last.into()).unwrap_or(u64::MAX) };
+    if low == high { count(low) } else { format!("{}–{}", count(low), count(high)) }
+}
+
+fn sum(counts: impl Iterator<Item = u64>) -> u64 {
+    counts.fold(0, u64::saturating_add)
+}
+
+pub(super) fn write(nears: &[Near<'_>], out: &mut String) {
+    if nears.iter().all(Near::is_empty) {
+        return;
+    }
+    out.push_str(
+        "<section id=\"near\"><h2>Near-duplicates</h2>\n\
+         <p class=\"lead\">Texts that are almost the same: how alike the pairs were that were compared, which clusters they made, and what other thresholds would have done.</p>\n",
+    );
+    for near in nears.iter().filter(|near| !near.is_empty()) {
+        let _ = writeln!(
+            out,
+            "<h3 class=\"of\"><bdi>{}</bdi> <small>{}</small></h3>",
+            esc(&show::visible_line(&near.stage.id)),
+            esc(&show::visible_line(&near.stage.stage_type)),
+        );
+        if near.left_out > 0 {
+            let (pairs, were, these) = if near.left_out == 1 { ("pair", "was", "it links") } else { ("pairs", "were", "these pairs link") };
+            let _ = writeln!(
+                out,
+                "<p class=\"note\">In crowded bands <b>{} {pairs}</b> {were} left out; rows that only {these} stay in.</p>",
+                count(near.left_out)
+            );
+        }
+        out.push_str("<div class=\"near\">\n");
+        write_clusters(near, out);
+        write_compared(near, out);
+        write_removed(near, out);
+        out.push_str("</div>\n");
+    }
+    out.push_str("</section>\n");
+}
+
+fn write_clusters(near: &Near<'_>, out: &mut String) {
+    if near.clusters.is_empty() {
+        return;
+    }
+    let (clusters, rows) = (sum(near.clusters.values().map(|of| of.0)), sum(near.clusters.values().map(|of| of.1)));
+    let most = near.clusters.values().map(|of| of.1).max().unwrap_or(0);
+    let _ = write!(
+        out,
+        "<div><h4>Clusters by size</h4><p><b>{}</b> of <b>{}</b>; {}.</p>\
+         <ul class=\"key\"><li><i class=\"b-keep\"></i>the row kept</li><li><i class=\"b-drop\"></i>its near-duplicates</li></ul>\
+         <div class=\"scroll\"><table class=\"sizes\"><thead><tr><th>Rows in a cluster</th><th></th><th class=\"n\">Clusters</th><th class=\"n\">Rows</th></tr></thead><tbody>",
+        plural(clusters, "cluster", "clusters"),
+        plural(rows, "row", "rows"),
+        if near.is_both() { "this stage drops nothing, and marks one row of each as the one to keep" } else { "of each, one row is kept" },
+    );
+    let mut write_row = |sizes: &str, (clusters, rows): (u64, u64)| {
+        let shown = |n| if n == 0 { "–".to_owned() } else { count(n) };
+        let _ = write!(
+            out,
+            "<tr><th scope=\"row\">{sizes}</th><td class=\"bar\"><div class=\"stack\" aria-hidden=\"true\">{}{}</div></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            bar("b-keep", clusters, most),
+            bar("b-drop", rows.saturating_sub(clusters), most),
+            shown(clusters),
+            shown(rows),
+        );
+    };
+    // Sizes that no cluster has share a row, however many they are.
+    let mut next = 0;
+    for (bin, of) in &near.clusters {
+        if next < *bin {
+            write_row(&sizes(next, *bin - 1), (0, 0));
+        }
+        write_row(&sizes(*bin, *bin), *of);
+        next = *bin + 1;
+    }
+    out.push_str("</tbody></table></div></div>\n");
+}
+
+/// What a similarity is against the threshold.
+#[derive(Clone, Copy, PartialEq)]
+enum Side {
+    Below,
+    /// The threshold lies within the bin.
+    Both,
+    AtOrAbove,
+}
+
+impl Side {
+    fn of(bin: u8, threshold: Option<f64>) -> Self {
+        let threshold = threshold.unwrap_or(0.0) * 20.0;
+        if f64::from(bin) + ROUNDING >= threshold {
+            Self::AtOrAbove
+        } else if f64::from(bin) + 1.0 > threshold + ROUNDING {
+            Self::Both
+        } else {
+            Self::Below
+        }
+    }
+}
+
+/// How many pairs were compared, and how many of them are duplicates.
+fn about_compared(near: &Near<'_>) -> String {
+    let pairs = sum(near.compared.values().copied());
+    let text = format!("<b>{}</b> compared in full", plural(pairs, "pair", "pairs"));
+    let Some(threshold) = near.threshold() else { return text };
+    let of_side = |side| sum(near.compared.iter().filter(|(bin, _)| Side::of(**bin, Some(threshold)) == side).map(|(_, n)| *n));
+    let (sure, perhaps) = (of_side(Side::AtOrAbove), of_side(Side::Both));
+    if perhaps == 0 {
+        format!("{text}, <b>{}</b> of them at or above {}", count(sure), show::number(threshold))
+    } else {
+        format!(
+            "{text}, between <b>{}</b> and <b>{}</b> of them at or above {}, which lies within a bar",
+            count(sure),
+            count(sure.saturating_add(perhaps)),
+            show::number(threshold)
+        )
+    }
+}
+
+/// Heights of bars.
+struct Scale {
+    is_log: bool,
+    most: u64,
+}
+
+impl Scale {
+    fn of(counts: &BTreeMap<u8, u64>) -> Self {
+        let most = counts.values().copied().max().unwrap_or(0).max(1);
+        let least = counts.values().copied().filter(|n| *n > 0).min().unwrap_or(1);
+        Self { is_log: most > least.saturating_mul(MOST_ON_LINEAR), most }
+    }
+
+    /// From 0 to 1. On the log scale a single one has a height too.
+    fn height(&self, n: u64) -> f64 {
+        let log = |n: u64| (n as f64).log10() + 0.3;
+        match n {
+            0 => 0.0,
+            n if self.is_log => log(n) / log(self.most),
+            n => n as f64 / self.most as f64,
+        }
+    }
+
+    fn ticks(&self) -> Vec<u64> {
+        const MOST_TICKS: usize = 5;
+        let powers = || std::iter::successors(Some(1u64), |power| power.checked_mul(10));
+        if self.is_log {
+            let powers: Vec<u64> = powers().take_while(|power| *power <= self.most).collect();
+            powers.iter().copied().step_by(powers.len().div_ceil(MOST_TICKS)).collect()
+        } else {
+            let steps = powers().flat_map(|power| [1, 2, 5].into_iter().filter_map(move |digit| power.checked_mul(digit)));
+            let step = steps.into_iter().find(|step| self.most / step < MOST_TICKS as u64).unwrap_or(self.most);
+            (1..=self.most / step).map(|n| n * step).collect()
+        }
+    }
+}
+
+fn write_compared(near: &Near<'_>, out: &mut String) {
+    const WIDTH: f64 = 540.0;
+    const HEIGHT: f64 = 246.0;
+    const LEFT: f64 = 62.0;
+    const TOP: f64 = 38.0;
+    const BASE: f64 = 206.0;
+    const SLOT: f64 = (WIDTH - LEFT - 6.0) / BINS as f64;
+    if near.compared.values().all(|n| *n == 0) {
+        return;
+    }
+    let about = about_compared(near);
+    let scale = Scale::of(&near.compared);
+    let threshold = near.threshold();
+    let at = |similarity: f64| LEFT + similarity * 20.0 * SLOT;
+    let y_of = |n: u64| BASE - scale.height(n) * (BASE - TOP);
+    let _ = write!(out, "<div><h4>Pairs compared, by similarity</h4><p>{about}.</p>");
+    if let Some(threshold) = threshold {
+        let threshold = show::number(threshold);
+        let _ = write!(
+            out,
+            "<ul class=\"key\"><li><i class=\"b-keep\"></i>at or above {threshold}: linked</li><li><i class=\"b-below\"></i>below: not linked</li></ul>"
+        );
+    }
+    let _ = write!(
+        out,
+        "<div class=\"scroll\"><svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Pairs by Jaccard similarity: {}; the table below holds the same figures\">\
+         <text x=\"0\" y=\"11\">Pairs{}</text>",
+        about.replace("<b>", "").replace("</b>", ""),
+        if scale.is_log { ", log scale" } else { "" },
+    );
+    for tick in scale.ticks() {
+        let y = y_of(tick);
+        let _ = write!(
+            out,
+            "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{WIDTH}\"/><text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
+            LEFT - 7.0,
+            y + 4.0,
+            short_count(tick)
+        );
+    }
+    for (bin, n) in near.compared.iter().filter(|(_, n)| **n > 0) {
+        let side = Side::of(*bin, threshold);
+        let left = at(f64::from(*bin) / 20.0);
+        let (left, right) = (left + 0.8, left + SLOT - 0.8);
+        let y = y_of(*n).min(BASE - 1.0);
+        let _ = write!(out, "<g><title>Similarity {}: {}</title>", span(*bin), plural(*n, "pair", "pairs"));
+        let middle = match side {
+            Side::Below => right,
+            Side::Both => threshold.map_or(left, at).clamp(left, right),
+            Side::AtOrAbove => left,
+        };
+        for (class, left, right) in [("below", left, middle), ("above", middle, right)] {
+            if right > left {
+                let _ = write!(
+                    out,
+                    "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
+                    right - left,
+                    BASE - y
+                );
+            }
+        }
+        out.push_str("</g>");
+    }
+    let _ = write!(out, "<path class=\"axis\" d=\"M{LEFT} {BASE}H{WIDTH}\"/>");
+    for tenth in 0..10_u8 {
+        let x = at(f64::from(tenth) / 10.0);
+        let _ = write!(
+            out,
+            "<path class=\"axis\" d=\"M{x:.1} {BASE}v4\"/><text class=\"mid\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
+            BASE + 16.0,
+            f64::from(tenth) / 10.0
+        );
+    }
+    // The last bar is of one value, not of a span: its label stands under its middle.
+    let _ = write!(
+        out,
+        "<text class=\"mid\" x=\"{:.1}\" y=\"{:.1}\">1</text><text class=\"end\" x=\"{WIDTH}\" y=\"{:.1}\">Jaccard similarity</text>",
+        at(1.0) + SLOT / 2.0,
+        BASE + 16.0,
+        BASE + 34.0
+    );
+    if let Some(threshold) = threshold {
+        let (x, is_right) = (at(threshold), threshold > 0.6);
+        let _ = write!(
+            out,
+            "<path class=\"mark\" d=\"M{x:.1} {:.1}V{BASE}\"/><text class=\"mark{}\" x=\"{:.1}\" y=\"{:.1}\">jaccard_threshold {}</text>",
+            TOP - 16.0,
+            if is_right { " end" } else { "" },
+            if is_right { x - 5.0 } else { x + 5.0 },
+            TOP - 9.0,
+            show::number(threshold)
+        );
+    }
+    out.push_str(
+        "</svg></div><p>Only pairs that share a band are compared: the further below the threshold, the fewer of all such pairs are here. Texts with the same words in the same order are linked without being compared.</p>\
+         <details><summary>The pairs as a table</summary><table><thead><tr><th>Similarity</th><th class=\"n\">Pairs</th></tr></thead><tbody>",
+    );
+    for (bin, n) in &near.compared {
+        let _ = write!(out, "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td></tr>", span(*bin), count(*n));
+    }
+    out.push_str("</tbody></table></details></div>\n");
+}
+
+/// What one source, or several, would lose.
+struct Loss {
+    name: String,
+    rows: u64,
+    /// By threshold; absent where it was not counted.
+    removed: Vec<Option<u64>>,
+}
+
+impl Loss {
+    fn of(name: String, sources: &[&str], near: &Near<'_>) -> Self {
+        let at = |counts: &BTreeMap<&str, u64>| {
+            let mut counts = sources.iter().filter_map(|source| counts.get(source).copied()).peekable();
+            counts.peek().is_some().then(|| sum(counts))
+        };
+        Self {
+            name,
+            rows: sum(sources.iter().filter_map(|source| near.rows.get(source).copied())),
+            removed: near.removed.values().map(at).collect(),
+        }
+    }
+
+    fn share(&self, removed: Option<u64>) -> f64 {
+        removed.map_or(0.0, |n| n as f64 / self.rows.max(1) as f64).min(1.0)
+    }
+}
+
+/// The sources from the largest on, and what they make up together.
+fn losses(near: &Near<'_>) -> Vec<Loss> {
+    let mut sources: Vec<&str> = near.rows.keys().chain(near.removed.values().flat_map(BTreeMap::keys)).copied().collect();
+    sources.sort_by_cached_key(|source| (Reverse(near.rows.get(source).copied().unwrap_or(0)), *source));
+    sources.dedup();
+    let (shown, others) = sources.split_at(sources.len().min(MAX_SOURCES_SHOWN));
+    let mut losses = Vec::new();
+    if sources.len() > 1 {
+        losses.push(Loss::of("all sources".to_owned(), &sources, near));
+    }
+    losses.extend(shown.iter().map(|source| {
+        let name = if source.is_empty() { "(empty)".to_owned() } else { show::cut(source, 80) };
+        Loss::of(name, &[source], near)
+    }));
+    if !others.is_empty() {
+        losses.push(Loss::of(plural(others.len() as u64, "more source", "more sources"), others, near));
+    }
+    losses
+}
+
+fn write_removed(near: &Near<'_>, out: &mut String) {
+    let Some(used) = near.removed.keys().next().map(|at| threshold_name(*at)) else { return };
+    let has_higher = near.removed.len() > 1;
+    let _ = write!(
+        out,
+        "<div class=\"wide\"><h4>{}</h4><p>Share of each source's rows, and their number, that {} at the threshold used, {used}{}</p>\
+         <div class=\"scroll\"><table class=\"at\"><thead><tr><th>Source</th><th class=\"n\">Rows in</th>",
+        if has_higher { "Removed at this and at higher thresholds" } else { "Removed, by source" },
+        if near.is_both() { "would be removed" } else { "are removed" },
+        if has_higher {
+            ", and that would be at higher ones. The higher ones are worked out from the pairs that were compared here, so they are lower bounds: pairs that were not compared may remove a few rows more."
+        } else {
+            "."
+        },
+    );
+    for (i, at) in near.removed.keys().enumerate() {
+        let class = if i == 0 { "n used" } else { "n" };
+        let _ = write!(out, "<th class=\"{class}\">{}{}</th>", threshold_name(*at), if i == 0 { " <b>used</b>" } else { "" });
+    }
+    out.push_str("</tr></thead><tbody>");
+    let losses = losses(near);
+    let most = losses.iter().flat_map(|loss| loss.removed.iter().map(|n| loss.share(*n))).fold(0.0, f64::max);
+    for loss in &losses {
+        let _ = write!(
+            out,
+            "<tr><th scope=\"row\"><bdi>{}</bdi></th><td class=\"n\">{}</td>",
+            esc(&show::visible_line(&loss.name)),
+            count(loss.rows)
+        );
+        for (i, removed) in loss.removed.iter().enumerate() {
+            let class = if i == 0 { "n used" } else { "n" };
+            let Some(n) = removed else {
+                let _ = write!(out, "<td class=\"{class}\">–</td>");
+                continue;
+            };
+            let width = if most > 0.0 { loss.share(*removed) * 100.0 / most } else { 0.0 };
+            let _ = write!(
+                out,
+                "<td class=\"{class}\">{} <small>{}</small><div class=\"thin\" aria-hidden=\"true\"><i style=\"width:{width:.1}%\"></i></div></td>",
+                esc(&share(*n, loss.rows)),
+                count(*n)
+            );
+        }
+        out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table></div></div>\n");
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::report::{render, samples};
+
+    type Named<'s> = &'s [(&'s str, u64)];
+
+    /// The near-duplicates of a page whose stage `unique` counted this.
+    fn section(threshold: f64, figures: &[(&str, Named<'_>)]) -> Option<String> {
+        let counted = |names: Named<'_>| names.iter().map(|(name, n)| ((*name).to_owned(), *n)).collect();
+        let mut record = samples::web();
+        let stage = record.stages.iter_mut().find(|stage| stage.id == "unique").unwrap();
+        stage.settings = json!({"jaccard_threshold": threshold});
+        stage.totals.figures = figures.iter().map(|(figure, names)| ((*figure).to_owned(), counted(names))).collect();
+        part_of(&render(&record))
+    }
+
+    fn part_of(page: &str) -> Option<String> {
+        let (_, rest) = page.split_once("<section id=\"near\">")?;
+        rest.split_once("</section>").map(|(section, _)| section.to_owned())
+    }
+
+    fn without_tags(html: &str) -> String {
+        html.split('<').map(|piece| piece.split_once('>').map_or(piece, |(_, text)| text)).collect()
+    }
+
+    #[test]
+    fn all_that_was_counted_of_a_run_is_told() {
+        let section = part_of(&render(&samples::web())).unwrap();
+        let text = without_tags(&section);
+        for wanted in [
+            "53,690 clusters of 157,812 rows; of each, one row is kept.",
+            "248,730 pairs compared in full, 111,128 of them at or above 0.8.",
+            "In crowded bands 18,204 pairs were left out; rows that only these pairs link stay in.",
+            "Share of each source's rows, and their number, that are removed at the threshold used, 0.80, and that would be at higher ones.",
+            "so they are lower bounds",
+            "jaccard_threshold 0.8",
+            "all sources282,23636.9 % 104,12232.7 % 92,245",
+            "(small ones)20040.0 % 80",
+        ] {
+            assert!(text.contains(wanted), "{wanted} is not in {text}");
+        }
+    }
+
+    #[test]
+    fn clusters_are_counted_by_powers_of_two() {
+        let bins: Vec<u8> = [2, 3, 4, 5, 8, 9, 16, 17, 1 << 63, (1 << 63) + 1, u64::MAX].into_iter().map(size_bin).collect();
+        assert_eq!(bins, [0, 1, 2, 3, 3, 4, 4, 5, 63, 64, 64]);
+        let names: Vec<String> = [0, 1, 2, 3, 4, 10].into_iter().map(|bin| sizes(bin, bin)).collect();
+        assert_eq!(names, ["2", "3", "4", "5–8", "9–16", "513–1,024"]);
+        assert_eq!(sizes(64, 64), "9,223,372,036,854,775,809–18,446,744,073,709,551,615");
+        let section = section(0.8, &[("cluster_size", &[("2", 30), ("5", 1), ("7", 2), ("9", 1), ("65", 1)])]).unwrap();
+        let text = without_tags(&section);
+        assert!(text.contains("35 clusters of 153 rows"), "{text}");
+        // Sizes, clusters, rows; sizes of no cluster in one line.
+        assert!(text.contains("230603–4––5–83199–161917–64––65–128165"), "{text}");
+    }
+
+    #[test]
+    fn bars_from_the_threshold_on_stand_out() {
+        let pairs: Named<'_> = &[("0.65", 5), ("0.70", 7), ("0.75", 11), ("1.00", 2)];
+        let on_an_edge = section(0.7, &[("compared", pairs)]).unwrap();
+        assert!(without_tags(&on_an_edge).contains("25 pairs compared in full, 20 of them at or above 0.7."));
+        assert_eq!(on_an_edge.matches("<rect class=\"below\"").count(), 1);
+        assert_eq!(on_an_edge.matches("<rect class=\"above\"").count(), 3);
+        // The line stands where the bar of 0.70 begins: 62 + 14 × 472 / 21, a little before the bar itself.
+        assert!(on_an_edge.contains("class=\"mark\" d=\"M376.7 "), "{on_an_edge}");
+
+        let within = section(0.72, &[("compared", pairs)]).unwrap();
+        assert!(without_tags(&within).contains("between 13 and 20 of them at or above 0.72, which lies within a bar."));
+        assert_eq!(within.matches("<rect class=\"below\"").count(), 2);
+        assert_eq!(within.matches("<rect class=\"above\"").count(), 3);
+
+        let all = section(1.0, &[("compared", pairs)]).unwrap();
+        assert!(without_tags(&all).contains("25 pairs compared in full, 2 of them at or above 1."));
+    }
+
+    #[test]
+    fn counts_far_apart_are_drawn_on_a_log_scale_and_the_axis_says_so() {
+        let near = section(0.7, &[("compared", &[("0.70", 1), ("0.75", 100), ("0.80", 0)])]).unwrap();
+        assert!(!near.contains("log scale"));
+        let far = section(0.7, &[("compared", &[("0.70", 1), ("0.75", 101), ("0.80", 0)])]).unwrap();
+        assert!(far.contains(">Pairs, log scale</text>"));
+    }
+
+    #[test]
+    fn an_axis_has_a_few_ticks_whatever_the_counts() {
+        for most in [1, 2, 5, 7, 99, 100, 101, 12_345, 10_000_000, u64::MAX - 1, u64::MAX] {
+            for is_log in [false, true] {
+                let scale = Scale { is_log, most };
+                let ticks = scale.ticks();
+                assert!((1..=5).contains(&ticks.len()), "{most}: {ticks:?}");
+                assert!(ticks.is_sorted() && ticks.iter().all(|tick| (0.0..=1.0).contains(&scale.height(*tick))), "{most}: {ticks:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn the_largest_sources_are_shown_and_the_rest_added_up() {
+        let names: Vec<String> = (0..1000).map(|i| format!("s{i:03} x")).collect();
+        let rows: Vec<(&str, u64)> = names.iter().zip(1..).map(|(name, n)| (name.as_str(), n * 10)).collect();
+        let at: Vec<String> = names.iter().flat_map(|name| [format!("0.80 {name}"), format!("0.90 {name}")]).collect();
+        let removed: Vec<(&str, u64)> = at.iter().map(|at| (at.as_str(), if at.starts_with("0.80") { 2 } else { 1 })).collect();
+        let section = section(0.8, &[("rows_of_source", &rows), ("removed_at", &removed)]).unwrap();
+        let text = without_tags(&section);
+        assert_eq!(section.matches("<tr><th scope=\"row\">").count(), 10);
+        assert!(text.contains("all sources5,005,000&lt;0.1 % 2,000&lt;0.1 % 1,000"), "{text}");
+        assert!(text.contains("s999 x10,000&lt;0.1 % 2&lt;0.1 % 1") && text.contains("s992 x") && !text.contains("s991 x"), "{text}");
+        // 5,005,000 less the eight largest: 10,000 + 9,990 + … + 9,930.
+        assert!(text.contains("992 more sources4,925,280&lt;0.1 % 1,984&lt;0.1 % 992"), "{text}");
+    }
+
+    #[test]
+    fn rows_without_a_source_are_told_once() {
+        let section = section(0.8, &[("rows_of_source", &[("all", 50)]), ("removed_at", &[("0.80 all", 5)])]).unwrap();
+        assert_eq!(section.matches("<tr><th scope=\"row\">").count(), 1);
+        assert!(without_tags(&section).contains("all5010.0 % 5"));
+        assert!(section.contains("<h4>Removed, by source</h4>") && !section.contains("lower bound"));
+    }
+
+    #[test]
+    fn only_the_parts_that_were_counted_are_there() {
+        let headings = |section: Option<String>| section.map(|section| section.matches("<h4>").count());
+        assert_eq!(headings(section(0.8, &[])), None);
+        assert_eq!(headings(section(0.8, &[("cluster_size", &[]), ("compared", &[]), ("not_compared", &[])])), None);
+        assert_eq!(headings(section(0.8, &[("cluster_size", &[("2", 1)])])), Some(1));
+        assert_eq!(headings(section(0.8, &[("compared", &[("0.80", 1)])])), Some(1));
+        assert_eq!(headings(section(0.8, &[("not_compared", &[("pairs", 1)])])), Some(0));
+        assert_eq!(headings(section(0.8, &[("removed_at", &[("0.80 all", 1)])])), Some(1));
+        let note = section(0.8, &[("not_compared", &[("pairs", 1)])]).unwrap();
+        assert!(without_tags(&note).contains("In crowded bands 1 pair was left out; rows that only it links stay in."), "{note}");
+        let mut record = samples::web();
+        record.stages.iter_mut().for_each(|stage| stage.totals.figures.clear());
+        let page = render(&record);
+        assert!(!page.contains("#near") && !page.contains("#counts") && !page.contains("Near-duplicates"));
+        assert!(!page.contains("id=\"counts\"") && !render(&samples::web()).contains("id=\"counts\""));
+    }
+
+    #[test]
+    fn what_a_stage_says_of_scope_both_is_that_nothing_is_dropped() {
+        let mut record = samples::web();
+        let stage = record.stages.iter_mut().find(|stage| stage.id == "unique").unwrap();
+        stage.settings["scope"] = json!("both");
+        let text = without_tags(&part_of(&render(&record)).unwrap());
+        assert!(text.contains("157,812 rows; this stage drops nothing, and marks one row of each as the one to keep."), "{text}");
+        assert!(text.contains("that would be removed at the threshold used, 0.80, and"), "{text}");
+        assert!(!text.contains("are removed") && !text.contains("is kept"), "{text}");
+    }
+}
