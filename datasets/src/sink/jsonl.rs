@@ -113,7 +113,7 @@ fn key(name: &str, before: &str) -> Result<Vec<u8>, DataError> {
     Ok(text)
 }
 
-/// Writes a JSON string: as serde_json does, but what needs no escape is found and copied by the stretch.
+/// Writes a JSON string: as `serde_json` does, but what needs no escape is found and copied by the stretch.
 #[expect(clippy::unnecessary_wraps, reason = "one of the arms of `write_leaf`")]
 fn write_string(value: &str, out: &mut Vec<u8>) -> Result<(), DataError> {
     out.reserve(value.len() + 2);
@@ -150,7 +150,7 @@ fn plain_bytes(bytes: &[u8]) -> usize {
     let blocks = bytes.as_chunks::<32>().0;
     // No early exit inside a block, so that it is looked at as a whole.
     let clear = blocks.iter().take_while(|block| !block.iter().fold(false, |any, byte| any | is_special(byte))).count() * 32;
-    clear + bytes[clear..].iter().position(|byte| is_special(byte)).unwrap_or(bytes.len() - clear)
+    clear + bytes[clear..].iter().position(is_special).unwrap_or(bytes.len() - clear)
 }
 
 fn write_json(value: impl serde::Serialize, out: &mut Vec<u8>) -> Result<(), DataError> {

@@ -315,8 +315,7 @@ pub(crate) fn fates<K: Ord>(links: &[Link], order: impl Fn(RowRef) -> K) -> Vec<
         }
     }
     let mut next: Vec<Option<(usize, Option<usize>)>> = vec![None; rows.len()];
-    for root in 0..rows.len() {
-        let Some(first) = survivor[root] else { continue };
+    for &first in survivor.iter().flatten() {
         next[first] = Some((first, None));
         let mut open = VecDeque::from([first]);
         while let Some(at) = open.pop_front() {
@@ -448,7 +447,7 @@ mod tests {
             for batch in &shard.shard.batches {
                 let number = |column: usize| batch.column(column).as_primitive::<UInt32Type>().values().iter().copied();
                 let links: Vec<(u8, RowRef, RowRef)> =
-                    number(0).zip(number(1)).zip(number(2)).map(|((graph, a), b)| (graph as u8, row(a), row(b))).collect();
+                    number(0).zip(number(1)).zip(number(2)).map(|((graph, a), b)| (u8::try_from(graph).unwrap(), row(a), row(b))).collect();
                 let keys = links.iter().map(|(graph, a, _)| Node { graph: *graph, row: *a }.key()).collect();
                 let columns = link_columns(links.iter().copied());
                 out.keyed("pairs", keys, RecordBatch::try_new(Self::connecting().links, columns)?)?;

@@ -163,7 +163,7 @@ impl Global for DedupExact {
     }
 
     fn shard(&self, step: &Step, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
-        if step.emits { self.drop_repeats(shard, out) } else { self.hash(shard, out) }
+        if step.emits { Self::drop_repeats(shard, out) } else { self.hash(shard, out) }
     }
 
     fn range(&self, _step: &Step, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
@@ -247,7 +247,7 @@ impl DedupExact {
         out.mail(REPEATS, &to, RecordBatch::try_new(repeats_schema(), vec![Arc::new(of)])?)
     }
 
-    fn drop_repeats(&self, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
+    fn drop_repeats(shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
         let (repeats, beaten) = (shard.take_mail(REPEATS)?, shard.take_mail(BEATEN)?);
         if repeats.rows.is_empty() && beaten.rows.is_empty() {
             return shard.shard.batches.drain(..).try_for_each(|batch| out.emit().rows(batch));

@@ -27,11 +27,14 @@ use crate::dedup::minhash::shingle::{Shingler, Shingles, jaccard};
 use crate::dedup::minhash::signature::band_keys;
 use crate::{Done, Global, Port, RangeIn, RowRef, ShardIn, ShardRows, StageError, Step, TableSpec, Tables, WholeIn};
 
-/// Most pairs of a bucket that are compared besides those with its first row: this many, and …
-const PAIRS: usize = 50_000;
+/// Most pairs of a bucket that are compared besides those with its first row: this many, or …
+const PAIRS: usize = 100_000;
 
-/// … this many for each of its rows.
+/// … this many for each of its rows; and …
 const PAIRS_A_ROW: usize = 64;
+
+/// … no more than this many in a range, which fit one task.
+const PAIRS_OF_RANGE: usize = 2_000_000;
 
 /// Guards look away below this many rows.
 const GUARDED_ROWS: u64 = 1_000;
@@ -100,7 +103,7 @@ impl Global for DedupMinhash {
             "fetch_again" => self.fetch(shard, CANDIDATES_AGAIN, SHINGLES_AGAIN, out),
             "compare" => self.compare(shard, SHINGLES, VERIFIED, out),
             "compare_again" => self.compare(shard, SHINGLES_AGAIN, VERIFIED_AGAIN, out),
-            "name" => self.name(shard, out),
+            "name" => Self::name(shard, out),
             _ => self.drop_rows(shard, out),
         }
     }
@@ -368,7 +371,8 @@ impl DedupMinhash {
         rows.sort_by(|a, b| a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)));
         // Rows like the first one come first; they meet the others when it is the others' turn.
         let n_decided = rows.partition_point(|(distance, _)| *distance <= 1.0 - threshold);
-        let most = (PAIRS / (rows.len() - n_decided).max(1)).max(PAIRS_A_ROW);
+        let n_undecided = (rows.len() - n_decided).max(1);
+        let most = (PAIRS / n_undecided).max(PAIRS_A_ROW).min(PAIRS_OF_RANGE.saturating_sub(found.len()) / n_undecided);
         let (mut nearest, mut left_out) = (0, 0);
         for (at, &(distance, row)) in rows.iter().enumerate().skip(n_decided) {
             // Distances are ascending: what is too far below a row's distance stands before `nearest`.
@@ -499,7 +503,7 @@ impl DedupMinhash {
     }
 
     /// Sends the ids of rows to those who asked for them.
-    fn name(&self, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
+    fn name(shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
         let mail = shard.take_mail(ASKED)?;
         let ids = shard.shard.ids()?;
         let of: Vec<RowRef> = mail.rows.iter().map(|row| RowRef { shard: shard.shard.index, row: *row }).collect();

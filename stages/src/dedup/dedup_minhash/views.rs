@@ -178,7 +178,7 @@ impl Decisions {
     pub(super) fn values(self) -> Vec<ArrayRef> {
         let of_scope = |rows: &Vec<(bool, Option<String>, u64)>| -> [ArrayRef; 3] {
             [
-                Arc::new(BooleanArray::from_iter(rows.iter().map(|row| Some(row.0)))),
+                Arc::new(rows.iter().map(|row| Some(row.0)).collect::<BooleanArray>()),
                 Arc::new(rows.iter().map(|row| row.1.as_deref()).collect::<StringArray>()),
                 Arc::new(rows.iter().map(|row| row.2).collect::<UInt64Array>()),
             ]

@@ -25,7 +25,7 @@ enum Class {
 
 /// Calls `word` for each word of `text` that has a letter or a digit. Words do not go across ASCII white space.
 ///
-/// Source: Unicode Standard Annex #29, *Unicode text segmentation*, rules WB5 to WB13b; the others concern characters that are `Unknown` here.
+/// Source: Unicode Standard Annex #29, *Unicode text segmentation*, rules `WB5` to `WB13b`; the others concern characters that are `Unknown` here.
 pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
     let bytes = text.as_bytes();
     let mut at = 0;
