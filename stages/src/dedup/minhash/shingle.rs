@@ -52,11 +52,11 @@ impl Shingler {
         match self.unit {
             ShingleUnit::Words => {
                 lower_case(text, lower);
-                words(lower, |word| units.push(xxh3_64(word.as_bytes())));
+                words(lower, |word| units.push(word_hash(word.as_bytes())));
             }
             ShingleUnit::Whitespace => {
                 lower_case(text, lower);
-                units.extend(lower.split_whitespace().map(|word| xxh3_64(word.as_bytes())));
+                units.extend(lower.split_whitespace().map(|word| word_hash(word.as_bytes())));
             }
             ShingleUnit::Characters => {
                 clean(text, lower);
@@ -134,10 +134,46 @@ fn lower_case(text: &str, out: &mut String) {
         out[start..].make_ascii_lowercase();
         rest = &rest[n_ascii..];
         if let Some(character) = rest.chars().next() {
-            out.extend(character.to_lowercase());
+            match one_lower_case(character) {
+                Some(lower) => out.push(lower),
+                None => out.extend(character.to_lowercase()),
+            }
             rest = &rest[character.len_utf8()..];
         }
     }
+}
+
+/// The lower case of a character of the commonest alphabets, and of the signs between them, without a search in the table of all.
+fn one_lower_case(character: char) -> Option<char> {
+    let code = u32::from(character);
+    match code {
+        0xC0..=0xD6 | 0xD8..=0xDE | 0x391..=0x3A1 | 0x3A3..=0x3AB | 0x410..=0x42F => char::from_u32(code + 0x20),
+        0x400..=0x40F => char::from_u32(code + 0x50),
+        0x80..=0xBF
+        | 0xD7
+        | 0xDF..=0xFF
+        | 0x3AC..=0x3CE
+        | 0x430..=0x45F
+        | 0x590..=0x109F
+        | 0x2000..=0x20CF
+        | 0x3000..=0xA63F
+        | 0xAC00..=0xD7A3 => Some(character),
+        _ => None,
+    }
+}
+
+/// The hash of a word: different for all of up to eight bytes.
+#[inline]
+fn word_hash(word: &[u8]) -> u64 {
+    let length = word.len() as u64;
+    let packed = match (word.first_chunk::<4>(), word.last_chunk::<4>()) {
+        (Some(first), Some(last)) if word.len() <= 8 => {
+            (u64::from(u32::from_le_bytes(*first)) << 32) | u64::from(u32::from_le_bytes(*last))
+        }
+        (Some(_), Some(_)) => return xxh3_64(word),
+        _ => word.iter().fold(0, |packed, byte| (packed << 8) | u64::from(*byte)),
+    };
+    mix(packed ^ length.wrapping_mul(BASE))
 }
 
 /// Bytes before the first one that is not ASCII.
@@ -167,6 +203,25 @@ mod tests {
         let mut shingles = Shingles::default();
         Shingler { unit, n }.cut(text, &mut shingles);
         shingles.set()
+    }
+
+    #[test]
+    fn lower_case_is_that_of_unicode() {
+        let every: String = (0..=0x0010_FFFF).filter_map(char::from_u32).collect();
+        let mut lower = String::new();
+        lower_case(&every, &mut lower);
+        assert!(lower.chars().eq(every.chars().flat_map(char::to_lowercase)));
+    }
+
+    #[test]
+    fn different_words_have_different_hashes() {
+        let mut words: Vec<String> =
+            ["", "a", "aa", "aaa", "aaaa", "aaaaa", "aaaaaa", "aaaaaaa", "aaaaaaaa", "aaaaaaaaa"].map(String::from).to_vec();
+        for at in 1..12 {
+            words.extend((0..at).map(|place| format!("{}b{}", "a".repeat(place), "a".repeat(at - place - 1))));
+        }
+        let hashes: BTreeSet<u64> = words.iter().map(|word| word_hash(word.as_bytes())).collect();
+        assert_eq!(hashes.len(), words.iter().collect::<BTreeSet<_>>().len());
     }
 
     #[test]

@@ -38,6 +38,15 @@ impl Signer {
         signature.clear();
         signature.resize(self.a.len(), u32::MAX);
         #[cfg(target_arch = "x86_64")]
+        if is_x86_feature_detected!("avx512f") {
+            #[expect(unsafe_code, reason = "the processor was asked whether it has what the function is compiled for")]
+            unsafe {
+                self.sign_avx512(hashes, signature);
+            }
+            signature.truncate(self.n);
+            return;
+        }
+        #[cfg(target_arch = "x86_64")]
         if is_x86_feature_detected!("avx2") {
             #[expect(unsafe_code, reason = "the processor was asked whether it has what the function is compiled for")]
             unsafe {
@@ -48,6 +57,13 @@ impl Signer {
         }
         self.sign_lanes(hashes, signature);
         signature.truncate(self.n);
+    }
+
+    /// The same arithmetic, compiled for the widest registers.
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "avx512f")]
+    fn sign_avx512(&self, hashes: &[u64], signature: &mut [u32]) {
+        self.sign_lanes(hashes, signature);
     }
 
     /// The same arithmetic, compiled for wider registers.

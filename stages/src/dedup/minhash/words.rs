@@ -64,7 +64,7 @@ fn common(text: &str, start: usize, word: &mut impl FnMut(&str)) -> Result<usize
             (Class::Letter | Class::Digit, _) => {
                 let begin = open.map_or(at, |(begin, ..)| begin);
                 // Most of a word is letters and digits.
-                let more = bytes[at + length..].iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+                let more = alphanumeric_bytes(&bytes[at + length..]);
                 let last = if more > 0 { ASCII[usize::from(bytes[at + length + more - 1])] } else { class };
                 open = Some((begin, last, true));
                 at += length + more;
@@ -97,6 +97,27 @@ fn common(text: &str, start: usize, word: &mut impl FnMut(&str)) -> Result<usize
     }
     close(text, &mut open, at, word);
     Ok(at)
+}
+
+/// How many of the first bytes are ASCII letters and digits; eight are looked at together.
+fn alphanumeric_bytes(bytes: &[u8]) -> usize {
+    const fn every(byte: u8) -> u64 {
+        u64::from_ne_bytes([byte; 8])
+    }
+    let (blocks, rest) = bytes.as_chunks::<8>();
+    for (number, block) in blocks.iter().enumerate() {
+        let block = u64::from_le_bytes(*block);
+        // The upper bit of each byte: whether it is at least the first of a range, and not past its last.
+        let low = block & every(0x7F);
+        let lower = low | every(0x20);
+        let letter = (lower + every(0x80 - b'a')) & !(lower + every(0x7F - b'z'));
+        let digit = (low + every(0x80 - b'0')) & !(low + every(0x7F - b'9'));
+        let other = !(letter | digit) | block;
+        if other & every(0x80) != 0 {
+            return number * 8 + (other & every(0x80)).trailing_zeros() as usize / 8;
+        }
+    }
+    blocks.len() * 8 + rest.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count()
 }
 
 fn close(text: &str, open: &mut Option<(usize, Class, bool)>, at: usize, word: &mut impl FnMut(&str)) {
@@ -218,6 +239,19 @@ mod tests {
         }
         wrong.dedup_by_key(|(character, ..)| *character);
         assert!(wrong.is_empty(), "{wrong:?}");
+    }
+
+    #[test]
+    fn letters_and_digits_are_found_eight_at_a_time() {
+        for byte in 0..=255_u8 {
+            for place in 0..20 {
+                let mut bytes = [b'z', b'A', b'0', b'9', b'a', b'Z', b'm', b'5'].repeat(3);
+                bytes[place] = byte;
+                let expected = bytes.iter().take_while(|byte| byte.is_ascii_alphanumeric()).count();
+                assert_eq!(alphanumeric_bytes(&bytes), expected, "{byte} at {place}");
+            }
+        }
+        assert_eq!(alphanumeric_bytes(b""), 0);
     }
 
     #[test]
