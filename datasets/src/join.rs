@@ -147,7 +147,7 @@ mod tests {
             let mut writer = part_writer(&batch(0..0).schema(), &settings).unwrap();
             writer.write(&batch(range)).unwrap();
             paths.push(dir.path().join(format!("part-{number:05}.{}", format.extension())));
-            std::fs::write(&paths[number], writer.finish().unwrap().bytes).unwrap();
+            std::fs::write(&paths[number], writer.finish().unwrap().into_bytes()).unwrap();
         }
         (dir, paths)
     }
@@ -174,7 +174,7 @@ mod tests {
     fn joining_empty_parts_gives_an_empty_part() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("part-00000.parquet");
-        std::fs::write(&path, empty_part(&batch(0..0).schema(), &WriteSettings::default()).unwrap().bytes).unwrap();
+        std::fs::write(&path, empty_part(&batch(0..0).schema(), &WriteSettings::default()).unwrap().into_bytes()).unwrap();
         let mut joined = Vec::new();
         assert_eq!(join_parts(WriteFormat::Parquet, &[path.clone(), path], &mut joined).unwrap(), 0);
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(joined)).unwrap();

@@ -1,5 +1,7 @@
 //! Checkpoints and spilled tables: plain Arrow IPC streams, or Parquet where disk is scarcer than time.
 
+use std::io::Write;
+
 use arrow::array::RecordBatch;
 use arrow::buffer::Buffer;
 use arrow::datatypes::SchemaRef;
@@ -14,9 +16,37 @@ use parquet::file::properties::WriterProperties;
 
 use crate::graph::Checkpoints;
 
-/// Collects batches into one IPC stream in memory.
+/// Collects batches into one IPC stream in memory, each in a piece of its own.
 pub struct IpcPart {
-    writer: StreamWriter<Vec<u8>>,
+    writer: StreamWriter<Pieces>,
+}
+
+/// Bytes in pieces, so that they need not be moved about to lie end to end.
+#[derive(Default)]
+struct Pieces {
+    done: Vec<Bytes>,
+    open: Vec<u8>,
+}
+
+impl Pieces {
+    /// Ends a piece; the next will have about `size` bytes.
+    fn cut(&mut self, size: usize) {
+        let open = std::mem::replace(&mut self.open, Vec::with_capacity(size));
+        if !open.is_empty() {
+            self.done.push(Bytes::from(open));
+        }
+    }
+}
+
+impl Write for Pieces {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.open.extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
 }
 
 impl IpcPart {
@@ -25,7 +55,7 @@ impl IpcPart {
     /// # Errors
     /// A schema that IPC cannot carry.
     pub fn try_new(schema: &SchemaRef) -> Result<Self, ArrowError> {
-        Ok(Self { writer: StreamWriter::try_new(Vec::new(), schema)? })
+        Ok(Self { writer: StreamWriter::try_new(Pieces::default(), schema)? })
     }
 
     /// Adds a batch.
@@ -33,29 +63,37 @@ impl IpcPart {
     /// # Errors
     /// A batch of another schema.
     pub fn write(&mut self, batch: &RecordBatch) -> Result<(), ArrowError> {
+        // Buffers are padded, and told of in a header.
+        let overhead = 4096 + 256 * batch.num_columns();
+        let size = usize::try_from(schemas::batch_bytes(batch)).unwrap_or_default();
+        self.writer.get_mut().cut(size + size / 16 + overhead);
         self.writer.write(batch)
     }
 
-    /// The stream's bytes.
+    /// The stream, in pieces.
     ///
     /// # Errors
     /// What Arrow says.
-    pub fn finish(mut self) -> Result<Vec<u8>, ArrowError> {
+    pub fn finish(mut self) -> Result<Vec<Bytes>, ArrowError> {
         self.writer.finish()?;
-        self.writer.into_inner()
+        let mut pieces = self.writer.into_inner()?;
+        pieces.cut(0);
+        Ok(pieces.done)
     }
 }
 
-/// The batches of a stream; they point into `bytes`.
+/// The batches of a stream; they point into its pieces.
 ///
 /// # Errors
 /// Bytes that are no IPC stream, or one that was cut off.
-pub fn decode(bytes: Bytes) -> Result<Vec<RecordBatch>, ArrowError> {
+pub fn decode(pieces: impl IntoIterator<Item = Bytes>) -> Result<Vec<RecordBatch>, ArrowError> {
     let mut decoder = StreamDecoder::new();
-    let mut buffer = Buffer::from(bytes);
     let mut batches = Vec::new();
-    while !buffer.is_empty() {
-        batches.extend(decoder.decode(&mut buffer)?);
+    for piece in pieces {
+        let mut buffer = Buffer::from(piece);
+        while !buffer.is_empty() {
+            batches.extend(decoder.decode(&mut buffer)?);
+        }
     }
     decoder.finish()?;
     Ok(batches)
@@ -108,10 +146,10 @@ impl CheckpointPart {
     ///
     /// # Errors
     /// What the format says.
-    pub fn finish(self) -> Result<Vec<u8>, ArrowError> {
+    pub fn finish(self) -> Result<Vec<Bytes>, ArrowError> {
         match self {
             Self::Fast(part) => part.finish(),
-            Self::Small(writer) => Ok(writer.into_inner()?),
+            Self::Small(writer) => Ok(vec![Bytes::from(writer.into_inner()?)]),
         }
     }
 }
@@ -120,8 +158,12 @@ impl CheckpointPart {
 ///
 /// # Errors
 /// Bytes that are no checkpoint.
-pub fn decode_checkpoint(path: &str, bytes: Bytes) -> Result<Vec<RecordBatch>, ArrowError> {
-    if path.ends_with(".parquet") { ParquetRecordBatchReaderBuilder::try_new(bytes)?.build()?.collect() } else { decode(bytes) }
+pub fn decode_checkpoint(path: &str, pieces: Vec<Bytes>) -> Result<Vec<RecordBatch>, ArrowError> {
+    if path.ends_with(".parquet") {
+        ParquetRecordBatchReaderBuilder::try_new(Bytes::from(pieces.concat()))?.build()?.collect()
+    } else {
+        decode(pieces)
+    }
 }
 
 #[cfg(test)]
@@ -140,7 +182,13 @@ mod tests {
         part.write(&batch).expect("written");
         part.write(&batch.slice(1, 2)).expect("written");
         let bytes = part.finish().expect("finished");
-        assert_eq!(decode(bytes.clone().into()).expect("whole"), [batch.clone(), batch.slice(1, 2)]);
-        assert!(decode(bytes[..bytes.len() / 2].to_vec().into()).is_err());
+        let whole = Bytes::from(bytes.concat());
+        assert_eq!(decode(bytes.clone()).expect("in pieces"), [batch.clone(), batch.slice(1, 2)]);
+        assert_eq!(decode([whole.clone()]).expect("whole"), [batch.clone(), batch.slice(1, 2)]);
+        assert!(decode([whole.slice(..whole.len() / 2)]).is_err());
+        // The rows point into the pieces.
+        let piece = bytes[1].as_ptr_range();
+        let texts = decode(bytes.clone()).expect("in pieces")[0].column(0).to_data();
+        assert!(texts.buffers().iter().all(|buffer| piece.contains(&buffer.as_ptr())));
     }
 }

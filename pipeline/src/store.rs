@@ -110,7 +110,15 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn put(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.put_to(&self.scratch, path, bytes, PutMode::Overwrite)?;
+        self.put_pieces(path, vec![bytes])
+    }
+
+    /// [`Store::put`] for an object in pieces.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn put_pieces(&self, path: &str, pieces: Vec<Bytes>) -> Result<(), StoreError> {
+        self.put_to(&self.scratch, path, pieces, PutMode::Overwrite)?;
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
         Ok(())
     }
@@ -125,7 +133,7 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn put_durable(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.put_to(&self.durable, path, bytes, PutMode::Overwrite)
+        self.put_to(&self.durable, path, vec![bytes], PutMode::Overwrite)
     }
 
     /// Writes an object that readers of the output see and that may be too large for memory; its length.
@@ -162,7 +170,7 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn create(&self, path: &str, bytes: Bytes) -> Result<bool, StoreError> {
-        match self.put_to(&self.scratch, path, bytes.clone(), PutMode::Create) {
+        match self.put_to(&self.scratch, path, vec![bytes.clone()], PutMode::Create) {
             Ok(()) => Ok(true),
             Err(StoreError::Storage { source, .. }) if matches!(*source, object_store::Error::AlreadyExists { .. }) => Ok(false),
             Err(error) if self.size(path)?.is_some() => Err(error),
@@ -171,10 +179,10 @@ impl Store {
         }
     }
 
-    fn put_to(&self, to: &Arc<dyn ObjectStore>, path: &str, bytes: Bytes, mode: PutMode) -> Result<(), StoreError> {
+    fn put_to(&self, to: &Arc<dyn ObjectStore>, path: &str, pieces: Vec<Bytes>, mode: PutMode) -> Result<(), StoreError> {
         let options = PutOptions { mode, ..PutOptions::default() };
         let location = object(path)?;
-        let put = to.put_opts(&location, PutPayload::from(bytes), options);
+        let put = to.put_opts(&location, pieces.into_iter().collect::<PutPayload>(), options);
         self.runtime.block_on(put).map_err(|source| storage("write", path, source))?;
         self.crash.pass();
         Ok(())
@@ -335,6 +343,13 @@ impl Store {
 pub fn is_torn_write(name: &str) -> bool {
     name.starts_with(".granary-write-test-")
         || name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// [`hash_bytes`] of an object in pieces.
+pub fn hash_pieces(pieces: &[Bytes]) -> u64 {
+    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    pieces.iter().for_each(|piece| hasher.update(piece));
+    hasher.digest()
 }
 
 /// The hash that stored objects are checked by.

@@ -214,7 +214,7 @@ mod tests {
         let bad = bad.into_iter().map(|bad| format!("{} {}: {}", bad.offset, bad.reason, bad.detail)).collect();
         let mut writer = part_writer(&columns.schema(), &WriteSettings { format: WriteFormat::Jsonl, ..WriteSettings::default() }).unwrap();
         batches.iter().for_each(|batch| writer.write(batch).unwrap());
-        (String::from_utf8(writer.finish().unwrap().bytes).unwrap(), offsets, bad, unknown)
+        (String::from_utf8(writer.finish().unwrap().into_bytes()).unwrap(), offsets, bad, unknown)
     }
 
     #[test]

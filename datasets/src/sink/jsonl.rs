@@ -10,28 +10,31 @@ use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch, make_array};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, SchemaRef, UInt8Type, UInt16Type,
-    UInt32Type, UInt64Type,
+    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
+    UInt64Type,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, DurationFormat, FormatOptions};
 
+use bytes::Bytes;
+
 use super::{Part, PartWriter};
-use crate::{DataError, Recut, base64};
+use crate::{DataError, base64};
 
 /// Bytes of text that are handed to the compressor at a time.
 const BLOCK: usize = 1 << 20;
 
 /// Writes one JSON Lines file into memory.
 pub(crate) struct JsonlPart {
-    recut: Recut,
+    /// What is finished, where it is not compressed.
+    chunks: Vec<Bytes>,
     text: Vec<u8>,
     encoder: Option<zstd::stream::write::Encoder<'static, Vec<u8>>>,
     rows: u64,
 }
 
 impl JsonlPart {
-    pub(crate) fn try_new(schema: &SchemaRef, level: Option<i32>) -> Result<Self, DataError> {
+    pub(crate) fn try_new(level: Option<i32>) -> Result<Self, DataError> {
         let encoder = match level {
             None => None,
             Some(level) => {
@@ -40,7 +43,7 @@ impl JsonlPart {
                 Some(encoder)
             }
         };
-        Ok(Self { recut: Recut::new(Arc::clone(schema)), text: Vec::new(), encoder, rows: 0 })
+        Ok(Self { chunks: Vec::new(), text: Vec::new(), encoder, rows: 0 })
     }
 
     fn encode(&mut self, batch: &RecordBatch) -> Result<(), DataError> {
@@ -69,9 +72,16 @@ impl JsonlPart {
     }
 
     fn compress(&mut self) -> Result<(), DataError> {
-        if let Some(encoder) = &mut self.encoder {
-            encoder.write_all(&self.text).map_err(compressing)?;
-            self.text.clear();
+        match &mut self.encoder {
+            Some(encoder) => {
+                encoder.write_all(&self.text).map_err(compressing)?;
+                self.text.clear();
+            }
+            None => {
+                // The next one will be about as long.
+                let text = std::mem::replace(&mut self.text, Vec::with_capacity(BLOCK + BLOCK / 8));
+                self.chunks.push(Bytes::from(text));
+            }
         }
         Ok(())
     }
@@ -79,26 +89,22 @@ impl JsonlPart {
 
 impl PartWriter for JsonlPart {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), DataError> {
-        for batch in self.recut.push(batch)? {
-            self.encode(&batch)?;
-        }
-        Ok(())
+        self.encode(batch)
     }
 
     fn finish(mut self: Box<Self>) -> Result<Part, DataError> {
-        if let Some(batch) = self.recut.finish()? {
-            self.encode(&batch)?;
+        if !self.text.is_empty() {
+            self.compress()?;
         }
-        self.compress()?;
-        let bytes = match self.encoder {
-            Some(encoder) => encoder.finish().map_err(compressing)?,
-            None => self.text,
-        };
-        Ok(Part { bytes, rows: self.rows })
+        if let Some(encoder) = self.encoder {
+            self.chunks.push(Bytes::from(encoder.finish().map_err(compressing)?));
+        }
+        Ok(Part { chunks: self.chunks, rows: self.rows })
     }
 
     fn bytes_written(&self) -> usize {
-        self.encoder.as_ref().map_or(self.text.len(), |encoder| encoder.get_ref().len())
+        let finished: usize = self.chunks.iter().map(Bytes::len).sum();
+        self.encoder.as_ref().map_or(finished + self.text.len(), |encoder| encoder.get_ref().len())
     }
 }
 
@@ -353,12 +359,12 @@ mod tests {
             ),
         ];
         let batch = RecordBatch::try_from_iter(columns).unwrap();
-        let mut writer = JsonlPart::try_new(&batch.schema(), None).unwrap();
+        let mut writer = JsonlPart::try_new(None).unwrap();
         writer.write(&batch).unwrap();
         let part = Box::new(writer).finish().unwrap();
         let expected = "{\"s\":\"a\\\"\\n\u{1F600}\",\"n\":-9223372036854775808,\"f\":0.1,\"b\":\"Zm8=\",\"t\":\"1970-01-01T00:00:01.500Z\",\"d\":\"1970-01-01\",\"l\":[1,null],\"o\":{\"x\":1}}\n\
                         {\"s\":null,\"n\":7,\"f\":null,\"b\":\"\",\"t\":null,\"d\":\"1969-12-31\",\"l\":[],\"o\":null}\n";
-        assert_eq!(String::from_utf8(part.bytes).unwrap(), expected);
+        assert_eq!(String::from_utf8(part.clone().into_bytes()).unwrap(), expected);
         assert_eq!(part.rows, 2);
     }
 
@@ -372,8 +378,9 @@ mod tests {
             (writer.finish().unwrap(), empty_part(&batch.schema(), &settings).unwrap())
         };
         let ((plain, _), (packed, empty)) = (part(WriteFormat::Jsonl), part(WriteFormat::JsonlZst));
-        assert_eq!(zstd::decode_all(packed.bytes.as_slice()).unwrap(), plain.bytes);
+        assert_eq!(zstd::decode_all(packed.clone().into_bytes().as_slice()).unwrap(), plain.into_bytes());
         assert_eq!((packed.rows, empty.rows), (5000, 0));
-        assert!(!empty.bytes.is_empty() && zstd::decode_all(empty.bytes.as_slice()).unwrap().is_empty());
+        let empty = empty.into_bytes();
+        assert!(!empty.is_empty() && zstd::decode_all(empty.as_slice()).unwrap().is_empty());
     }
 }

@@ -6,6 +6,7 @@ mod parquet;
 
 use arrow::array::RecordBatch;
 use arrow::datatypes::SchemaRef;
+use bytes::Bytes;
 
 pub(crate) use parquet::CREATED_BY;
 
@@ -14,10 +15,17 @@ use crate::{DataError, WriteFormat, WriteSettings};
 /// A finished part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The file.
-    pub bytes: Vec<u8>,
+    /// The file, in pieces: large ones are not moved about to lie end to end.
+    pub chunks: Vec<Bytes>,
     /// Its rows.
     pub rows: u64,
+}
+
+impl Part {
+    /// The file in one piece.
+    pub fn into_bytes(self) -> Vec<u8> {
+        self.chunks.concat()
+    }
 }
 
 /// Writes one part into memory.
@@ -45,8 +53,8 @@ pub trait PartWriter: Send {
 pub fn part_writer(schema: &SchemaRef, settings: &WriteSettings) -> Result<Box<dyn PartWriter>, DataError> {
     Ok(match settings.format {
         WriteFormat::Parquet => Box::new(parquet::ParquetPart::try_new(schema, settings)?),
-        WriteFormat::Jsonl => Box::new(jsonl::JsonlPart::try_new(schema, None)?),
-        WriteFormat::JsonlZst => Box::new(jsonl::JsonlPart::try_new(schema, Some(settings.level()))?),
+        WriteFormat::Jsonl => Box::new(jsonl::JsonlPart::try_new(None)?),
+        WriteFormat::JsonlZst => Box::new(jsonl::JsonlPart::try_new(Some(settings.level()))?),
     })
 }
 

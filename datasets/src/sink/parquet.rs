@@ -117,7 +117,7 @@ impl PartWriter for ParquetPart {
             0 => bytes,
             _ => without_empty_pages(bytes, &self.schema, self.properties)?,
         };
-        Ok(Part { bytes: bytes.into(), rows: self.rows })
+        Ok(Part { chunks: vec![bytes], rows: self.rows })
     }
 
     fn bytes_written(&self) -> usize {
@@ -203,7 +203,7 @@ mod tests {
     }
 
     fn group_rows(part: &Part) -> Vec<i64> {
-        let bytes = Bytes::from(part.bytes.clone());
+        let bytes = Bytes::from(part.clone().into_bytes());
         let metadata = ArrowReaderMetadata::load(&bytes, ArrowReaderOptions::new()).unwrap();
         metadata.metadata().row_groups().iter().map(RowGroupMetaData::num_rows).collect()
     }
@@ -235,7 +235,7 @@ mod tests {
     fn a_file_has_features_descriptions_page_index_and_a_filter_on_id() {
         let batch = documents(&["one".to_owned(), "two".to_owned()]);
         let part = write(&batch, 1, GroupLimits { rows: 10, bytes: 1000 });
-        let bytes = Bytes::from(part.bytes);
+        let bytes = Bytes::from(part.into_bytes());
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
         let metadata = ArrowReaderMetadata::load(&bytes, options).unwrap();
         let schema = metadata.schema();
@@ -256,7 +256,7 @@ mod tests {
         let limits = GroupLimits { rows: 2, bytes: u64::MAX };
         let part = write(&batch, 3, limits);
         assert_eq!(group_rows(&part), [2, 1]);
-        let bytes = Bytes::from(part.bytes.clone());
+        let bytes = Bytes::from(part.clone().into_bytes());
         let options = ArrowReaderOptions::new().with_page_index_policy(PageIndexPolicy::Required);
         assert!(!has_empty_page(ArrowReaderMetadata::load(&bytes, options).unwrap().metadata()));
         let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().build().unwrap();
@@ -270,7 +270,7 @@ mod tests {
         let schema = documents(&[]).schema();
         let part = empty_part(&schema, &WriteSettings::default()).unwrap();
         assert_eq!(group_rows(&part), [0_i64; 0]);
-        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(part.bytes)).unwrap();
+        let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(part.into_bytes())).unwrap();
         assert_eq!(reader.schema().fields(), schema.fields());
     }
 

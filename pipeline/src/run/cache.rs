@@ -29,7 +29,7 @@ struct State {
 struct Shard {
     bytes: u64,
     /// As it was stored, as long as nobody has read it, or where it is not on disk.
-    stored: Option<Bytes>,
+    stored: Option<Vec<Bytes>>,
     /// The rows, once somebody has read it.
     rows: Option<Vec<RecordBatch>>,
     on_disk: bool,
@@ -47,8 +47,8 @@ impl ShardCache {
             && let Some((path, shard)) = state.shards.pop_last()
         {
             state.bytes -= shard.bytes;
-            if let Some(bytes) = shard.stored.filter(|_| !shard.on_disk) {
-                store.put(&path, bytes)?;
+            if let Some(pieces) = shard.stored.filter(|_| !shard.on_disk) {
+                store.put_pieces(&path, pieces)?;
             }
         }
         Ok(())
@@ -59,12 +59,13 @@ impl ShardCache {
     ///
     /// # Errors
     /// What the storage says.
-    pub(super) fn store(&self, store: &Store, path: &str, bytes: Bytes, instead: bool) -> Result<(), RunError> {
+    pub(super) fn store(&self, store: &Store, path: &str, pieces: Vec<Bytes>, instead: bool) -> Result<(), RunError> {
+        let bytes = pieces.iter().map(|piece| piece.len() as u64).sum();
         let has_room = {
             let mut state = self.lock();
-            let has_room = path.ends_with(".arrow") && state.bytes + bytes.len() as u64 <= state.limit;
+            let has_room = path.ends_with(".arrow") && state.bytes + bytes <= state.limit;
             if has_room {
-                let shard = Shard { bytes: bytes.len() as u64, stored: Some(bytes.clone()), rows: None, on_disk: !instead };
+                let shard = Shard { bytes, stored: Some(pieces.clone()), rows: None, on_disk: !instead };
                 state.bytes += shard.bytes;
                 if let Some(before) = state.shards.insert(path.to_owned(), shard) {
                     state.bytes -= before.bytes;
@@ -72,7 +73,7 @@ impl ShardCache {
             }
             has_room
         };
-        if has_room && instead { Ok(()) } else { Ok(store.put(path, bytes)?) }
+        if has_room && instead { Ok(()) } else { Ok(store.put_pieces(path, pieces)?) }
     }
 
     /// Whether a checkpoint is nowhere but here.
@@ -100,11 +101,11 @@ impl ShardCache {
             Some(shard) => shard.stored.clone(),
             None => None,
         };
-        let bytes = match kept {
-            Some(bytes) => bytes,
-            None => store.get_checked(&file.path, file.hash)?,
+        let pieces = match kept {
+            Some(pieces) => pieces,
+            None => vec![store.get_checked(&file.path, file.hash)?],
         };
-        let rows = decode_checkpoint(&file.path, bytes)?;
+        let rows = decode_checkpoint(&file.path, pieces)?;
         let mut state = self.lock();
         if let Some(shard) = state.shards.get_mut(&file.path) {
             // The rows point into the bytes.
@@ -144,7 +145,7 @@ mod tests {
                 let batch = RecordBatch::try_from_iter([("n", values)]).unwrap();
                 let mut part = IpcPart::try_new(&batch.schema()).unwrap();
                 part.write(&batch).unwrap();
-                let bytes = Bytes::from(part.finish().unwrap());
+                let bytes = Bytes::from(part.finish().unwrap().concat());
                 if number == 0 {
                     cache.limit(&store, bytes.len() as u64 * 2).unwrap();
                 }
@@ -159,7 +160,7 @@ mod tests {
                     data_bytes: 800,
                     hash: hash_bytes(&bytes),
                 };
-                cache.store(&store, &path, bytes, false).unwrap();
+                cache.store(&store, &path, vec![bytes], false).unwrap();
                 file
             })
             .collect();
@@ -188,10 +189,10 @@ mod tests {
         let bytes = store.get_checked("1.arrow", files[1].hash).unwrap();
         store.delete("1.arrow").unwrap();
         cache.limit(&store, bytes.len() as u64).unwrap();
-        cache.store(&store, "1.arrow", bytes.clone(), true).unwrap();
+        cache.store(&store, "1.arrow", vec![bytes.clone()], true).unwrap();
         assert!(cache.alone_has("1.arrow") && store.size("1.arrow").unwrap().is_none());
         let rows = read(&files[1]);
-        cache.store(&store, "4.arrow", bytes, true).unwrap();
+        cache.store(&store, "4.arrow", vec![bytes], true).unwrap();
         assert!(!cache.alone_has("4.arrow") && store.size("4.arrow").unwrap().is_some());
         cache.limit(&store, 0).unwrap();
         assert!(!cache.alone_has("1.arrow"));

@@ -98,7 +98,7 @@ pub(super) fn encode_table(spec: &TableSpec, parts: Vec<TablePart>) -> Result<Op
         let mut part = IpcPart::try_new(&sorted.schema())?;
         let block = sorted.slice(start, end - start);
         part.write(&block)?;
-        let encoded = part.finish()?;
+        let encoded = part.finish()?.concat();
         blocks.push(Block {
             start: bytes.len() as u64,
             end: (bytes.len() + encoded.len()) as u64,
@@ -179,7 +179,7 @@ pub(super) fn read_range(store: &Store, spec: &TableSpec, files: &[(u32, &TableF
                 let problem = "its contents have changed".to_owned();
                 return Err(crate::store::StoreError::Damaged { path: file.path.clone(), problem }.into());
             }
-            for batch in decode(bytes)? {
+            for batch in decode([bytes])? {
                 index(batch.num_rows())?;
                 batches.push(batch);
                 tasks.push(task);

@@ -40,7 +40,8 @@ pub(super) fn publish_unit(
             let is_of = |file: &&StoredFile| file.form == Form::Part && file.stage == stage.id && file.port == edge.port.as_str();
             let pieces: Vec<StoredFile> = outputs.iter().flat_map(|mark| &mark.files).filter(is_of).cloned().collect();
             let schema = stage.outputs.get(&edge.port);
-            let empty = schema.map(|schema| move || -> Result<Vec<u8>, RunError> { Ok(datasets::empty_part(schema, settings)?.bytes) });
+            let empty =
+                schema.map(|schema| move || -> Result<Vec<u8>, RunError> { Ok(datasets::empty_part(schema, settings)?.into_bytes()) });
             // A stage that dropped or rejected nothing has no such folder; an output that came out empty still has its columns.
             let side = [Port::DROPPED, Port::REJECTED].contains(&edge.port);
             let empty = empty.as_ref().filter(|_| !side).map(|empty| empty as &dyn Fn() -> Result<Vec<u8>, RunError>);

@@ -19,7 +19,7 @@ use crate::marks::{Form, StoredFile, data_of};
 use crate::plan::Stored;
 use crate::profile::{Profiler, add_counts};
 use crate::record::StageTotals;
-use crate::store::hash_bytes;
+use crate::store::hash_pieces;
 
 /// A shard holds at most this many bytes of rows, unless it is a single row.
 pub(super) const SHARD_BYTES: u64 = 64 << 20;
@@ -269,20 +269,17 @@ impl Sink {
             });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        for batch in open.recut.push(batch)? {
-            open.write(&batch)?;
-        }
-        Ok(())
+        open.write(batch)
     }
 
     fn finish_file(&mut self, cx: &Context) -> Result<(), RunError> {
         let Some(mut open) = self.open.take() else { return Ok(()) };
-        if let Some(batch) = open.recut.finish()? {
-            open.write(&batch)?;
+        if let (Some(batch), Some(checkpoint)) = (open.recut.finish()?, &mut open.checkpoint) {
+            checkpoint.write(&batch)?;
         }
         let n = self.n_files;
         self.n_files += 1;
-        let mut put = |form: Form, extension: &str, bytes: Vec<u8>| -> Result<(), RunError> {
+        let mut put = |form: Form, extension: &str, pieces: Vec<Bytes>| -> Result<(), RunError> {
             let path = format!("{}-{n}.{extension}", self.name);
             self.files.push(StoredFile {
                 stage: String::new(),
@@ -290,22 +287,21 @@ impl Sink {
                 form,
                 path: path.clone(),
                 rows: open.rows,
-                bytes: bytes.len() as u64,
+                bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
                 data_bytes: open.data_bytes,
-                hash: hash_bytes(&bytes),
+                hash: hash_pieces(&pieces),
             });
-            let bytes = Bytes::from(bytes);
             if form == Form::Checkpoint {
                 let instead = cx.graph.checkpoints == Checkpoints::Discard;
-                return cx.cache.store(&cx.store, &path, bytes, instead);
+                return cx.cache.store(&cx.store, &path, pieces, instead);
             }
-            Ok(cx.store.put(&path, bytes)?)
+            Ok(cx.store.put_pieces(&path, pieces)?)
         };
         if let Some(checkpoint) = open.checkpoint {
             put(Form::Checkpoint, &format!("c.{}", CheckpointPart::extension(cx.graph.checkpoints)), checkpoint.finish()?)?;
         }
         if let (Some(part), Some((_, settings))) = (open.part, &self.stored.publish) {
-            put(Form::Part, settings.format.extension(), part.finish()?.bytes)?;
+            put(Form::Part, settings.format.extension(), part.finish()?.chunks)?;
         }
         Ok(())
     }
@@ -315,8 +311,11 @@ impl OpenFile {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), RunError> {
         self.rows += batch.num_rows() as u64;
         self.data_bytes += schemas::batch_bytes(batch);
+        // The bytes of a checkpoint depend on how its rows are batched; a part's writer sees to that itself.
         if let Some(checkpoint) = &mut self.checkpoint {
-            checkpoint.write(batch)?;
+            for batch in self.recut.push(batch)? {
+                checkpoint.write(&batch)?;
+            }
         }
         if let Some(part) = &mut self.part {
             part.write(batch)?;

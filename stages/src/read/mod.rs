@@ -323,7 +323,7 @@ mod tests {
         );
         let mut writer = datasets::part_writer(&rows.schema(), &datasets::WriteSettings::default()).unwrap();
         writer.write(&rows).unwrap();
-        std::fs::write(dir.path().join("a.parquet"), writer.finish().unwrap().bytes).unwrap();
+        std::fs::write(dir.path().join("a.parquet"), writer.finish().unwrap().into_bytes()).unwrap();
         let (again, ..) = run(dir.path(), "read_parquet", json!({"path": "a.parquet"}), 1);
         assert_eq!(again, rows);
         let (placed, ..) = run(dir.path(), "read_parquet", json!({"path": "a.parquet", "columns": ["text"]}), 1);

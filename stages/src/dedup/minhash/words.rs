@@ -27,55 +27,48 @@ enum Class {
 ///
 /// Source: Unicode Standard Annex #29, *Unicode text segmentation*, rules `WB5` to `WB13b`; the others concern characters that are `Unknown` here.
 pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
-    let bytes = text.as_bytes();
     let mut at = 0;
-    while at < bytes.len() {
-        if bytes[at].is_ascii_whitespace() || bytes[at] == 0x0B {
-            at += 1;
-            continue;
-        }
-        at = match common(text, at, &mut word) {
-            Ok(end) => end,
-            Err(start) => {
-                // From the last place that is surely a boundary to the next white space.
-                let end = bytes[start..]
-                    .iter()
-                    .position(|byte| byte.is_ascii_whitespace() || *byte == 0x0B)
-                    .map_or(bytes.len(), |length| start + length);
-                text[start..end].unicode_words().for_each(&mut word);
-                end
-            }
-        };
+    while let Some(start) = common(text, at, &mut word) {
+        // From the last place that is surely a boundary to the next white space.
+        let length = text.as_bytes()[start..].iter().position(is_space).unwrap_or(text.len() - start);
+        at = start + length;
+        text[start..at].unicode_words().for_each(&mut word);
     }
 }
 
-/// Does the words from `start` to the next white space. Where it meets a character it does not know, says from where on nothing is done.
-fn common(text: &str, start: usize, word: &mut impl FnMut(&str)) -> Result<usize, usize> {
+fn is_space(byte: &u8) -> bool {
+    byte.is_ascii_whitespace() || *byte == 0x0B
+}
+
+/// Does the words from `at` on. Where it meets a character it does not know, says from where on nothing is done.
+fn common(text: &str, mut at: usize, word: &mut impl FnMut(&str)) -> Option<usize> {
     let bytes = text.as_bytes();
-    let mut at = start;
     // Where the word under way begins, what its last character is, and whether it has a letter or a digit.
     let mut open: Option<(usize, Class, bool)> = None;
-    let undone = |open: Option<(usize, Class, bool)>, at: usize| open.map_or(at, |(begin, ..)| begin);
     while at < bytes.len() {
-        let (class, length) = class_at(text, at);
-        let is_space = class == Class::Other && (bytes[at].is_ascii_whitespace() || bytes[at] == 0x0B);
-        match (class, open) {
-            (Class::Unknown, _) => return Err(undone(open, at)),
-            (Class::Letter | Class::Digit, _) => {
-                let begin = open.map_or(at, |(begin, ..)| begin);
-                // Most of a word is letters and digits.
-                let more = alphanumeric_bytes(&bytes[at + length..]);
-                let last = if more > 0 { ASCII[usize::from(bytes[at + length + more - 1])] } else { class };
-                open = Some((begin, last, true));
-                at += length + more;
-                continue;
+        if bytes[at].is_ascii_alphanumeric() {
+            // Most words are nothing else, with a space behind.
+            let end = at + alphanumeric_bytes(&bytes[at..]);
+            let begin = open.map_or(at, |(begin, ..)| begin);
+            if bytes.get(end) == Some(&b' ') {
+                word(&text[begin..end]);
+                (open, at) = (None, end + 1);
+            } else {
+                open = Some((begin, ASCII[usize::from(bytes[end - 1])], true));
+                at = end;
             }
+            continue;
+        }
+        let (class, length) = class_at(text, at);
+        match (class, open) {
+            (Class::Unknown, _) => return Some(open.map_or(at, |(begin, ..)| begin)),
+            (Class::Letter | Class::Digit, _) => open = Some((open.map_or(at, |(begin, ..)| begin), class, true)),
             (Class::Joiner, None) => open = Some((at, class, false)),
             (Class::Joiner, Some((begin, _, has))) => open = Some((begin, class, has)),
             (Class::MidLetter | Class::MidDigit | Class::Mid, Some((begin, last, _))) => {
                 let (next, _) = class_at(text, at + length);
                 let joins = match (last, next) {
-                    (_, Class::Unknown) => return Err(begin),
+                    (_, Class::Unknown) => return Some(begin),
                     (Class::Letter, Class::Letter) => class != Class::MidDigit,
                     (Class::Digit, Class::Digit) => class != Class::MidLetter,
                     _ => false,
@@ -87,16 +80,14 @@ fn common(text: &str, start: usize, word: &mut impl FnMut(&str)) -> Result<usize
             (Class::Other, Some(_)) => close(text, &mut open, at, word),
             (Class::MidLetter | Class::MidDigit | Class::Mid | Class::Other, None) => {}
         }
-        if is_space {
-            return Ok(at);
-        }
-        if open.is_none() && class_at(text, at + length).0 == Class::Unknown {
-            return Err(at); // it may belong to this one: a combining mark
+        // What follows may belong to this one: a combining mark. But white space always ends what is before it.
+        if open.is_none() && !is_space(&bytes[at]) && class_at(text, at + length).0 == Class::Unknown {
+            return Some(at);
         }
         at += length;
     }
     close(text, &mut open, at, word);
-    Ok(at)
+    None
 }
 
 /// How many of the first bytes are ASCII letters and digits; eight are looked at together.
