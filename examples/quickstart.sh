@@ -5,4 +5,5 @@ cd "$(dirname "$0")/.."
 . tests/setup.sh
 need_cargo
 need cc gcc libc6-dev
+need make make
 exec cargo run --quiet --package pipeline -- run examples/quickstart.yaml "$@"

@@ -72,16 +72,13 @@ impl JsonlPart {
     }
 
     fn compress(&mut self) -> Result<(), DataError> {
-        match &mut self.encoder {
-            Some(encoder) => {
-                encoder.write_all(&self.text).map_err(compressing)?;
-                self.text.clear();
-            }
-            None => {
-                // The next one will be about as long.
-                let text = std::mem::replace(&mut self.text, Vec::with_capacity(BLOCK + BLOCK / 8));
-                self.chunks.push(Bytes::from(text));
-            }
+        if let Some(encoder) = &mut self.encoder {
+            encoder.write_all(&self.text).map_err(compressing)?;
+            self.text.clear();
+        } else {
+            // The next one will be about as long.
+            let text = std::mem::replace(&mut self.text, Vec::with_capacity(BLOCK + BLOCK / 8));
+            self.chunks.push(Bytes::from(text));
         }
         Ok(())
     }

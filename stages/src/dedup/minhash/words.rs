@@ -30,14 +30,14 @@ pub(super) fn words(text: &str, mut word: impl FnMut(&str)) {
     let mut at = 0;
     while let Some(start) = common(text, at, &mut word) {
         // From the last place that is surely a boundary to the next white space.
-        let length = text.as_bytes()[start..].iter().position(is_space).unwrap_or(text.len() - start);
+        let length = text.as_bytes()[start..].iter().position(|byte| is_space(*byte)).unwrap_or(text.len() - start);
         at = start + length;
         text[start..at].unicode_words().for_each(&mut word);
     }
 }
 
-fn is_space(byte: &u8) -> bool {
-    byte.is_ascii_whitespace() || *byte == 0x0B
+fn is_space(byte: u8) -> bool {
+    byte.is_ascii_whitespace() || byte == 0x0B
 }
 
 /// Does the words from `at` on. Where it meets a character it does not know, says from where on nothing is done.
@@ -81,7 +81,7 @@ fn common(text: &str, mut at: usize, word: &mut impl FnMut(&str)) -> Option<usiz
             (Class::MidLetter | Class::MidDigit | Class::Mid | Class::Other, None) => {}
         }
         // What follows may belong to this one: a combining mark. But white space always ends what is before it.
-        if open.is_none() && !is_space(&bytes[at]) && class_at(text, at + length).0 == Class::Unknown {
+        if open.is_none() && !is_space(bytes[at]) && class_at(text, at + length).0 == Class::Unknown {
             return Some(at);
         }
         at += length;
@@ -151,7 +151,7 @@ const ASCII: [Class; 128] = {
 /// The class of a character that is not ASCII.
 fn class_of(character: char) -> Class {
     match character {
-        // Latin, Greek, Cyrillic, Armenian; Georgian, and Latin and Greek with several marks.
+        // Latin, Greek, Cyrillic, Armenian, Arabic, Georgian, Latin and Greek with several marks, Hangul.
         '\u{C0}'..='\u{D6}'
         | '\u{D8}'..='\u{F6}'
         | '\u{F8}'..='\u{2AF}'
@@ -162,12 +162,15 @@ fn class_of(character: char) -> Class {
         | '\u{48A}'..='\u{52F}'
         | '\u{531}'..='\u{556}'
         | '\u{561}'..='\u{587}'
+        | '\u{620}'..='\u{64A}'
+        | '\u{671}'..='\u{6D3}'
         | '\u{10D0}'..='\u{10FA}'
-        | '\u{1E00}'..='\u{1F15}' => Class::Letter,
+        | '\u{1E00}'..='\u{1F15}'
+        | '\u{AC00}'..='\u{D7A3}' => Class::Letter,
         '\u{B7}' => Class::MidLetter,
         '\u{2018}' | '\u{2019}' => Class::Mid,
         // Signs of Latin-1, dashes, quotation marks, an ellipsis, the euro.
-        '\u{A1}'..='\u{A8}'
+        '\u{A0}'..='\u{A8}'
         | '\u{AB}'
         | '\u{AC}'
         | '\u{AF}'..='\u{B1}'
