@@ -529,6 +529,19 @@ mod tests {
     }
 
     #[test]
+    fn a_row_whose_text_another_source_has_first_meets_the_rows_of_its_own() {
+        let base = words(3, 30);
+        let (whole, part) = (base.join(" "), base[..28].join(" "));
+        let input =
+            rows(&[("a", Some(whole.as_str()), "d"), ("b", Some(part.as_str()), "e"), ("c", Some(format!("{part}.").as_str()), "d")]);
+        let settings = json!({"jaccard_threshold": 0.8, "bands": 200, "rows": 1, "scope": "both"});
+        let both = testing::check_contract::<DedupMinhashConfig>(settings, &input, Balance::Free);
+        assert_eq!(testing::column(both.rows(), "local_duplicate_of"), ["", "", "a"]);
+        assert_eq!(testing::column(both.rows(), "local_cluster_size"), ["2", "1", "2"]);
+        assert_eq!(testing::column(both.rows(), "global_duplicate_of"), ["", "a", "a"]);
+    }
+
+    #[test]
     fn edges_are_the_links_of_the_clusters_and_hold_their_bands() {
         let texts = corpus(7);
         let outcome = dedup(json!({"jaccard_threshold": 0.7, "bands": 12, "rows": 4}), &batch(&texts));

@@ -259,10 +259,18 @@ impl DedupMinhash {
                 .collect();
             met.bucket(group[0], &texts);
             if self.is_both() {
-                // Rows of the first one's source are compared with it already; those of each other source meet once more among themselves.
+                // The rows of each source meet once more among themselves; but for those of the first one's, which are compared with it already,
+                // if none was left out for a row of another source that says the same.
                 let mut by_source: BTreeMap<u64, Vec<(Member, u64)>> = BTreeMap::new();
-                for text in texts.iter().filter(|(member, _)| member.source != texts[0].0.source) {
-                    by_source.entry(text.0.source).or_default().push(*text);
+                let mut first: HashMap<u64, u64> = HashMap::new();
+                let head = texts[0].0.source;
+                let mut is_done = true;
+                for (member, text) in &texts {
+                    by_source.entry(member.source).or_default().push((*member, *text));
+                    is_done &= *first.entry(*text).or_insert(member.source) == member.source || member.source != head;
+                }
+                if is_done {
+                    by_source.remove(&head);
                 }
                 for (source, of_source) in by_source.iter().filter(|(_, of_source)| of_source.len() > 1) {
                     met.bucket(group[0] ^ source_salt(*source), of_source);
