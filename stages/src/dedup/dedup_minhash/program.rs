@@ -15,9 +15,9 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 use super::tables::{
     ASKED, BAND_BITS, BANDS, CANDIDATES, CANDIDATES_AGAIN, COMPARED, Candidate, Compared, EQUAL_IN_SHARD, FAILED, FATES, FateRow, GLOBAL,
     InBand, LINKS, LOCAL, LOSSES, MET, Member, NAMES, Pair, ROWS, SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, TIES, Tie, VERIFIED,
-    VERIFIED_AGAIN, band_of, links_schema, read_asked, read_bands, read_candidates, read_compared, read_count, read_fates, read_links,
-    read_losses, read_names, read_sent, read_sources, read_ties, source_key, specs, write_asked, write_bands, write_candidates,
-    write_compared, write_count, write_fates, write_links, write_losses, write_names, write_sources, write_ties,
+    VERIFIED_AGAIN, WANTED, WANTED_AGAIN, band_of, links_schema, read_asked, read_bands, read_candidates, read_compared, read_count,
+    read_fates, read_links, read_losses, read_names, read_sent, read_sources, read_ties, source_key, specs, write_asked, write_bands,
+    write_candidates, write_compared, write_count, write_fates, write_links, write_losses, write_names, write_sources, write_ties,
 };
 use super::views::{Clusters, Decisions, Edges};
 use super::{CLUSTERS, DedupMinhashConfig, EDGES, MinhashScope, Scheme, Survivor};
@@ -78,12 +78,15 @@ impl Global for DedupMinhash {
             Step::ranges("meet", &[BANDS]).writes(&[MET, CANDIDATES]),
         ];
         if self.verify {
-            steps.push(Step::shards("fetch", Port::FROM).mail(CANDIDATES).writes(&[SHINGLES]));
-            steps.push(Step::shards("compare", Port::FROM).mail(SHINGLES).writes(&[VERIFIED, COMPARED, FAILED]));
+            steps.push(Step::shards("ask", Port::FROM).mail(CANDIDATES).writes(&[WANTED]));
+            steps.push(Step::shards("fetch", Port::FROM).mail(WANTED).writes(&[SHINGLES]));
+            steps.push(Step::shards("compare", Port::FROM).mail(CANDIDATES).mail(SHINGLES).writes(&[VERIFIED, COMPARED, FAILED]));
             if done.rows(FAILED) > 0 {
                 steps.push(Step::ranges("meet_again", &[COMPARED]).writes(&[CANDIDATES_AGAIN]));
-                steps.push(Step::shards("fetch_again", Port::FROM).mail(CANDIDATES_AGAIN).writes(&[SHINGLES_AGAIN]));
-                steps.push(Step::shards("compare_again", Port::FROM).mail(SHINGLES_AGAIN).writes(&[VERIFIED_AGAIN]));
+                steps.push(Step::shards("ask_again", Port::FROM).mail(CANDIDATES_AGAIN).writes(&[WANTED_AGAIN]));
+                steps.push(Step::shards("fetch_again", Port::FROM).mail(WANTED_AGAIN).writes(&[SHINGLES_AGAIN]));
+                let compare = Step::shards("compare_again", Port::FROM).mail(CANDIDATES_AGAIN).mail(SHINGLES_AGAIN);
+                steps.push(compare.writes(&[VERIFIED_AGAIN]));
             }
         }
         if done.steps() >= steps.len() {
@@ -99,10 +102,12 @@ impl Global for DedupMinhash {
     fn shard(&self, step: &Step, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
         match step.name {
             "sign" => self.sign(&shard.shard, out),
-            "fetch" => self.fetch(shard, CANDIDATES, SHINGLES, out),
-            "fetch_again" => self.fetch(shard, CANDIDATES_AGAIN, SHINGLES_AGAIN, out),
-            "compare" => self.compare(shard, SHINGLES, VERIFIED, out),
-            "compare_again" => self.compare(shard, SHINGLES_AGAIN, VERIFIED_AGAIN, out),
+            "ask" => Self::ask(shard, CANDIDATES, WANTED, out),
+            "ask_again" => Self::ask(shard, CANDIDATES_AGAIN, WANTED_AGAIN, out),
+            "fetch" => self.fetch(shard, WANTED, SHINGLES, out),
+            "fetch_again" => self.fetch(shard, WANTED_AGAIN, SHINGLES_AGAIN, out),
+            "compare" => self.compare(shard, CANDIDATES, SHINGLES, VERIFIED, out),
+            "compare_again" => self.compare(shard, CANDIDATES_AGAIN, SHINGLES_AGAIN, VERIFIED_AGAIN, out),
             "name" => Self::name(shard, out),
             _ => self.drop_rows(shard, out),
         }
@@ -281,60 +286,73 @@ impl DedupMinhash {
         out.mail(CANDIDATES, &met.to, write_candidates(&met.candidates)?)
     }
 
-    /// Sends each row's shingles once to every shard that has rows to compare it with.
-    fn fetch(&self, shard: &mut ShardIn, candidates: &str, shingles_to: &'static str, out: &mut Tables) -> Result<(), StageError> {
+    /// Asks each row that rows of this shard are compared with for its shingles, once.
+    fn ask(shard: &mut ShardIn, candidates: &str, wanted: &'static str, out: &mut Tables) -> Result<(), StageError> {
         let mail = shard.take_mail(candidates)?;
-        let pairs = read_candidates(&mail.batch);
-        let texts = Texts::of(self, &shard.shard)?;
-        let (mut to, mut sent) = (Vec::new(), Sent::default());
-        let mut cut = Shingles::default();
-        let mut start = 0;
-        for group in mail.rows.chunk_by(|a, b| a == b) {
-            let others = sorted(pairs[start..start + group.len()].to_vec());
-            start += group.len();
-            let from = texts.member(RowRef { shard: shard.shard.index, row: group[0] })?;
-            self.shingler.cut(texts.text(group[0])?, &mut cut);
-            let set = cut.set();
-            for of_shard in others.chunk_by(|a, b| a.0.shard == b.0.shard) {
-                to.push(of_shard[0].0);
-                sent.push(from, &set, of_shard);
-            }
-        }
-        out.mail(shingles_to, &to, sent.write()?)
+        let of = sorted(read_candidates(&mail.batch).into_iter().map(|(other, _)| other).collect());
+        let by = RowRef { shard: shard.shard.index, row: 0 };
+        out.mail(wanted, &of, write_asked(&vec![by; of.len()])?)
     }
 
-    fn compare(&self, shard: &mut ShardIn, shingles_from: &str, verified_to: &'static str, out: &mut Tables) -> Result<(), StageError> {
-        let mail = shard.take_mail(shingles_from)?;
+    /// Sends the shingles of rows to the shards that asked for them.
+    fn fetch(&self, shard: &mut ShardIn, wanted: &str, shingles: &'static str, out: &mut Tables) -> Result<(), StageError> {
+        let mail = shard.take_mail(wanted)?;
+        let texts = Texts::of(self, &shard.shard)?;
+        let to: Vec<RowRef> = read_asked(&mail.batch).collect();
+        let mut sent = Sent::default();
+        let mut cut = Shingles::default();
+        for of_row in mail.rows.chunk_by(|a, b| a == b) {
+            let from = texts.member(RowRef { shard: shard.shard.index, row: of_row[0] })?;
+            self.shingler.cut(texts.text(of_row[0])?, &mut cut);
+            let set = cut.set();
+            of_row.iter().for_each(|_| sent.push(from, &set));
+        }
+        out.mail(shingles, &to, sent.write()?)
+    }
+
+    fn compare(
+        &self,
+        shard: &mut ShardIn,
+        candidates: &str,
+        shingles: &str,
+        verified_to: &'static str,
+        out: &mut Tables,
+    ) -> Result<(), StageError> {
+        let (mail, shingles) = (shard.take_mail(candidates)?, shard.take_mail(shingles)?.batch);
+        let pairs = read_candidates(&mail.batch);
         let texts = Texts::of(self, &shard.shard)?;
         let threshold = self.config.jaccard_threshold.get();
         let first_time = verified_to == VERIFIED;
+        let sent: HashMap<RowRef, (Member, &[u64])> = (0..shingles.num_rows())
+            .map(|at| {
+                let (from, set) = read_sent(&shingles, at);
+                (from.at, (from, set))
+            })
+            .collect();
         let (mut verified, mut buckets, mut compared, mut failed) = (Vec::new(), Vec::new(), Vec::new(), 0);
         let mut by_similarity: BTreeMap<u8, u64> = BTreeMap::new();
         let mut cut = Shingles::default();
-        let mut sets: HashMap<u32, Vec<u64>> = HashMap::new();
-        for at in 0..mail.batch.num_rows() {
-            let (from, sent, others) = read_sent(&mail.batch, at);
-            for of_row in others.chunk_by(|a, b| a.0 == b.0) {
-                let row = of_row[0].0;
-                let other = texts.member(RowRef { shard: shard.shard.index, row })?;
-                let set = match sets.entry(row) {
-                    Entry::Occupied(known) => known.into_mut(),
-                    Entry::Vacant(new) => {
-                        self.shingler.cut(texts.text(row)?, &mut cut);
-                        new.insert(cut.set())
-                    }
-                };
-                let similarity = jaccard(sent, set);
+        let mut start = 0;
+        for of_row in mail.rows.chunk_by(|a, b| a == b) {
+            let others: Vec<Candidate> = sorted(pairs[start..start + of_row.len()].to_vec());
+            start += of_row.len();
+            let row = texts.member(RowRef { shard: shard.shard.index, row: of_row[0] })?;
+            self.shingler.cut(texts.text(of_row[0])?, &mut cut);
+            let set = cut.set();
+            for met in others.chunk_by(|a, b| a.0 == b.0) {
+                let missing = || StageError::Internal(format!("the shingles of {:?} were not sent", met[0].0));
+                let (other, of_other) = sent.get(&met[0].0).ok_or_else(missing)?;
+                let similarity = jaccard(of_other, &set);
                 *by_similarity.entry(bin(similarity)).or_default() += 1;
                 if similarity >= threshold {
-                    let bands = sorted(of_row.iter().map(|(_, bucket)| band_of(*bucket)).collect());
-                    verified.push(Pair { a: from, b: other, similarity: Some(similarity), equal: false, bands });
+                    let bands = sorted(met.iter().map(|(_, bucket)| band_of(*bucket)).collect());
+                    verified.push(Pair { a: *other, b: row, similarity: Some(similarity), equal: false, bands });
                 } else {
                     failed += 1;
                 }
                 if first_time {
-                    buckets.extend(of_row.iter().map(|(_, bucket)| *bucket));
-                    compared.extend(of_row.iter().map(|_| (from.at, other.at, similarity)));
+                    buckets.extend(met.iter().map(|(_, bucket)| *bucket));
+                    compared.extend(met.iter().map(|_| (other.at, row.at, similarity)));
                 }
             }
         }
@@ -365,8 +383,8 @@ impl DedupMinhash {
             out.emit().count("not_compared", "pairs", left_out);
         }
         let found: Vec<(RowRef, RowRef, u128)> = sorted(found);
-        let to: Vec<RowRef> = found.iter().map(|(a, ..)| *a).collect();
-        let candidates: Vec<Candidate> = found.iter().map(|(_, b, bucket)| (*b, *bucket)).collect();
+        let to: Vec<RowRef> = found.iter().map(|(_, b, _)| *b).collect();
+        let candidates: Vec<Candidate> = found.iter().map(|(a, _, bucket)| (*a, *bucket)).collect();
         out.mail(CANDIDATES_AGAIN, &to, write_candidates(&candidates)?)
     }
 
@@ -568,7 +586,7 @@ impl DedupMinhash {
 struct Met {
     verify: bool,
     links: Vec<Pair>,
-    /// The first row of each pair that is to be compared.
+    /// The second row of each pair that is to be compared.
     to: Vec<RowRef>,
     candidates: Vec<Candidate>,
 }
@@ -589,8 +607,8 @@ impl Met {
                 Entry::Vacant(new) => {
                     new.insert(member);
                     if self.verify {
-                        self.to.push(head.at);
-                        self.candidates.push((member.at, key));
+                        self.to.push(member.at);
+                        self.candidates.push((head.at, key));
                     } else {
                         self.links.push(Pair { a: head, b: member, similarity: None, equal: false, bands: vec![band_of(key)] });
                     }

@@ -23,9 +23,11 @@ pub(super) const SOURCES: &str = "sources";
 pub(super) const EQUAL_IN_SHARD: &str = "equal_in_shard";
 /// Links that the buckets show: equal texts, or all that met if pairs are not verified.
 pub(super) const MET: &str = "met";
-/// Pairs to be compared, to the first row of each.
+/// Pairs to be compared, to the second row of each.
 pub(super) const CANDIDATES: &str = "candidates";
-/// A row's shingles, to the shards of the rows it is compared with.
+/// To a row whose shingles a shard wants.
+pub(super) const WANTED: &str = "wanted";
+/// A row's shingles, to the shards that want them.
 pub(super) const SHINGLES: &str = "shingles";
 /// Pairs that are alike enough.
 pub(super) const VERIFIED: &str = "verified";
@@ -33,8 +35,10 @@ pub(super) const VERIFIED: &str = "verified";
 pub(super) const COMPARED: &str = "compared";
 /// How many pairs were not alike enough; a row for each task that saw some.
 pub(super) const FAILED: &str = "failed";
-/// As `CANDIDATES`, `SHINGLES` and `VERIFIED`, for the pairs that a bucket's first row does not decide.
+/// As `CANDIDATES`, `WANTED`, `SHINGLES` and `VERIFIED`, for the pairs that a bucket's first row does not decide.
 pub(super) const CANDIDATES_AGAIN: &str = "candidates_again";
+/// See `CANDIDATES_AGAIN`.
+pub(super) const WANTED_AGAIN: &str = "wanted_again";
 /// See `CANDIDATES_AGAIN`.
 pub(super) const SHINGLES_AGAIN: &str = "shingles_again";
 /// See `CANDIDATES_AGAIN`.
@@ -64,11 +68,13 @@ pub(super) fn specs() -> Vec<TableSpec> {
         key(EQUAL_IN_SHARD, links_schema()),
         key(MET, links_schema()),
         row(CANDIDATES, candidates_schema()),
+        row(WANTED, ref_schema(&[])),
         row(SHINGLES, shingles_schema()),
         key(VERIFIED, links_schema()),
         key(COMPARED, compared_schema()),
         whole(FAILED, count_schema()),
         row(CANDIDATES_AGAIN, candidates_schema()),
+        row(WANTED_AGAIN, ref_schema(&[])),
         row(SHINGLES_AGAIN, shingles_schema()),
         key(VERIFIED_AGAIN, links_schema()),
         row(FATES, fates_schema()),
@@ -304,31 +310,22 @@ fn shingles_schema() -> SchemaRef {
         Field::new("length", DataType::UInt32, false),
         Field::new("source", DataType::UInt64, false),
         Field::new("set", list(DataType::UInt64), false),
-        Field::new("other", list(DataType::UInt32), false),
-        Field::new("high", list(DataType::UInt64), false),
-        Field::new("low", list(DataType::UInt64), false),
     ])
 }
 
-/// Rows' shingles, each with the rows of the receiving shard it is compared with and the bucket they met in.
+/// Rows with their shingles.
 #[derive(Debug, Default)]
 pub(super) struct Sent {
     from: Vec<Member>,
     sets: Vec<u64>,
-    set_lengths: Vec<usize>,
-    others: Vec<u32>,
-    buckets: Vec<u128>,
-    other_lengths: Vec<usize>,
+    lengths: Vec<usize>,
 }
 
 impl Sent {
-    pub(super) fn push(&mut self, from: Member, set: &[u64], others: &[Candidate]) {
+    pub(super) fn push(&mut self, from: Member, set: &[u64]) {
         self.from.push(from);
         self.sets.extend_from_slice(set);
-        self.set_lengths.push(set.len());
-        self.others.extend(others.iter().map(|(other, _)| other.row));
-        self.buckets.extend(others.iter().map(|(_, bucket)| *bucket));
-        self.other_lengths.push(others.len());
+        self.lengths.push(set.len());
     }
 
     pub(super) fn write(self) -> Result<RecordBatch, StageError> {
@@ -336,22 +333,16 @@ impl Sent {
         columns.extend([
             Arc::new(self.from.iter().map(|from| from.length).collect::<UInt32Array>()) as ArrayRef,
             Arc::new(self.from.iter().map(|from| from.source).collect::<UInt64Array>()),
-            lists::<UInt64Type>(self.sets, self.set_lengths),
-            lists::<UInt32Type>(self.others, self.other_lengths.clone()),
-            lists::<UInt64Type>(self.buckets.iter().map(|bucket| high(*bucket)).collect(), self.other_lengths.clone()),
-            lists::<UInt64Type>(self.buckets.iter().map(|bucket| low(*bucket)).collect(), self.other_lengths),
+            lists::<UInt64Type>(self.sets, self.lengths),
         ]);
         Ok(RecordBatch::try_new(shingles_schema(), columns)?)
     }
 }
 
-/// What [`Sent`] holds of one row: the row, its shingles, and the rows it is compared with, each with the bucket.
-pub(super) fn read_sent(batch: &RecordBatch, at: usize) -> (Member, &[u64], Vec<(u32, u128)>) {
+/// What [`Sent`] holds of one row: the row and its shingles.
+pub(super) fn read_sent(batch: &RecordBatch, at: usize) -> (Member, &[u64]) {
     let from = Member { at: ref_at(batch, 0, at), length: u32s(batch, 2)[at], source: u64s(batch, 3)[at] };
-    let (high, low) = (of_list::<UInt64Type>(batch.column(6), at), of_list::<UInt64Type>(batch.column(7), at));
-    let buckets = high.iter().zip(low).map(|(high, low)| join(*high, *low));
-    let others = of_list::<UInt32Type>(batch.column(5), at).iter().copied().zip(buckets).collect();
-    (from, of_list::<UInt64Type>(batch.column(4), at), others)
+    (from, of_list::<UInt64Type>(batch.column(4), at))
 }
 
 fn fates_schema() -> SchemaRef {
@@ -434,7 +425,7 @@ pub(super) fn read_ties(batch: &RecordBatch) -> impl Iterator<Item = Tie> {
     })
 }
 
-/// Rows that want an id, each to the row whose it is.
+/// Rows that want something of others, each to the row whose it is.
 pub(super) fn write_asked(by: &[RowRef]) -> Result<RecordBatch, StageError> {
     Ok(RecordBatch::try_new(ref_schema(&[]), ref_columns(by.iter().copied()))?)
 }
