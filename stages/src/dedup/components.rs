@@ -273,68 +273,81 @@ pub(crate) struct Fate {
     /// The row it is linked to on a shortest way to the survivor; itself for the survivor.
     pub(crate) next: RowRef,
     /// Which of the links leads to `next`; `None` for the survivor.
-    pub(crate) link: Option<usize>,
+    pub(crate) link: Option<u32>,
     /// Rows of its component.
-    pub(crate) size: u64,
+    pub(crate) size: u32,
 }
 
 /// The fate of every row that occurs in a link, in the order of the rows. In each component the row of the least `order` survives.
 ///
-/// Takes some 60 bytes for each link. Does not depend on the order of the links, but for the numbers by which it names them.
-pub(crate) fn fates<K: Ord>(links: &[Link], order: impl Fn(RowRef) -> K) -> Vec<Fate> {
+/// Takes some 50 bytes for each link and for each row, at most 2^32 of them. Does not depend on the order of the links, but for the numbers by
+/// which it names them.
+///
+/// # Errors
+/// [`StageError::Internal`] if there are more.
+pub(crate) fn fates<K: Ord>(links: &[Link], order: impl Fn(RowRef) -> K) -> Result<Vec<Fate>, StageError> {
+    let too_many = |_| StageError::Internal("over 2^31 links in one task".to_owned());
+    let n_ends = u32::try_from(links.len() * 2).map_err(too_many)?;
     let rows = sorted(links.iter().flat_map(|link| [link.a, link.b]).collect());
-    let ends: Vec<(usize, usize)> = links.iter().map(|link| (position(&rows, &link.a), position(&rows, &link.b))).collect();
+    let number = |row: &RowRef| u32::try_from(position(&rows, row)).map_err(too_many);
+    let ends: Vec<(u32, u32)> = links.iter().map(|link| Ok((number(&link.a)?, number(&link.b)?))).collect::<Result<_, StageError>>()?;
     let mut sets = UnionFind::new(rows.len());
-    // How many links each row has, then where they end among all.
-    let mut end = vec![0_usize; rows.len()];
+    // How many links each row has, then where they end among all, then where they begin.
+    let mut starts = vec![0_u32; rows.len() + 1];
     for &(a, b) in &ends {
-        sets.union(a, b);
-        end[a] += 1;
-        end[b] += 1;
+        sets.union(a as usize, b as usize);
+        starts[a as usize] += 1;
+        starts[b as usize] += 1;
     }
     let mut sum = 0;
-    for end in &mut end {
-        sum += *end;
-        *end = sum;
+    for start in &mut starts[..rows.len()] {
+        sum += *start;
+        *start = sum;
     }
-    let mut start = end.clone();
-    let mut neighbours: Vec<(usize, usize)> = vec![(0, 0); sum];
-    for (link, &(a, b)) in ends.iter().enumerate() {
+    starts[rows.len()] = n_ends;
+    // The other row, and the link.
+    let mut neighbours: Vec<(u32, u32)> = vec![(0, 0); n_ends as usize];
+    for (link, &(a, b)) in (0_u32..).zip(&ends) {
         for (from, to) in [(a, b), (b, a)] {
-            start[from] -= 1;
-            neighbours[start[from]] = (to, link);
+            starts[from as usize] -= 1;
+            neighbours[starts[from as usize] as usize] = (to, link);
         }
     }
-    let mut survivor: Vec<Option<usize>> = vec![None; rows.len()];
-    let mut size = vec![0_u64; rows.len()];
-    for (row, at) in rows.iter().enumerate() {
-        let root = sets.find(row);
+    drop(ends);
+    let mut survivor: Vec<Option<u32>> = vec![None; rows.len()];
+    let mut size = vec![0_u32; rows.len()];
+    for (row, at) in (0_u32..).zip(&rows) {
+        let root = sets.find(row as usize);
         size[root] += 1;
-        if survivor[root].is_none_or(|best| (order(*at), *at) < (order(rows[best]), rows[best])) {
+        if survivor[root].is_none_or(|best| (order(*at), *at) < (order(rows[best as usize]), rows[best as usize])) {
             survivor[root] = Some(row);
         }
     }
-    let mut next: Vec<Option<(usize, Option<usize>)>> = vec![None; rows.len()];
+    // The next row on the way, and the link to it.
+    let mut next: Vec<Option<(u32, Option<u32>)>> = vec![None; rows.len()];
+    let mut open = VecDeque::new();
     for &first in survivor.iter().flatten() {
-        next[first] = Some((first, None));
-        let mut open = VecDeque::from([first]);
+        next[first as usize] = Some((first, None));
+        open.push_back(first);
         while let Some(at) = open.pop_front() {
             // By the order of the rows, then the stronger link, so that the way does not depend on how links came.
-            let of_row = &mut neighbours[start[at]..end[at]];
-            of_row.sort_by(|(x, i), (y, j)| x.cmp(y).then(links[*j].strength.total_cmp(&links[*i].strength)));
+            let of_row = &mut neighbours[starts[at as usize] as usize..starts[at as usize + 1] as usize];
+            of_row.sort_by(|(x, i), (y, j)| x.cmp(y).then(links[*j as usize].strength.total_cmp(&links[*i as usize].strength)));
             for &(other, link) in &*of_row {
-                if next[other].is_none() {
-                    next[other] = Some((at, Some(link)));
+                if next[other as usize].is_none() {
+                    next[other as usize] = Some((at, Some(link)));
                     open.push_back(other);
                 }
             }
         }
     }
-    let fate = |(row, next): (usize, Option<(usize, Option<usize>)>)| {
+    drop(neighbours);
+    let fate = |(row, next): (usize, Option<(u32, Option<u32>)>)| {
         let (root, (next, link)) = (sets.find(row), next?);
-        Some(Fate { row: rows[row], survivor: rows[survivor[root]?], next: rows[next], link, size: size[root] })
+        let (survivor, next) = (rows[survivor[root]? as usize], rows[next as usize]);
+        Some(Fate { row: rows[row], survivor, next, link, size: size[root] })
     };
-    (0..rows.len()).zip(next).filter_map(fate).collect()
+    Ok((0..rows.len()).zip(next).filter_map(fate).collect())
 }
 
 /// The rows that do not survive, with `order` as in [`fates`], if only some of the links counted.
@@ -522,8 +535,8 @@ mod tests {
     #[test]
     fn a_chain_hangs_on_its_survivor_link_by_link() {
         let links = [link(1, 2), link(3, 2), link(3, 14), link(7, 8)];
-        let fates = fates(&links, |row| row);
-        let next: Vec<(RowRef, RowRef, RowRef, u64)> = fates.iter().map(|fate| (fate.row, fate.next, fate.survivor, fate.size)).collect();
+        let fates = fates(&links, |row| row).unwrap();
+        let next: Vec<(RowRef, RowRef, RowRef, u32)> = fates.iter().map(|fate| (fate.row, fate.next, fate.survivor, fate.size)).collect();
         let chain = [(1, 1, 1, 4), (2, 1, 1, 4), (3, 2, 1, 4), (7, 7, 7, 2), (8, 7, 7, 2), (14, 3, 1, 4)];
         assert_eq!(next, chain.map(|(a, b, c, size)| (row(a), row(b), row(c), size)));
         assert_eq!(fates.iter().map(|fate| fate.link).collect::<Vec<_>>(), [None, Some(0), Some(1), None, Some(3), Some(2)]);
@@ -531,7 +544,7 @@ mod tests {
 
     #[test]
     fn the_preferred_row_survives() {
-        let fates = fates(&[link(1, 2), link(2, 3)], std::cmp::Reverse);
+        let fates = fates(&[link(1, 2), link(2, 3)], std::cmp::Reverse).unwrap();
         assert!(fates.iter().all(|fate| fate.survivor == row(3)), "{fates:?}");
         let rows = [row(1), row(2), row(3), row(4)];
         assert_eq!(losers(&rows, [(row(1), row(2)), (row(2), row(3))].into_iter(), std::cmp::Reverse), [row(1), row(2)]);
@@ -540,7 +553,7 @@ mod tests {
     #[test]
     fn a_million_rows_on_one_take_linear_time() {
         let links: Vec<Link> = (1..1_000_000).map(|other| Link { a: row(0), b: RowRef { shard: 1, row: other }, strength: 0.0 }).collect();
-        assert!(fates(&links, |row| row).iter().all(|fate| fate.survivor == row(0) && fate.size == 1_000_000));
+        assert!(fates(&links, |row| row).unwrap().iter().all(|fate| fate.survivor == row(0) && fate.size == 1_000_000));
     }
 
     proptest! {
@@ -558,17 +571,17 @@ mod tests {
         #[test]
         fn components_are_those_of_a_flood_and_do_not_depend_on_the_order(pairs in prop::collection::vec((0_u32..30, 0_u32..30), 0..40), seed in any::<u64>()) {
             let mut links: Vec<Link> = pairs.iter().map(|(a, b)| link(*a, *b)).collect();
-            let found = fates(&links, |row| row);
+            let found = fates(&links, |row| row).unwrap();
             let survivors: BTreeMap<RowRef, RowRef> = found.iter().map(|fate| (fate.row, fate.survivor)).collect();
             for (_, a, b, least) in flood(&pairs.iter().map(|(a, b)| (0, *a, *b)).collect::<Vec<_>>()) {
                 prop_assert_eq!((survivors[&row(a)], survivors[&row(b)]), (row(least), row(least)));
             }
-            let ways = |fates: &[Fate], links: &[Link]| fates.iter().map(|fate| (fate.row, fate.survivor, fate.next, fate.size, fate.link.map(|link| sorted(vec![links[link].a, links[link].b])))).collect::<Vec<_>>();
+            let ways = |fates: &[Fate], links: &[Link]| fates.iter().map(|fate| (fate.row, fate.survivor, fate.next, fate.size, fate.link.map(|link| sorted(vec![links[link as usize].a, links[link as usize].b])))).collect::<Vec<_>>();
             let found = ways(&found, &links);
             let turn = if links.is_empty() { 0 } else { usize::try_from(seed % links.len() as u64).unwrap() };
             links.rotate_left(turn);
             links.iter_mut().step_by(2).for_each(|link| std::mem::swap(&mut link.a, &mut link.b));
-            prop_assert_eq!(ways(&fates(&links, |row| row), &links), found);
+            prop_assert_eq!(ways(&fates(&links, |row| row).unwrap(), &links), found);
         }
     }
 }

@@ -14,10 +14,10 @@ use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::tables::{
     ASKED, BAND_BITS, BANDS, CANDIDATES, CANDIDATES_AGAIN, COMPARED, Candidate, Compared, EQUAL_IN_SHARD, FAILED, FATES, FateRow, GLOBAL,
-    InBand, LINKS, LOCAL, LOSSES, MET, Member, NAMES, Pair, ROWS, SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, TIES, Tie, VERIFIED,
-    VERIFIED_AGAIN, WANTED, WANTED_AGAIN, band_of, links_schema, read_asked, read_bands, read_candidates, read_compared, read_count,
-    read_fates, read_links, read_losses, read_names, read_sent, read_sources, read_ties, source_key, specs, write_asked, write_bands,
-    write_candidates, write_compared, write_count, write_fates, write_links, write_losses, write_names, write_sources, write_ties,
+    InBand, LINKS, LOCAL, LOSSES, MET, Member, NAMES, Pair, ROWS, SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, TIES, VERIFIED, VERIFIED_AGAIN,
+    WANTED, WANTED_AGAIN, band_of, links_schema, read_asked, read_bands, read_candidates, read_compared, read_count, read_fates,
+    read_links, read_losses, read_names, read_sent, read_sources, read_ties, source_key, specs, write_asked, write_bands, write_candidates,
+    write_compared, write_count, write_fates, write_links, write_losses, write_names, write_sources, write_ties,
 };
 use super::views::{Clusters, Decisions, Edges};
 use super::{CLUSTERS, DedupMinhashConfig, EDGES, MinhashScope, Scheme, Survivor};
@@ -415,13 +415,14 @@ impl DedupMinhash {
     /// Decides the components of a range: which row of each is kept, and on which row each of the others hangs.
     fn decide(&self, range: &mut RangeIn, out: &mut Tables) -> Result<(), StageError> {
         let n_rows = read_count(range.whole.get(ROWS));
-        let table = range.take(CONNECTED)?;
-        let (mut at, mut rows) = (Vec::new(), Vec::new());
+        let links = range.take(CONNECTED)?.batch;
+        let global = read_links(&links, GLOBAL);
+        let local = if self.is_both() { read_links(&links, LOCAL) } else { Vec::new() };
+        drop(links);
         // The row that wants an id, and the one whose it is.
         let mut asked: Vec<(RowRef, RowRef)> = Vec::new();
-        for graph in [GLOBAL, LOCAL] {
-            let pairs = read_links(&table.batch, graph);
-            let decided = Decided::of(self, pairs);
+        for (graph, pairs) in [(GLOBAL, global), (LOCAL, local)] {
+            let decided = Decided::of(self, pairs)?;
             if graph == GLOBAL {
                 decided.count(out);
                 if !self.is_both() {
@@ -429,27 +430,14 @@ impl DedupMinhash {
                 }
                 self.write_losses(&decided, out)?;
                 let to: Vec<RowRef> = decided.links.iter().map(|pair| pair.b.at).collect();
-                let ties: Vec<Tie> = decided.links.iter().map(|pair| (pair.a.at, pair.similarity, pair.bands.clone())).collect();
                 asked.extend(decided.links.iter().map(|pair| (pair.b.at, pair.a.at)));
-                out.mail(TIES, &to, write_ties(&ties)?)?;
+                out.mail(TIES, &to, write_ties(&decided.links)?)?;
             }
-            for fate in &decided.fates {
-                let link = fate.link.map(|link| &decided.links[link]);
-                at.push(fate.row);
-                rows.push(FateRow {
-                    survivor: fate.survivor,
-                    next: fate.next,
-                    graph,
-                    size: fate.size,
-                    similarity: link.and_then(|link| link.similarity),
-                    bands: link.map(|link| link.bands.clone()).unwrap_or_default(),
-                });
-                if fate.row != fate.survivor {
-                    asked.extend([(fate.row, fate.survivor), (fate.row, fate.next)]);
-                }
-            }
+            let at: Vec<RowRef> = decided.fates.iter().map(|fate| fate.row).collect();
+            out.mail(FATES, &at, write_fates(graph, &decided.fates, &decided.links)?)?;
+            let lost = decided.fates.iter().filter(|fate| fate.row != fate.survivor);
+            asked.extend(lost.flat_map(|fate| [(fate.row, fate.survivor), (fate.row, fate.next)]));
         }
-        out.mail(FATES, &at, write_fates(&rows)?)?;
         let (by, of): (Vec<RowRef>, Vec<RowRef>) = sorted(asked).into_iter().unzip();
         out.mail(ASKED, &of, write_asked(&by)?)
     }
@@ -479,7 +467,9 @@ impl DedupMinhash {
     /// Stops the run before anything is dropped if a cluster is larger than anyone can want.
     fn guard_clusters(&self, decided: &Decided, n_rows: u64) -> Result<(), StageError> {
         let largest = decided.fates.iter().max_by_key(|fate| (fate.size, std::cmp::Reverse(fate.row)));
-        match largest.filter(|fate| fate.size > GUARDED_ROWS && share(fate.size, n_rows) > self.config.max_cluster.get()) {
+        match largest
+            .filter(|fate| u64::from(fate.size) > GUARDED_ROWS && share(u64::from(fate.size), n_rows) > self.config.max_cluster.get())
+        {
             Some(largest) => {
                 let survivor = largest.survivor;
                 let problem = format!(
@@ -628,26 +618,25 @@ struct Decided {
 }
 
 impl Decided {
-    fn of(stage: &DedupMinhash, pairs: Vec<Pair>) -> Self {
-        let mut decided =
-            Self { members: sorted(pairs.iter().flat_map(|pair| [pair.a, pair.b]).collect()), links: Vec::new(), fates: Vec::new() };
-        let order = |row: RowRef| stage.order(decided.member(row));
+    fn of(stage: &DedupMinhash, mut links: Vec<Pair>) -> Result<Self, StageError> {
+        let members = sorted(links.iter().flat_map(|pair| [pair.a, pair.b]).collect());
+        let member = |row: RowRef| members[members.partition_point(|member| member.at < row)];
+        let order = |row: RowRef| stage.order(&member(row));
         // Which of several equal texts a link was found for depends on how rows lie in shards; their best row stands for all of them.
         let link = |pair: &Pair| Link { a: pair.a.at, b: pair.b.at, strength: pair.similarity.unwrap_or(0.0) };
-        let equal: Vec<Link> = pairs.iter().filter(|pair| pair.equal).map(link).collect();
-        let leaders = fates(&equal, order);
-        let leader = |member: Member| match leaders.binary_search_by_key(&member.at, |fate| fate.row) {
-            Ok(at) => *decided.member(leaders[at].survivor),
-            Err(_) => member,
-        };
-        let between = |a: Member, b: Member, similarity: Option<f64>, equal: bool, bands: Vec<u16>| {
-            (a.at != b.at).then(|| Pair { a: a.min(b), b: a.max(b), similarity, equal, bands })
-        };
-        let mut links: Vec<Pair> =
-            decided.members.iter().filter_map(|row| between(*row, leader(*row), Some(1.0), true, Vec::new())).collect();
-        let unequal = pairs.into_iter().filter(|pair| !pair.equal);
-        links.extend(unequal.filter_map(|pair| between(leader(pair.a), leader(pair.b), pair.similarity, false, pair.bands)));
-        links.sort_by_key(|pair| (pair.a.at, pair.b.at));
+        let equal = fates(&links.iter().filter(|pair| pair.equal).map(link).collect::<Vec<_>>(), order)?;
+        links.retain_mut(|pair| {
+            let leader = |of: Member| equal.binary_search_by_key(&of.at, |fate| fate.row).map_or(of, |at| member(equal[at].survivor));
+            let (a, b) = (leader(pair.a), leader(pair.b));
+            (pair.a, pair.b) = (a.min(b), a.max(b));
+            !pair.equal && a.at != b.at
+        });
+        links.extend(equal.iter().filter(|fate| fate.row != fate.survivor).map(|fate| {
+            let (a, b) = (member(fate.row.min(fate.survivor)), member(fate.row.max(fate.survivor)));
+            Pair { a, b, similarity: Some(1.0), equal: true, bands: Vec::new() }
+        }));
+        drop(equal);
+        links.sort_unstable_by(|x, y| (x.a.at, x.b.at, &x.bands).cmp(&(y.a.at, y.b.at, &y.bands)));
         links.dedup_by(|other, pair| {
             let same = (other.a.at, other.b.at) == (pair.a.at, pair.b.at);
             if same {
@@ -658,10 +647,8 @@ impl Decided {
         for pair in &mut links {
             pair.bands = sorted(std::mem::take(&mut pair.bands));
         }
-        let fates = fates(&links.iter().map(link).collect::<Vec<_>>(), order);
-        decided.fates = fates;
-        decided.links = links;
-        decided
+        let fates = fates(&links.iter().map(link).collect::<Vec<_>>(), order)?;
+        Ok(Self { members, links, fates })
     }
 
     fn member(&self, row: RowRef) -> &Member {
@@ -670,7 +657,7 @@ impl Decided {
 
     /// Counts clusters by size.
     fn count(&self, out: &mut Tables) {
-        let mut sizes: BTreeMap<u64, u64> = BTreeMap::new();
+        let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
         for fate in self.fates.iter().filter(|fate| fate.row == fate.survivor) {
             *sizes.entry(fate.size).or_default() += 1;
         }

@@ -10,7 +10,7 @@ use arrow::array::{
 use arrow::buffer::{OffsetBuffer, ScalarBuffer};
 use arrow::datatypes::{DataType, Field, Float64Type, Schema, SchemaRef, UInt8Type, UInt16Type, UInt32Type, UInt64Type};
 
-use crate::dedup::components::{Node, link_columns, link_fields, read_links as read_link_ends};
+use crate::dedup::components::{Fate, Node, link_columns, link_fields, read_links as read_link_ends};
 use crate::{Port, Route, RowRef, StageError, TableSpec, Tables};
 
 /// A row of each band of each text; of equal texts of a shard only the first.
@@ -373,16 +373,19 @@ pub(super) struct FateRow {
     pub(super) bands: Vec<u16>,
 }
 
-pub(super) fn write_fates(fates: &[FateRow]) -> Result<RecordBatch, StageError> {
+/// Writes the fates of one graph's rows; `links` are what their links are numbers of.
+pub(super) fn write_fates(graph: u8, fates: &[Fate], links: &[Pair]) -> Result<RecordBatch, StageError> {
+    let link = |fate: &Fate| fate.link.map(|link| &links[link as usize]);
+    let bands = |fate: &Fate| link(fate).map_or(&[][..], |link| &link.bands);
     let mut columns = ref_columns(fates.iter().map(|fate| fate.survivor));
     columns.extend(ref_columns(fates.iter().map(|fate| fate.next)));
     columns.extend([
-        Arc::new(fates.iter().map(|fate| fate.graph).collect::<UInt8Array>()) as ArrayRef,
-        Arc::new(fates.iter().map(|fate| fate.size).collect::<UInt64Array>()),
-        Arc::new(fates.iter().map(|fate| fate.similarity).collect::<Float64Array>()),
+        Arc::new(UInt8Array::from(vec![graph; fates.len()])) as ArrayRef,
+        Arc::new(fates.iter().map(|fate| u64::from(fate.size)).collect::<UInt64Array>()),
+        Arc::new(fates.iter().map(|fate| link(fate)?.similarity).collect::<Float64Array>()),
         lists::<UInt16Type>(
-            fates.iter().flat_map(|fate| fate.bands.iter().copied()).collect(),
-            fates.iter().map(|fate| fate.bands.len()).collect(),
+            fates.iter().flat_map(|fate| bands(fate).iter().copied()).collect(),
+            fates.iter().map(|fate| bands(fate).len()).collect(),
         ),
     ]);
     Ok(RecordBatch::try_new(fates_schema(), columns)?)
@@ -407,13 +410,12 @@ fn ties_schema() -> SchemaRef {
 /// A link: the other row, how alike the two are, the bands they were found in.
 pub(super) type Tie = (RowRef, Option<f64>, Vec<u16>);
 
-pub(super) fn write_ties(ties: &[Tie]) -> Result<RecordBatch, StageError> {
-    let mut columns = ref_columns(ties.iter().map(|tie| tie.0));
-    columns.push(Arc::new(ties.iter().map(|tie| tie.1).collect::<Float64Array>()));
-    columns.push(lists::<UInt16Type>(
-        ties.iter().flat_map(|tie| tie.2.iter().copied()).collect(),
-        ties.iter().map(|tie| tie.2.len()).collect(),
-    ));
+/// Links, as their later row sees them.
+pub(super) fn write_ties(links: &[Pair]) -> Result<RecordBatch, StageError> {
+    let mut columns = ref_columns(links.iter().map(|link| link.a.at));
+    columns.push(Arc::new(links.iter().map(|link| link.similarity).collect::<Float64Array>()));
+    let lengths = links.iter().map(|link| link.bands.len()).collect();
+    columns.push(lists::<UInt16Type>(links.iter().flat_map(|link| link.bands.iter().copied()).collect(), lengths));
     Ok(RecordBatch::try_new(ties_schema(), columns)?)
 }
 
