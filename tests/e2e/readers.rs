@@ -31,7 +31,7 @@ fn every_reader_opens_the_output_with_only_the_kept_rows() {
     let (train, holdout) = (project.count("out/split"), project.count("out/split.holdout"));
     assert_eq!(found["datasets"]["split"], json!({"train": train, "holdout": holdout}));
     assert_eq!(found["datasets"]["counts"], json!({"train": 3}));
-    let folders = json!({"counts": 3, "near": project.count("out/near"), "near.clusters": project.count("out/near.clusters"), "short": project.count("out/short"), "split": train, "split.holdout": holdout});
+    let folders = json!({"counts": 3, "near": project.count("out/near"), "near.clusters": project.count("out/near.clusters"), "near.edges": project.count("out/near.edges"), "short": project.count("out/short"), "split": train, "split.holdout": holdout});
     for reader in ["pyarrow", "polars", "duckdb"] {
         assert_eq!(found[reader], folders, "{reader}");
     }

@@ -162,10 +162,11 @@ pub(super) fn write(nears: &[Near<'_>], out: &mut String) {
             esc(&show::visible_line(&near.stage.stage_type)),
         );
         if near.left_out > 0 {
-            let (pairs, were, these) = if near.left_out == 1 { ("pair", "was", "it links") } else { ("pairs", "were", "these pairs link") };
+            let (comparisons, were, these) =
+                if near.left_out == 1 { ("comparison", "was", "it links") } else { ("comparisons", "were", "they link") };
             let _ = writeln!(
                 out,
-                "<p class=\"note\">In crowded bands <b>{} {pairs}</b> {were} left out; rows that only {these} stay in.</p>",
+                "<p class=\"note\">In crowded bands <b>{} {comparisons}</b> {were} left out, a pair counting in each band it shares; rows that only {these} stay in.</p>",
                 count(near.left_out)
             );
         }
@@ -526,7 +527,7 @@ mod tests {
         for wanted in [
             "53,690 clusters of 157,812 rows; of each, one row is kept.",
             "248,730 pairs compared in full, 111,128 of them at or above 0.8.",
-            "In crowded bands 18,204 pairs were left out; rows that only these pairs link stay in.",
+            "In crowded bands 18,204 comparisons were left out, a pair counting in each band it shares; rows that only they link stay in.",
             "Share of each source's rows, and their number, that are removed at the threshold used, 0.80, and that would be at higher ones.",
             "so they are lower bounds",
             "jaccard_threshold 0.8",
@@ -623,7 +624,12 @@ mod tests {
         assert_eq!(headings(section(0.8, &[("not_compared", &[("pairs", 1)])])), Some(0));
         assert_eq!(headings(section(0.8, &[("removed_at", &[("0.80 all", 1)])])), Some(1));
         let note = section(0.8, &[("not_compared", &[("pairs", 1)])]).unwrap();
-        assert!(without_tags(&note).contains("In crowded bands 1 pair was left out; rows that only it links stay in."), "{note}");
+        assert!(
+            without_tags(&note).contains(
+                "In crowded bands 1 comparison was left out, a pair counting in each band it shares; rows that only it links stay in."
+            ),
+            "{note}"
+        );
         let mut record = samples::web();
         record.stages.iter_mut().for_each(|stage| stage.totals.figures.clear());
         let page = render(&record);

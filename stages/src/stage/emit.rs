@@ -182,7 +182,7 @@ impl Emit {
     pub fn count(&mut self, figure: &'static str, name: &str, n: u64) {
         let counts = self.figures.entry(figure).or_default();
         match counts.get_mut(name) {
-            Some(count) => *count += n,
+            Some(count) => *count = count.saturating_add(n),
             None => drop(counts.insert(name.to_owned(), n)),
         }
     }
