@@ -1,7 +1,9 @@
 //! `dedup_minhash`: keeps one row of each cluster of near-duplicates, every link between them verified.
 
+mod decided;
 mod program;
 mod tables;
+mod texts;
 mod views;
 
 use std::collections::HashMap;

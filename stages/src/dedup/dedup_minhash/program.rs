@@ -9,9 +9,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use arrow::array::{RecordBatch, StringArray};
 use arrow::datatypes::SchemaRef;
-use schemas::document;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
+use super::decided::Decided;
 use super::tables::{
     ASKED, BAND_BITS, BANDS, CANDIDATES, CANDIDATES_AGAIN, COMPARED, Candidate, Compared, EQUAL_IN_SHARD, FAILED, FATES, FateRow, GLOBAL,
     InBand, LINKS, LOCAL, LOSSES, MET, Member, NAMES, Pair, ROWS, SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, TIES, VERIFIED, VERIFIED_AGAIN,
@@ -19,9 +19,10 @@ use super::tables::{
     read_links, read_losses, read_names, read_sent, read_sources, read_ties, source_key, specs, write_asked, write_bands, write_candidates,
     write_compared, write_count, write_fates, write_links, write_losses, write_names, write_sources, write_ties,
 };
+use super::texts::Texts;
 use super::views::{Clusters, Decisions, Edges};
 use super::{CLUSTERS, DedupMinhashConfig, EDGES, MinhashScope, Scheme, Survivor};
-use crate::dedup::components::{CONNECTED, Connecting, Link, fates, losers, sorted};
+use crate::dedup::components::{CONNECTED, Connecting, losers, sorted};
 use crate::dedup::minhash::bands::Bands;
 use crate::dedup::minhash::shingle::{Shingler, Shingles, jaccard};
 use crate::dedup::minhash::signature::band_keys;
@@ -131,66 +132,6 @@ impl Global for DedupMinhash {
 
 fn connecting() -> Connecting {
     Connecting { tables: LINKS, links: links_schema() }
-}
-
-/// The texts and sources of a shard, by row.
-struct Texts {
-    texts: Vec<StringArray>,
-    /// Hash of each row's source; empty if sources do not matter.
-    source: Vec<u64>,
-    /// Names of the sources and how many rows each has.
-    sources: BTreeMap<u64, (Option<String>, u64)>,
-    /// First row of each batch, and the number of all rows.
-    starts: Vec<usize>,
-}
-
-impl Texts {
-    fn of(stage: &DedupMinhash, shard: &ShardRows) -> Result<Self, StageError> {
-        let column = document::TEXT.named(stage.config.column.as_str());
-        let mut read = Self { texts: Vec::new(), source: Vec::new(), sources: BTreeMap::new(), starts: vec![0] };
-        for batch in &shard.batches {
-            read.texts.push(column.try_of(batch)?.clone());
-            read.starts.push(read.n_rows() + batch.num_rows());
-            if stage.has_source {
-                for name in document::TEXT.named(stage.config.source_column.as_str()).try_of(batch)? {
-                    let hash = source_hash(name);
-                    read.sources.entry(hash).or_insert_with(|| (name.map(str::to_owned), 0)).1 += 1;
-                    read.source.push(hash);
-                }
-            }
-        }
-        if !stage.has_source {
-            read.sources.insert(source_hash(None), (None, read.n_rows() as u64));
-        }
-        Ok(read)
-    }
-
-    fn n_rows(&self) -> usize {
-        self.starts.last().copied().unwrap_or(0)
-    }
-
-    fn rows(&self) -> impl Iterator<Item = (usize, &str)> {
-        let texts = self.texts.iter().zip(&self.starts);
-        texts.flat_map(|(texts, start)| texts.iter().enumerate().filter_map(move |(at, text)| Some((start + at, text?))))
-    }
-
-    fn text(&self, row: u32) -> Result<&str, StageError> {
-        let row = row as usize;
-        if row >= self.n_rows() {
-            return Err(StageError::Internal(format!("mail for row {row}, which the shard does not have")));
-        }
-        let batch = self.starts.partition_point(|start| *start <= row) - 1;
-        Ok(self.texts[batch].value(row - self.starts[batch]))
-    }
-
-    fn member(&self, at: RowRef) -> Result<Member, StageError> {
-        Ok(self.member_with(at, self.text(at.row)?))
-    }
-
-    fn member_with(&self, at: RowRef, text: &str) -> Member {
-        let source = self.source.get(at.row as usize).copied().unwrap_or(0);
-        Member { at, length: u32::try_from(text.len()).unwrap_or(u32::MAX), source }
-    }
 }
 
 impl DedupMinhash {
@@ -458,7 +399,7 @@ impl DedupMinhash {
     }
 
     /// Which of the rows of a cluster is kept: the least.
-    fn order(&self, member: &Member) -> (u32, std::cmp::Reverse<u32>, RowRef) {
+    pub(super) fn order(&self, member: &Member) -> (u32, std::cmp::Reverse<u32>, RowRef) {
         let rank = self.priority.get(&member.source).copied().unwrap_or(u32::MAX);
         let length = if self.config.survivor == Survivor::Longest { member.length } else { 0 };
         (rank, std::cmp::Reverse(length), member.at)
@@ -604,65 +545,6 @@ impl Met {
                     }
                 }
             }
-        }
-    }
-}
-
-/// Components, and what becomes of their rows.
-struct Decided {
-    /// The rows, in their order.
-    members: Vec<Member>,
-    /// What links them, each pair once, the earlier row first, in order. Of equal texts each is linked to the one that is kept of them.
-    links: Vec<Pair>,
-    fates: Vec<crate::dedup::components::Fate>,
-}
-
-impl Decided {
-    fn of(stage: &DedupMinhash, mut links: Vec<Pair>) -> Result<Self, StageError> {
-        let members = sorted(links.iter().flat_map(|pair| [pair.a, pair.b]).collect());
-        let member = |row: RowRef| members[members.partition_point(|member| member.at < row)];
-        let order = |row: RowRef| stage.order(&member(row));
-        // Which of several equal texts a link was found for depends on how rows lie in shards; their best row stands for all of them.
-        let link = |pair: &Pair| Link { a: pair.a.at, b: pair.b.at, strength: pair.similarity.unwrap_or(0.0) };
-        let equal = fates(&links.iter().filter(|pair| pair.equal).map(link).collect::<Vec<_>>(), order)?;
-        links.retain_mut(|pair| {
-            let leader = |of: Member| equal.binary_search_by_key(&of.at, |fate| fate.row).map_or(of, |at| member(equal[at].survivor));
-            let (a, b) = (leader(pair.a), leader(pair.b));
-            (pair.a, pair.b) = (a.min(b), a.max(b));
-            !pair.equal && a.at != b.at
-        });
-        links.extend(equal.iter().filter(|fate| fate.row != fate.survivor).map(|fate| {
-            let (a, b) = (member(fate.row.min(fate.survivor)), member(fate.row.max(fate.survivor)));
-            Pair { a, b, similarity: Some(1.0), equal: true, bands: Vec::new() }
-        }));
-        drop(equal);
-        links.sort_unstable_by(|x, y| (x.a.at, x.b.at, &x.bands).cmp(&(y.a.at, y.b.at, &y.bands)));
-        links.dedup_by(|other, pair| {
-            let same = (other.a.at, other.b.at) == (pair.a.at, pair.b.at);
-            if same {
-                pair.bands.append(&mut other.bands);
-            }
-            same
-        });
-        for pair in &mut links {
-            pair.bands = sorted(std::mem::take(&mut pair.bands));
-        }
-        let fates = fates(&links.iter().map(link).collect::<Vec<_>>(), order)?;
-        Ok(Self { members, links, fates })
-    }
-
-    fn member(&self, row: RowRef) -> &Member {
-        &self.members[self.members.partition_point(|member| member.at < row)]
-    }
-
-    /// Counts clusters by size.
-    fn count(&self, out: &mut Tables) {
-        let mut sizes: BTreeMap<u32, u64> = BTreeMap::new();
-        for fate in self.fates.iter().filter(|fate| fate.row == fate.survivor) {
-            *sizes.entry(fate.size).or_default() += 1;
-        }
-        for (size, clusters) in sizes {
-            out.emit().count("cluster_size", &size.to_string(), clusters);
         }
     }
 }
