@@ -132,7 +132,7 @@ mod tests {
     use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
     use super::*;
-    use crate::{Level, WriteSettings, empty_part, part_writer};
+    use crate::{WriteSettings, empty_part, part_writer};
 
     fn batch(range: std::ops::Range<i64>) -> RecordBatch {
         let ids: ArrayRef = Arc::new(range.clone().map(|n| Some(format!("row {n}"))).collect::<StringArray>());
@@ -141,7 +141,7 @@ mod tests {
 
     fn parts(format: WriteFormat) -> (tempfile::TempDir, Vec<PathBuf>) {
         let dir = tempfile::tempdir().unwrap();
-        let settings = WriteSettings { format, level: Level::default() };
+        let settings = WriteSettings { format, ..WriteSettings::default() };
         let mut paths = Vec::new();
         for (number, range) in [0..3, 3..3, 3..5000].into_iter().enumerate() {
             let mut writer = part_writer(&batch(0..0).schema(), &settings).unwrap();

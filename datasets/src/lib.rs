@@ -14,4 +14,4 @@ pub use join::join_parts;
 pub use quiet::catch_quietly;
 pub use recut::Recut;
 pub use sink::{Part, PartWriter, empty_part, part_writer};
-pub use write::{Level, WriteFormat, WriteSettings};
+pub use write::{Compression, Level, WriteFormat, WriteSettings};

@@ -14,9 +14,17 @@ pub struct WriteSettings {
     #[serde(default)]
     #[schemars(range(min = 1, max = 22))]
     pub level: Level,
+    /// How Parquet is compressed: `zstd` is smallest, `lz4` some three times faster to write, `none` for what is compressed already.
+    #[serde(default)]
+    pub compression: Compression,
 }
 
 impl WriteSettings {
+    /// Parquet for what is looked at now and then: fast to write.
+    pub fn quick() -> Self {
+        Self { compression: Compression::Lz4, ..Self::default() }
+    }
+
     /// The zstd level as a number.
     pub fn level(&self) -> i32 {
         i32::from(self.level.0)
@@ -50,10 +58,23 @@ impl From<Level> for u8 {
     }
 }
 
+/// How Parquet is compressed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Compression {
+    /// zstd, at `level`.
+    #[default]
+    Zstd,
+    /// LZ4 (`LZ4_RAW`).
+    Lz4,
+    /// Not at all.
+    None,
+}
+
 /// File formats of an output.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
 pub enum WriteFormat {
-    /// Parquet, compressed with zstd.
+    /// Parquet.
     #[default]
     #[serde(rename = "parquet")]
     Parquet,

@@ -55,6 +55,11 @@ pub struct StoredFile {
 pub enum Form {
     /// For the stages that read it.
     Checkpoint,
+    /// For the stages that read it, and nowhere on disk: they were kept in memory, and where they are not any more, the source is read again.
+    Source {
+        /// Which of the task's shards it is.
+        shard: usize,
+    },
     /// A piece of a published part.
     Part,
 }
@@ -97,7 +102,8 @@ impl DoneMark {
     pub fn find(store: &Store, task: &Fingerprint) -> Result<Option<Self>, StoreError> {
         let Some(bytes) = store.get(&path_of(task))? else { return Ok(None) };
         let Ok(mark) = serde_json::from_slice::<Self>(&bytes) else { return Ok(None) }; // cut off by a power loss
-        let stored = mark.files.iter().map(|file| (&file.path, file.bytes)).chain(mark.tables.iter().map(|file| (&file.path, file.bytes)));
+        let on_disk = mark.files.iter().filter(|file| !matches!(file.form, Form::Source { .. }));
+        let stored = on_disk.map(|file| (&file.path, file.bytes)).chain(mark.tables.iter().map(|file| (&file.path, file.bytes)));
         for (path, bytes) in stored {
             if store.size(path)? != Some(bytes) {
                 return Ok(None);

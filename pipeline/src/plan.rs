@@ -156,7 +156,7 @@ fn stored_outputs(
             let edge = Edge { node: index, port: port.clone() };
             let read = readers.contains_key(&edge);
             let publish = if *port == Port::DROPPED {
-                Some((format!("dropped/{}", node.id), WriteSettings::default()))
+                Some((format!("dropped/{}", node.id), WriteSettings::quick()))
             } else if !read || node.keep || to == Some(index) {
                 Some((folder_of(&node.id, port), node.write.clone()))
             } else {
@@ -164,7 +164,7 @@ fn stored_outputs(
             };
             stored.insert(edge, Stored { checkpoint: read && roots.contains(&index), publish });
         }
-        let rejected = Some((format!("rejected/{}", node.id), WriteSettings::default()));
+        let rejected = Some((format!("rejected/{}", node.id), WriteSettings::quick()));
         stored.insert(Edge { node: index, port: Port::REJECTED }, Stored { checkpoint: false, publish: rejected });
     }
     stored

@@ -84,7 +84,7 @@ impl Profiler {
     fn lengths(&mut self, batch: &RecordBatch) {
         let Some(texts) = batch.column_by_name(document::TEXT.name()).and_then(|texts| texts.as_string_opt::<i32>()) else { return };
         for text in texts.iter().flatten() {
-            let chars = text.chars().count();
+            let chars = count_chars(text);
             let k = u8::try_from(chars.max(1).ilog2()).unwrap_or(u8::MAX);
             *self.profile.lengths.entry(k).or_default() += 1;
         }
@@ -98,6 +98,13 @@ impl Profiler {
             add_source(&mut self.profile.sources, &mut self.last_source, source, 1);
         }
     }
+}
+
+/// Characters of a text; as `chars().count()`, in a form that compilers turn into vector code.
+fn count_chars(text: &str) -> usize {
+    // Bytes that do not go on with a character begin one; 255 of them fit a byte.
+    let begin = |bytes: &[u8]| bytes.iter().map(|&byte| u8::from(byte & 0xC0 != 0x80)).sum::<u8>();
+    text.as_bytes().chunks(240).map(|bytes| usize::from(begin(bytes))).sum()
 }
 
 impl Profile {
@@ -266,6 +273,13 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+
+    proptest! {
+        #[test]
+        fn characters_are_counted_as_the_standard_library_does(text in "(?s).{0,600}") {
+            prop_assert_eq!(count_chars(&text), text.chars().count());
+        }
+    }
 
     /// Rows with some repeated ids, `n_sources` sources, three reasons.
     fn rows(n: usize, n_sources: usize) -> RecordBatch {

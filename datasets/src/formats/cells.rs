@@ -86,8 +86,14 @@ impl Bytes {
         self.bytes.truncate(end);
     }
 
+    /// The values; the next batch will be about as long. What was kept free is given back, since batches may be kept.
     fn take(&mut self) -> (OffsetBuffer<i32>, Vec<u8>) {
-        let taken = std::mem::replace(self, Self::new());
+        let next =
+            Self { offsets: Vec::with_capacity(self.offsets.len()), bytes: Vec::with_capacity(self.bytes.len() + self.bytes.len() / 16) };
+        let mut taken = std::mem::replace(self, next);
+        self.offsets.push(0);
+        taken.offsets.shrink_to_fit();
+        taken.bytes.shrink_to_fit();
         (OffsetBuffer::new(taken.offsets.into()), taken.bytes)
     }
 }

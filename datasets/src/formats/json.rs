@@ -6,6 +6,7 @@ use serde::Deserializer as _;
 use serde::de::{DeserializeSeed, Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::cells::{Cells, Data, Misfit};
+use super::json_flat::FlatRecords;
 
 /// Why a record was not taken.
 #[derive(Debug, PartialEq, Eq)]
@@ -16,10 +17,20 @@ pub(crate) struct NotTaken {
 
 /// Adds one record to `columns`, a struct's cells; leaves them as they were if it does not fit. Of a key that is there twice the last value
 /// counts, as in every common reader; a missing field is null.
-pub(crate) fn push_record(columns: &mut Cells, line: &[u8]) -> Result<(), NotTaken> {
+pub(crate) fn push_record(columns: &mut Cells, flat: &mut FlatRecords, line: &[u8]) -> Result<(), NotTaken> {
     let rows = columns.len();
     let text = simdutf8::compat::from_utf8(line)
         .map_err(|error| NotTaken { reason: "invalid_utf8", detail: format!("no UTF-8 at byte {} of the line", error.valid_up_to()) })?;
+    if flat.push(columns, text) {
+        return Ok(());
+    }
+    columns.truncate(rows);
+    push_any_record(columns, text)
+}
+
+/// [`push_record`] for any record.
+pub(super) fn push_any_record(columns: &mut Cells, text: &str) -> Result<(), NotTaken> {
+    let rows = columns.len();
     let mut misfit = Misfit::default();
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let read = deserializer.deserialize_any(Record { cells: columns, misfit: &mut misfit }).and_then(|()| deserializer.end());
@@ -52,9 +63,9 @@ impl<'de> Visitor<'de> for Record<'_> {
     }
 }
 
-struct Cell<'a> {
-    cells: &'a mut Cells,
-    misfit: &'a mut Misfit,
+pub(super) struct Cell<'a> {
+    pub(super) cells: &'a mut Cells,
+    pub(super) misfit: &'a mut Misfit,
 }
 
 impl Cell<'_> {

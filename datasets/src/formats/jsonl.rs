@@ -10,6 +10,7 @@ use super::cells::Cells;
 use super::columns::Columns;
 use super::infer::JsonColumns;
 use super::json::push_record;
+use super::json_flat::FlatRecords;
 use super::lines::{Line, Lines};
 use super::types::ColumnType;
 use super::{BadRecord, Chunk, FilePart, InputFile, Reader};
@@ -104,6 +105,7 @@ pub struct JsonlReader {
     lines: Option<Lines>,
     schema: SchemaRef,
     cells: Cells,
+    flat: FlatRecords,
     max_record_bytes: u64,
     batch_rows: usize,
 }
@@ -116,6 +118,7 @@ impl JsonlReader {
             lines: None,
             schema: columns.schema(),
             cells: Cells::new(&ColumnType::Struct(columns.0.clone())),
+            flat: FlatRecords::default(),
             max_record_bytes,
             batch_rows: batch_rows.max(1),
         }
@@ -145,7 +148,7 @@ impl Reader for JsonlReader {
                 Line::Text(_, line) if line.trim_ascii().is_empty() => {}
                 Line::Text(offset, line) => {
                     bytes += line.len();
-                    match push_record(&mut self.cells, line) {
+                    match push_record(&mut self.cells, &mut self.flat, line) {
                         Ok(()) => chunk.positions.push(&file, offset),
                         Err(bad) => reject(offset, bad.reason, bad.detail),
                     }
@@ -338,7 +341,7 @@ mod tests {
         #[test]
         fn no_bytes_make_it_panic(bytes in proptest::collection::vec(any::<u8>(), 0..200)) {
             let mut cells = Cells::new(&ColumnType::Struct(columns(r#"{"a": "json", "b": "list<int64>"}"#).0));
-            let _ = push_record(&mut cells, &bytes);
+            let _ = push_record(&mut cells, &mut FlatRecords::default(), &bytes);
             let columns = cells.take_columns().unwrap();
             prop_assert_eq!(columns[0].len(), columns[1].len());
         }

@@ -7,6 +7,7 @@ mod infer;
 mod input;
 mod inputs;
 mod json;
+mod json_flat;
 mod jsonl;
 mod lines;
 mod parquet;

@@ -320,7 +320,7 @@ mod tests {
 
     use super::*;
     use crate::sink::{empty_part, part_writer};
-    use crate::{Level, WriteFormat, WriteSettings};
+    use crate::{WriteFormat, WriteSettings};
 
     #[test]
     fn strings_are_escaped_as_serde_json_does_it() {
@@ -369,7 +369,7 @@ mod tests {
     fn zst_holds_the_same_lines_and_an_empty_part_is_a_whole_frame() {
         let batch = RecordBatch::try_from_iter([("n", Arc::new(Int64Array::from_iter_values(0..5000)) as ArrayRef)]).unwrap();
         let part = |format| {
-            let settings = WriteSettings { format, level: Level::default() };
+            let settings = WriteSettings { format, ..WriteSettings::default() };
             let mut writer = part_writer(&batch.schema(), &settings).unwrap();
             writer.write(&batch).unwrap();
             (writer.finish().unwrap(), empty_part(&batch.schema(), &settings).unwrap())

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Fields, Schema, SchemaRef};
 use bytes::Bytes;
 use parquet::arrow::ArrowWriter;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder};
-use parquet::basic::{Compression, ZstdLevel};
+use parquet::basic::{Compression as Codec, ZstdLevel};
 use parquet::file::metadata::{KeyValue, PageIndexPolicy, ParquetMetaData};
 use parquet::file::properties::{CdcOptions, EnabledStatistics, WriterProperties, WriterPropertiesBuilder};
 use parquet::schema::types::ColumnPath;
@@ -16,7 +16,7 @@ use schemas::{document, row_bytes};
 
 use super::features::{huggingface, media};
 use super::{Part, PartWriter};
-use crate::{DataError, Recut, WriteSettings};
+use crate::{Compression, DataError, Recut, WriteSettings};
 
 /// Who wrote the file; without a version, which would change the bytes of equal rows.
 pub(crate) const CREATED_BY: &str = "granary";
@@ -64,10 +64,14 @@ impl ParquetPart {
         let features = huggingface(schema);
         let file_schema: SchemaRef =
             Schema::new_with_metadata(described(schema.fields()), HashMap::from([("huggingface".to_owned(), features.clone())])).into();
-        let level = ZstdLevel::try_new(settings.level())?;
+        let codec = match settings.compression {
+            Compression::Zstd => Codec::ZSTD(ZstdLevel::try_new(settings.level())?),
+            Compression::Lz4 => Codec::LZ4_RAW,
+            Compression::None => Codec::UNCOMPRESSED,
+        };
         let mut properties = WriterProperties::builder()
             .set_created_by(CREATED_BY.to_owned())
-            .set_compression(Compression::ZSTD(level))
+            .set_compression(codec)
             .set_statistics_enabled(EnabledStatistics::Page)
             .set_max_row_group_row_count(None)
             .set_key_value_metadata(Some(vec![KeyValue::new("huggingface".to_owned(), features)]));
@@ -246,7 +250,22 @@ mod tests {
         assert!(filter.check(&"d1") && !filter.check(&"d2"));
         assert!(Sbbf::read_from_column_chunk(group.column(1), &bytes).unwrap().is_none());
         assert_eq!(metadata.metadata().file_metadata().created_by(), Some("granary"));
-        assert_eq!(group.column(0).compression(), Compression::ZSTD(ZstdLevel::default()));
+        assert_eq!(group.column(0).compression(), Codec::ZSTD(ZstdLevel::default()));
+    }
+
+    #[test]
+    fn every_compression_holds_the_same_rows() {
+        let texts: Vec<String> = (0..3000).map(|n| format!("text {n} and text again")).collect();
+        let batch = documents(&texts);
+        for (compression, codec) in [(Compression::Lz4, Codec::LZ4_RAW), (Compression::None, Codec::UNCOMPRESSED)] {
+            let mut part = ParquetPart::try_new(&batch.schema(), &WriteSettings { compression, ..WriteSettings::default() }).unwrap();
+            part.write(&batch).unwrap();
+            let bytes = Bytes::from(Box::new(part).finish().unwrap().into_bytes());
+            let reader = ParquetRecordBatchReaderBuilder::try_new(bytes).unwrap().with_batch_size(texts.len());
+            assert_eq!(reader.metadata().row_group(0).column(1).compression(), codec);
+            let rows = reader.build().unwrap().next().unwrap().unwrap();
+            assert_eq!(rows.columns(), batch.columns());
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use stages::StageError;
 
 use super::RunError;
+use super::again::ReadAgain;
 use super::cache::ShardCache;
 use super::pool::Pool;
 use super::progress::Progress;
@@ -23,6 +24,8 @@ pub(super) struct Context {
     pub store: Store,
     /// Checkpoints in memory.
     pub cache: ShardCache,
+    /// Where those come from of which there is no copy.
+    pub read_again: ReadAgain,
     /// Who does the tasks.
     pub pool: Arc<Pool>,
     /// What the person sees meanwhile.

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use stages::Port;
 
+use super::again::ReadAgain;
 use super::cache::ShardCache;
 use super::context::Context;
 use super::finish::{conclude, publish_unit, sweep};
@@ -168,6 +169,7 @@ impl Engine {
             plan,
             store,
             cache: ShardCache::default(),
+            read_again: ReadAgain::default(),
             pool,
             progress: Arc::new(progress),
             interrupted: Arc::clone(&options.interrupted),
@@ -380,7 +382,7 @@ impl Engine {
     fn finish_state(&mut self, unit: usize) {
         self.units[unit].finished = true;
         let graph = &self.cx.graph;
-        for file in self.units[unit].outputs.iter().flat_map(|mark| &mark.files).filter(|file| file.form == Form::Checkpoint) {
+        for file in self.units[unit].outputs.iter().flat_map(|mark| &mark.files).filter(|file| file.form != Form::Part) {
             if let Some(node) = graph.nodes.iter().position(|node| node.id == file.stage) {
                 self.shards.entry(Edge { node, port: Port::named(&file.port) }).or_default().push(file.clone());
             }

@@ -9,6 +9,7 @@ use arrow::array::RecordBatch;
 use stages::{Emit, Rejection, RowSink, Split, Stage, StageError};
 
 use super::RunError;
+use super::again::rows_of;
 use super::context::Context;
 use super::engine::guarded;
 use super::outputs::{Finished, Outputs, ShardCutter};
@@ -21,8 +22,8 @@ use crate::marks::StoredFile;
 /// # Errors
 /// What stops the run.
 pub(super) fn run_stored(cx: &Arc<Context>, task: &Fingerprint, path: &[usize], file: &StoredFile) -> Result<Finished, RunError> {
-    let batches = cx.cache.read(&cx.store, file)?;
-    process_shard(cx, task, 0, path, None, batches)
+    let batches = rows_of(cx, file)?;
+    process_shard(cx, task, 0, path, From::Stored, batches)
 }
 
 /// Runs a task that reads splits of a source, one after the other: one split, or all of them when only so many rows are wanted.
@@ -43,6 +44,7 @@ pub(super) fn run_source(
         cx: Arc::clone(cx),
         task: task.clone(),
         source,
+        reads_again: cx.read_again.knows(task),
         path: Arc::from(path),
         left: cx.limit.unwrap_or(u64::MAX),
         cutter: ShardCutter::new(cx.shard_rows),
@@ -80,6 +82,7 @@ struct ShardSink {
     cx: Arc<Context>,
     task: Fingerprint,
     source: usize,
+    reads_again: bool,
     path: Arc<[usize]>,
     left: u64,
     cutter: ShardCutter,
@@ -145,11 +148,12 @@ impl ShardSink {
 
     fn hand_over_shard(&mut self) -> Result<(), RunError> {
         self.cx.check_interrupted()?;
-        let (cx, task, path, source) = (Arc::clone(&self.cx), self.task.clone(), Arc::clone(&self.path), self.source);
+        let (cx, task, path) = (Arc::clone(&self.cx), self.task.clone(), Arc::clone(&self.path));
+        let from = From::Source { node: self.source, reads_again: self.reads_again };
         let (batches, part) = (std::mem::take(&mut self.open), self.n_shards);
         self.n_shards += 1;
         let pool = Arc::clone(&self.cx.pool);
-        let process = move || process_shard(&cx, &task, part, &path, Some(source), batches);
+        let process = move || process_shard(&cx, &task, part, &path, from, batches);
         self.pieces.push_back(pool.share(move || guarded("a shard", process)));
         while self.pieces.front().is_some_and(Piece::is_done) {
             self.join_first()?;
@@ -190,19 +194,29 @@ impl ShardSink {
     }
 }
 
-/// Takes the rows of one shard through the stages of `path`. `source` says which source read it, if it comes from one.
+/// Where the rows of a shard come from.
+#[derive(Clone, Copy)]
+enum From {
+    Stored,
+    Source { node: usize, reads_again: bool },
+}
+
+/// Takes the rows of one shard through the stages of `path`.
 fn process_shard(
     cx: &Arc<Context>,
     task: &Fingerprint,
     part: usize,
     path: &[usize],
-    source: Option<usize>,
+    from: From,
     batches: Vec<RecordBatch>,
 ) -> Result<Finished, RunError> {
     let mut outputs = Outputs::new(cx, task, part);
     let mut emits: Vec<Emit> = path.iter().map(|&node| Emit::new(cx.graph.nodes[node].outputs.clone())).collect();
     let mut source_emit = None;
-    if let Some(node) = source {
+    if let From::Source { node, reads_again } = from {
+        if reads_again {
+            outputs = outputs.read_again(node);
+        }
         let rows = batches.iter().map(|batch| batch.num_rows() as u64).sum::<u64>();
         let bytes = batches.iter().map(schemas::batch_bytes).sum();
         outputs.came_in(node, rows, bytes);

@@ -11,6 +11,7 @@ use schemas::{describe, row_bytes};
 use stages::{Emit, Port, Rejection};
 
 use super::RunError;
+use super::cache::{Home, Room};
 use super::context::Context;
 use crate::fingerprint::Fingerprint;
 use crate::graph::{Checkpoints, Edge};
@@ -89,6 +90,8 @@ pub(super) struct Outputs {
     task: Fingerprint,
     /// Tells the files of this collector from those of others of the same task.
     part: usize,
+    /// The output whose rows can be read again from the source as fast as from a copy.
+    reads_again: Option<Edge>,
     sinks: BTreeMap<Edge, Sink>,
     stages: BTreeMap<usize, (StageTotals, Profiler)>,
 }
@@ -96,7 +99,13 @@ pub(super) struct Outputs {
 impl Outputs {
     /// A collector for shard `part` of a task.
     pub(super) fn new(cx: &Arc<Context>, task: &Fingerprint, part: usize) -> Self {
-        Self { cx: Arc::clone(cx), task: task.clone(), part, sinks: BTreeMap::new(), stages: BTreeMap::new() }
+        Self { cx: Arc::clone(cx), task: task.clone(), part, reads_again: None, sinks: BTreeMap::new(), stages: BTreeMap::new() }
+    }
+
+    /// Makes no copy on disk of the rows of `source` where there is room for them in memory.
+    pub(super) fn read_again(mut self, source: usize) -> Self {
+        self.reads_again = Some(Edge { node: source, port: Port::OUT });
+        self
     }
 
     /// Counts rows that came into a stage.
@@ -174,7 +183,8 @@ impl Outputs {
             return Ok(schemas::batch_bytes(batch));
         };
         let name = format!("{}/{}.{}.{}", data_of(&self.task), cx.graph.nodes[edge.node].id, edge.port, self.part);
-        let sink = self.sinks.entry(edge).or_insert_with(|| Sink::new(stored.clone(), name, cx.shard_rows));
+        let source_shard = (self.reads_again.as_ref() == Some(&edge)).then_some(self.part);
+        let sink = self.sinks.entry(edge).or_insert_with(|| Sink::new(stored.clone(), name, cx.shard_rows, source_shard));
         let mut bytes = 0;
         for (piece, ends) in sink.cutter.cut(batch) {
             bytes += schemas::batch_bytes(&piece);
@@ -228,10 +238,12 @@ impl Finished {
     }
 }
 
-/// One output of one stage on its way to disk.
+/// One output of one stage on its way to memory and disk.
 struct Sink {
     stored: Stored,
     name: String,
+    /// Which shard of its task it is, where it can be read again from the source.
+    source_shard: Option<usize>,
     cutter: ShardCutter,
     open: Option<OpenFile>,
     files: Vec<StoredFile>,
@@ -239,16 +251,61 @@ struct Sink {
 }
 
 struct OpenFile {
-    recut: Recut,
-    checkpoint: Option<CheckpointPart>,
+    shard: Option<OpenShard>,
     part: Option<Box<dyn PartWriter>>,
     rows: u64,
     data_bytes: u64,
 }
 
+/// A shard for the stages that read it: kept in memory if there is room, and copied to the disk unless the run can do without.
+struct OpenShard {
+    /// The bytes of a copy depend on how its rows are batched; where there is none, rows stay in the batches they came in.
+    recut: Option<Recut>,
+    kept: Option<(Room, Vec<RecordBatch>)>,
+    copy: Option<CheckpointPart>,
+    home: Home,
+}
+
+impl OpenShard {
+    fn try_new(cx: &Context, schema: &SchemaRef, from_source: bool) -> Result<Self, RunError> {
+        let mode = cx.graph.checkpoints;
+        // Where disk is scarce, so are the reasons to take memory for it.
+        let room = if mode == Checkpoints::Small && !from_source { None } else { cx.cache.reserve(SHARD_BYTES) };
+        let home = match mode {
+            _ if room.is_some() && from_source => Home::Source,
+            Checkpoints::Discard if room.is_some() => Home::Nowhere,
+            _ => Home::Disk,
+        };
+        Ok(Self {
+            recut: (home != Home::Source).then(|| Recut::new(SchemaRef::clone(schema))),
+            kept: room.map(|room| (room, Vec::new())),
+            copy: if home == Home::Disk { Some(CheckpointPart::try_new(mode, schema)?) } else { None },
+            home,
+        })
+    }
+
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), RunError> {
+        let full = match &mut self.recut {
+            Some(recut) => recut.push(batch)?,
+            None => vec![batch.clone()],
+        };
+        full.into_iter().try_for_each(|batch| self.take(batch))
+    }
+
+    fn take(&mut self, batch: RecordBatch) -> Result<(), RunError> {
+        if let Some(copy) = &mut self.copy {
+            copy.write(&batch)?;
+        }
+        if let Some((_, rows)) = &mut self.kept {
+            rows.push(batch);
+        }
+        Ok(())
+    }
+}
+
 impl Sink {
-    fn new(stored: Stored, name: String, shard_rows: u64) -> Self {
-        Self { stored, name, cutter: ShardCutter::new(shard_rows), open: None, files: Vec::new(), n_files: 0 }
+    fn new(stored: Stored, name: String, shard_rows: u64, source_shard: Option<usize>) -> Self {
+        Self { stored, name, source_shard, cutter: ShardCutter::new(shard_rows), open: None, files: Vec::new(), n_files: 0 }
     }
 
     fn write(&mut self, cx: &Context, batch: &RecordBatch) -> Result<(), RunError> {
@@ -258,8 +315,7 @@ impl Sink {
         if self.open.is_none() {
             let schema = batch.schema();
             self.open = Some(OpenFile {
-                recut: Recut::new(SchemaRef::clone(&schema)),
-                checkpoint: if self.stored.checkpoint { Some(CheckpointPart::try_new(cx.graph.checkpoints, &schema)?) } else { None },
+                shard: if self.stored.checkpoint { Some(OpenShard::try_new(cx, &schema, self.source_shard.is_some())?) } else { None },
                 part: match &self.stored.publish {
                     Some((_, settings)) => Some(part_writer(&schema, settings)?),
                     None => None,
@@ -273,35 +329,42 @@ impl Sink {
     }
 
     fn finish_file(&mut self, cx: &Context) -> Result<(), RunError> {
-        let Some(mut open) = self.open.take() else { return Ok(()) };
-        if let (Some(batch), Some(checkpoint)) = (open.recut.finish()?, &mut open.checkpoint) {
-            checkpoint.write(&batch)?;
-        }
+        let Some(open) = self.open.take() else { return Ok(()) };
         let n = self.n_files;
         self.n_files += 1;
-        let mut put = |form: Form, extension: &str, pieces: Vec<Bytes>| -> Result<(), RunError> {
-            let path = format!("{}-{n}.{extension}", self.name);
-            self.files.push(StoredFile {
-                stage: String::new(),
-                port: String::new(),
-                form,
-                path: path.clone(),
-                rows: open.rows,
-                bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
-                data_bytes: open.data_bytes,
-                hash: hash_pieces(&pieces),
-            });
-            if form == Form::Checkpoint {
-                let instead = cx.graph.checkpoints == Checkpoints::Discard;
-                return cx.cache.store(&cx.store, &path, pieces, instead);
-            }
-            Ok(cx.store.put_pieces(&path, pieces)?)
+        let file = |form: Form, extension: &str, pieces: &[Bytes]| StoredFile {
+            stage: String::new(),
+            port: String::new(),
+            form,
+            path: format!("{}-{n}.{extension}", self.name),
+            rows: open.rows,
+            bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
+            data_bytes: open.data_bytes,
+            hash: hash_pieces(pieces),
         };
-        if let Some(checkpoint) = open.checkpoint {
-            put(Form::Checkpoint, &format!("c.{}", CheckpointPart::extension(cx.graph.checkpoints)), checkpoint.finish()?)?;
+        if let Some(mut shard) = open.shard {
+            if let Some(batch) = shard.recut.as_mut().map(Recut::finish).transpose()?.flatten() {
+                shard.take(batch)?;
+            }
+            let form = match self.source_shard {
+                Some(shard_of_task) if shard.home == Home::Source => Form::Source { shard: shard_of_task },
+                _ => Form::Checkpoint,
+            };
+            let pieces = shard.copy.map(CheckpointPart::finish).transpose()?.unwrap_or_default();
+            let file = file(form, &format!("c.{}", CheckpointPart::extension(cx.graph.checkpoints)), &pieces);
+            if shard.home == Home::Disk {
+                cx.store.put_pieces(&file.path, pieces)?;
+            }
+            if let Some((room, rows)) = shard.kept {
+                cx.cache.keep(room, &file.path, rows, open.data_bytes, shard.home);
+            }
+            self.files.push(file);
         }
         if let (Some(part), Some((_, settings))) = (open.part, &self.stored.publish) {
-            put(Form::Part, settings.format.extension(), part.finish()?.chunks)?;
+            let pieces = part.finish()?.chunks;
+            let file = file(Form::Part, settings.format.extension(), &pieces);
+            cx.store.put_pieces(&file.path, pieces)?;
+            self.files.push(file);
         }
         Ok(())
     }
@@ -311,11 +374,8 @@ impl OpenFile {
     fn write(&mut self, batch: &RecordBatch) -> Result<(), RunError> {
         self.rows += batch.num_rows() as u64;
         self.data_bytes += schemas::batch_bytes(batch);
-        // The bytes of a checkpoint depend on how its rows are batched; a part's writer sees to that itself.
-        if let Some(checkpoint) = &mut self.checkpoint {
-            for batch in self.recut.push(batch)? {
-                checkpoint.write(&batch)?;
-            }
+        if let Some(shard) = &mut self.shard {
+            shard.write(batch)?;
         }
         if let Some(part) = &mut self.part {
             part.write(batch)?;

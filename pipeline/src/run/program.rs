@@ -8,6 +8,7 @@ use arrow::array::RecordBatch;
 use stages::{Global, MailIn, Port, RangeIn, Route, ShardIn, ShardRows, Stage, StageError, Step, StepKind, TableSpec, Tables, WholeIn};
 
 use super::RunError;
+use super::again::rows_of;
 use super::context::Context;
 use super::exchange::{KeyRange, encode_table, read_range};
 use super::outputs::Outputs;
@@ -140,7 +141,7 @@ fn files_of<'t>(task: &'t StepTask, table: &str) -> Vec<(u32, &'t TableFile)> {
 }
 
 fn read_shard(cx: &Context, index: u32, file: &StoredFile) -> Result<ShardRows, RunError> {
-    let whole = cx.cache.read(&cx.store, file)?;
+    let whole = rows_of(cx, file)?;
     let slices = |batch: RecordBatch| {
         let starts = (0..batch.num_rows()).step_by(cx.batch_rows);
         starts.map(|start| batch.slice(start, cx.batch_rows.min(batch.num_rows() - start))).collect::<Vec<_>>()

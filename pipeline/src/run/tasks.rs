@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use stages::{Done, Port, Split, Stage, Step, StepKind};
 
+use super::again::SourceSplit;
 use super::context::Context;
 use super::exchange::{KeyRange, RANGE_BYTES, bytes_in, cut_ranges};
 use super::legs::{run_source, run_stored};
@@ -65,11 +66,9 @@ impl Task {
         let finished = match &self.work {
             TaskWork::Source { source, path, splits, stamps } => {
                 let finished = run_source(cx, &self.fingerprint, *source, path, splits)?;
-                // What was read is not what the fingerprint says, so there is no mark.
-                match stamps.iter().find(|(file, stamp)| Stamp::of(file).ok().as_ref() != Some(stamp)) {
-                    Some((file, _)) => return Err(RunError::InputChanged(file.clone())),
-                    None => finished,
-                }
+                // If what was read is not what the fingerprint says, there is no mark.
+                SourceSplit::check(stamps)?;
+                finished
             }
             TaskWork::Stored { path, file } => run_stored(cx, &self.fingerprint, path, file)?,
             TaskWork::Step(step) => {
@@ -158,14 +157,21 @@ fn source_tasks(cx: &Context, base: &Hasher, source: usize, path: &[usize], inpu
             hasher.add(&file.name).add(inputs.get(&file.path).unwrap_or_default()).number(file.start).number(file.end);
         }
     };
-    let task = |label: String, splits: Vec<Split>| {
+    let task = |label: String, splits: Vec<Split>| -> Task {
         let mut hasher = base.clone();
         hasher.number(cx.limit.map_or(0, |limit| limit + 1));
         splits.iter().for_each(|split| add_split(&mut hasher, split));
         let files = splits.iter().flat_map(|split| &split.files);
-        let stamps = files.filter_map(|file| Some((file.path.clone(), inputs.stamp(&file.path)?))).collect();
+        let stamps: Vec<_> = files.filter_map(|file| Some((file.path.clone(), inputs.stamp(&file.path)?))).collect();
+        let fingerprint = hasher.finish();
+        if path.is_empty()
+            && let [split] = splits.as_slice()
+            && reader.reads_again(split)
+        {
+            cx.read_again.learn(&fingerprint, SourceSplit { source, split: split.clone(), stamps: stamps.clone() });
+        }
         let work = TaskWork::Source { source, path: path.to_vec(), splits, stamps };
-        Task { fingerprint: hasher.finish(), label, weight: 1, work }
+        Task { fingerprint, label, weight: 1, work }
     };
     if cx.limit.is_some() {
         // Which rows come first is known only by reading in order.

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use datasets::formats::{Columns, JsonlReader, RANGE_BYTES, extensions, jsonl_schema, plan_files};
+use datasets::formats::{Columns, JsonlReader, RANGE_BYTES, extensions, is_compressed, jsonl_schema, plan_files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -83,5 +83,9 @@ impl Source for ReadJsonl {
     fn read(&self, split: &Split, out: &mut dyn RowSink) -> Result<(), StageError> {
         let reader = JsonlReader::new(parts(split), &self.columns, self.config.max_record_bytes.into(), out.batch_rows());
         drain(reader, &self.ids, out)
+    }
+
+    fn reads_again(&self, split: &Split) -> bool {
+        split.files.iter().all(|file| !is_compressed(&file.path))
     }
 }

@@ -2,7 +2,7 @@
 
 use std::path::PathBuf;
 
-use datasets::formats::{InvalidUtf8, RANGE_BYTES, TextOptions, TextReader, TextSplit, extensions, plan_files};
+use datasets::formats::{InvalidUtf8, RANGE_BYTES, TextOptions, TextReader, TextSplit, extensions, is_compressed, plan_files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
@@ -66,5 +66,9 @@ impl Source for ReadText {
             batch_rows: out.batch_rows(),
         };
         drain(TextReader::new(parts(split), options), &self.ids, out)
+    }
+
+    fn reads_again(&self, split: &Split) -> bool {
+        self.config.split == TextSplit::Lines && split.files.iter().all(|file| !is_compressed(&file.path))
     }
 }

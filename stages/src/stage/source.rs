@@ -20,6 +20,13 @@ pub trait Source: Send + Sync {
     /// # Errors
     /// Only what makes the whole run wrong. What can't be read of a file is rejected through `out` with its offset.
     fn read(&self, split: &Split, out: &mut dyn RowSink) -> Result<(), StageError>;
+
+    /// Whether reading the split again takes about as long as reading a copy of its rows would: then the engine makes no copy on disk, and
+    /// reads again what it can't keep in memory. Plain text files are such; what has to be decompressed is not.
+    fn reads_again(&self, split: &Split) -> bool {
+        let _ = split;
+        false
+    }
 }
 
 /// Where a source puts its rows.
