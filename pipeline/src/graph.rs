@@ -6,6 +6,8 @@ use serde_json::Value;
 use stages::registry::StageSpec;
 use stages::{Outputs, Port, Stage};
 
+use crate::expect::Expect;
+
 /// A pipeline, ready to be planned.
 pub struct Graph {
     /// The pipeline's name.
@@ -44,6 +46,10 @@ pub struct Node {
     pub write: datasets::WriteSettings,
     /// How many rows may be rejected before the run stops.
     pub max_rejected: MaxRejected,
+    /// What must hold of its rows before they are published.
+    pub expect: Expect,
+    /// What is written of the rows it drops.
+    pub dropped: DroppedRows,
     /// What building it found out.
     pub notes: Vec<String>,
 }
@@ -78,6 +84,19 @@ pub enum Checkpoints {
     /// In memory as far as it goes, else Arrow IPC that is removed when the run is done: the fastest, but a run that was killed and a later
     /// edit start from the sources.
     Discard,
+}
+
+/// What is written of the rows that a stage drops.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DroppedRows {
+    /// All of each row, and why.
+    #[default]
+    Rows,
+    /// The `id` of each row, and why.
+    Ids,
+    /// Nothing; they are only counted.
+    None,
 }
 
 /// How many of a stage's rows may be rejected: a share of the rows it saw, but at least 10 rows.

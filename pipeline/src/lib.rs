@@ -2,6 +2,7 @@
 
 pub mod card;
 pub mod cli;
+pub mod expect;
 pub mod file;
 pub mod fingerprint;
 pub mod graph;

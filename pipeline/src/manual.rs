@@ -56,7 +56,7 @@ pub fn page(spec: &StageSpec) -> String {
         }
     }
     _ = write!(text, "\nExample\n  {}: {}\n", stage_id(spec.kind), spec.example);
-    text.push_str("\nEvery stage also takes `keep`, `write` and `max_rejected`.\n");
+    text.push_str("\nEvery stage also takes `keep`, `write`, `max_rejected`, `expect` and `dropped`.\n");
     text
 }
 
@@ -251,7 +251,7 @@ mod tests {
     Example
       next: {use: keep_long, from: rows, min_chars: 1}
 
-    Every stage also takes `keep`, `write` and `max_rejected`.
+    Every stage also takes `keep`, `write`, `max_rejected`, `expect` and `dropped`.
     ");
     }
 
@@ -283,7 +283,7 @@ mod tests {
     Example
       pages: {use: read_rows, path: a.txt}
 
-    Every stage also takes `keep`, `write` and `max_rejected`.
+    Every stage also takes `keep`, `write`, `max_rejected`, `expect` and `dropped`.
     "#);
     }
 

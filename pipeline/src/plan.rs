@@ -6,7 +6,7 @@ use datasets::WriteSettings;
 use stages::{Port, Stage};
 
 use crate::fingerprint::Fingerprint;
-use crate::graph::{Checkpoints, Edge, Graph};
+use crate::graph::{Checkpoints, DroppedRows, Edge, Graph};
 
 /// How the stages of a graph are run.
 #[derive(Debug)]
@@ -156,7 +156,7 @@ fn stored_outputs(
             let edge = Edge { node: index, port: port.clone() };
             let read = readers.contains_key(&edge);
             let publish = if *port == Port::DROPPED {
-                Some((format!("dropped/{}", node.id), WriteSettings::quick()))
+                (node.dropped != DroppedRows::None).then(|| (format!("dropped/{}", node.id), WriteSettings::quick()))
             } else if !read || node.keep || to == Some(index) {
                 Some((folder_of(&node.id, port), node.write.clone()))
             } else {

@@ -102,6 +102,9 @@ pub struct StageTotals {
     pub rows_out: BTreeMap<String, u64>,
     /// Bytes of the rows that left through `out`, in memory.
     pub bytes_out: u64,
+    /// Nulls in columns of the rows that left through `out`; columns without one are left out.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub nulls: BTreeMap<String, u64>,
     /// Rows dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
     /// Rows rejected, by reason.
@@ -273,6 +276,7 @@ impl StageTotals {
         add(&mut self.rows_in, other.rows_in);
         add_counts(&mut self.rows_out, other.rows_out);
         add(&mut self.bytes_out, other.bytes_out);
+        add_counts(&mut self.nulls, other.nulls);
         add_counts(&mut self.dropped, other.dropped);
         add_counts(&mut self.rejected, other.rejected);
         for (what, names) in other.counted {
@@ -312,6 +316,7 @@ mod tests {
             rows_in: n,
             rows_out: [("out".to_owned(), n - 1)].into(),
             bytes_out: n,
+            nulls: [("url".to_owned(), n)].into(),
             dropped: [(reason.to_owned(), 1)].into(),
             rejected: BTreeMap::new(),
             counted: [("field_not_in_schema".to_owned(), [(reason.to_owned(), 1)].into())].into(),

@@ -6,6 +6,7 @@ mod harness;
 
 mod damage;
 mod errors;
+mod gates;
 mod graphs;
 mod hostile;
 mod near_duplicates;

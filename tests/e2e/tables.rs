@@ -102,7 +102,10 @@ fn one_plan_gives_the_same_bytes_for_any_threads_and_memory() {
     };
     let expected = files(&[]);
     for way in [&["--threads", "1"][..], &["--threads", "8", "--memory", "4GiB"], &["--memory", "512MiB", "--batch-rows", "1"]] {
-        assert_eq!(differences(&files(way), &expected), [""; 0], "{way:?}");
+        // How much memory there is decides of which shards a copy is made, but nothing of what is published.
+        let published = |name: &String| !name.starts_with(".pipeline/");
+        let differences: Vec<String> = differences(&files(way), &expected).into_iter().filter(published).collect();
+        assert_eq!(differences, [""; 0], "{way:?}");
     }
 }
 

@@ -37,7 +37,7 @@ impl FlatRecords {
 /// `None` for anything but `{"known": "text", "other": 1.5}` with each key once.
 fn push_members(members: &mut Members, row: usize, record: &[u8]) -> Option<()> {
     // Strings may hold no control characters, and between tokens they are rare.
-    if record.iter().fold(false, |found, &byte| found | (byte < 0x20)) {
+    if record.iter().copied().fold(u8::MAX, u8::min) < 0x20 {
         return None;
     }
     let mut rest = token(record, b'{')?;

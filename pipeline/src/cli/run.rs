@@ -188,6 +188,9 @@ impl RunFailure {
             RunError::TooManyRejected { stage, .. } => Some(format!(
                 "nothing of `{stage}` or after it was published; mend the input, or raise `max_rejected` and run again: what is done stays done"
             )),
+            RunError::Unexpected { stage, .. } => Some(format!(
+                "nothing of `{stage}` or after it was published, but for what it dropped and rejected; mend the input or change `expect`, and run again: what is done stays done"
+            )),
             RunError::Locked { .. } => Some("wait for it, or end it; `pipeline status OUTPUT` shows how far it is".to_owned()),
             RunError::ForeignFiles { .. } => Some("name an empty or new folder as `output`, or move the file away".to_owned()),
             RunError::TooLittleMemory { .. } => Some("raise `--memory`".to_owned()),
@@ -206,7 +209,7 @@ impl RunFailure {
     pub fn exit(&self) -> Exit {
         match self.error {
             RunError::Interrupted => Exit::Interrupted,
-            RunError::TooManyRejected { .. } => Exit::Rejected,
+            RunError::TooManyRejected { .. } | RunError::Unexpected { .. } => Exit::Rejected,
             RunError::TooLittleMemory { .. } | RunError::NoStage(_) => Exit::Usage,
             _ => Exit::Failed,
         }

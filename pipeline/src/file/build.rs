@@ -8,13 +8,14 @@ use datasets::{DataError, WriteSettings};
 use schemas::{ColumnSpec, SchemaError};
 use serde_json::Value as Json;
 use stages::registry::{AnyConfig, StageSpec};
-use stages::{BuildContext, Port, Source, Stage, StageError};
+use stages::{BuildContext, Outputs, Port, Source, Stage, StageError};
 
 use super::draft::{Draft, Reference, max_rejected};
 use super::node::{Node as Tree, Value};
 use super::output::{could_match_inside, real};
 use super::problem::{Place, Problem, Sources, did_you_mean, quoted};
-use crate::graph::{Edge, MaxRejected, Node, NodeInput};
+use crate::expect::Expect;
+use crate::graph::{DroppedRows, Edge, MaxRejected, Node, NodeInput};
 
 /// What all stages are built with.
 pub(crate) struct Builder<'a> {
@@ -23,6 +24,7 @@ pub(crate) struct Builder<'a> {
     pub(crate) output: Option<&'a Path>,
     pub(crate) write: &'a Json,
     pub(crate) max_rejected: MaxRejected,
+    pub(crate) dropped: DroppedRows,
     pub(crate) sources: &'a Sources,
 }
 
@@ -76,6 +78,7 @@ impl Builder<'_> {
         {
             problems.push(problem);
         }
+        let expect = expectations(draft, &outputs, problems)?;
         Some(Node {
             id: draft.id.clone(),
             spec,
@@ -86,6 +89,8 @@ impl Builder<'_> {
             keep: draft.node.get("keep").is_some_and(|keep| keep.value == Value::Bool(true)),
             write: write_settings(self.write, draft.node.get("write")),
             max_rejected: max_rejected(draft.node, self.max_rejected, "").unwrap_or(self.max_rejected),
+            expect,
+            dropped: draft.node.get("dropped").and_then(|mode| serde_json::from_value(mode.to_json()).ok()).unwrap_or(self.dropped),
             notes: cx.take_notes(),
         })
     }
@@ -222,6 +227,27 @@ fn config(draft: &Draft<'_>, spec: &'static StageSpec, problems: &mut Vec<Proble
         problems.push(problem.at(&draft.place, "here").help(manual(spec)));
     }
     None
+}
+
+/// What is expected of a stage with these outputs. Its shape was checked against the schema; the bounds and the columns are checked here.
+fn expectations(draft: &Draft<'_>, outputs: &Outputs, problems: &mut Vec<Problem>) -> Option<Expect> {
+    let Some(node) = draft.node.get("expect") else { return Some(Expect::default()) };
+    let before = problems.len();
+    for (key, value) in node.entries().iter().filter(|(key, _)| key.name != "not_null") {
+        let alone = Json::Object([(key.name.clone(), value.to_json())].into_iter().collect());
+        if let Err(error) = serde_json::from_value::<Expect>(alone) {
+            problems.push(Problem::new(format!("{}: `{}`: {error}", draft.whose(), key.name)).at(&value.place, "no bound"));
+        }
+    }
+    let schema = outputs.get(&Port::OUT)?;
+    for column in node.get("not_null").into_iter().flat_map(Tree::items) {
+        let Some(name) = column.as_str().filter(|name| schema.field_with_name(name).is_err()) else { continue };
+        let names = schema.fields().iter().map(|field| field.name().as_str());
+        let help = did_you_mean(name, names.clone()).unwrap_or_else(|| format!("it has {}", quoted(names)));
+        let problem = Problem::new(format!("{} expects something of `{name}`, a column it does not give", draft.whose()));
+        problems.push(problem.at(&column.place, "no such column").help(help));
+    }
+    if problems.len() > before { None } else { serde_json::from_value(node.to_json()).ok() }
 }
 
 /// One input port, resolved.

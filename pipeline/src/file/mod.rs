@@ -152,7 +152,9 @@ impl File<'_> {
 
         let drafts = root.get("stages").map(|stages| draft::drafts(stages, self.table, problems)).unwrap_or_default();
         let order = draft::order(&drafts, problems);
-        let builder = Builder { base_dir: &base_dir, seed, output: output.as_deref(), write: &write, max_rejected, sources: self.sources };
+        let dropped = root.get("dropped").and_then(|mode| serde_json::from_value(mode.to_json()).ok()).unwrap_or_default();
+        let sources = self.sources;
+        let builder = Builder { base_dir: &base_dir, seed, output: output.as_deref(), write: &write, max_rejected, dropped, sources };
         let nodes = builder.build(&drafts, &order, problems);
         Some(Graph {
             name,

@@ -4,8 +4,11 @@ use serde_json::{Map, Value, json};
 use stages::Inputs;
 use stages::registry::StageSpec;
 
+use crate::expect::Expect;
+use crate::graph::DroppedRows;
+
 /// Keys of a stage that are not its type's settings.
-pub(crate) const COMMON: [&str; 5] = ["use", "from", "keep", "write", "max_rejected"];
+pub(crate) const COMMON: [&str; 7] = ["use", "from", "keep", "write", "max_rejected", "expect", "dropped"];
 
 /// The JSON Schema of a whole pipeline file with stages of these types.
 pub(crate) fn file_schema(stages: &[StageSpec]) -> Value {
@@ -63,10 +66,11 @@ pub(crate) fn top_schema() -> Value {
             "write": described(write_schema(), "How outputs are written, unless a stage says otherwise."),
             "checkpoints": described(schemars::schema_for!(crate::graph::Checkpoints).to_value(), "How checkpoints are kept."),
             "max_rejected": max_rejected_schema("Share of a stage's rows that may be rejected before the run stops, unless the stage says otherwise."),
+            "dropped": described(schemars::schema_for!(DroppedRows).to_value(), "What is written of the rows that stages drop, unless a stage says otherwise."),
         },
         "$defs": {},
     });
-    for key in ["write", "checkpoints"] {
+    for key in ["write", "checkpoints", "dropped"] {
         let mut own = schema["properties"][key].take();
         lift_defs(&mut own, &mut schema["$defs"]);
         schema["properties"][key] = own;
@@ -91,10 +95,21 @@ pub(crate) fn stage_schema(spec: &StageSpec) -> Value {
         "keep".to_owned(),
         json!({"description": "Whether its output is written though another stage reads it.", "type": "boolean", "default": false}),
     );
-    let mut write = described(write_schema(), "How its output is written.");
     let mut defs = object.remove("$defs").unwrap_or_else(|| json!({}));
-    lift_defs(&mut write, &mut defs);
-    properties.insert("write".to_owned(), write);
+    let common = [
+        ("write", write_schema(), "How its output is written."),
+        ("dropped", schemars::schema_for!(DroppedRows).to_value(), "What is written of the rows it drops."),
+        (
+            "expect",
+            schemars::schema_for!(Expect).to_value(),
+            "What must hold of its rows before they are published; otherwise the run stops.",
+        ),
+    ];
+    for (key, schema, description) in common {
+        let mut schema = described(schema, description);
+        lift_defs(&mut schema, &mut defs);
+        properties.insert(key.to_owned(), schema);
+    }
     properties.insert("max_rejected".to_owned(), max_rejected_schema("Share of its rows that may be rejected before the run stops."));
     object.insert("properties".to_owned(), Value::Object(properties));
     let mut required = vec![json!("use")];

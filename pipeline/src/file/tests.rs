@@ -719,7 +719,7 @@ fn the_top_of_the_file_is_checked_too() {
        ·   ╰── unknown setting
      8 │ stages: {}
        ╰────
-      help: it has `version`, `name`, `seed`, `output`, `stages`, `write`, `checkpoints`, `max_rejected`
+      help: it has `version`, `name`, `seed`, `output`, `stages`, `write`, `checkpoints`, `max_rejected`, `dropped`
 
     Error:
       × the file: `stages` must be a mapping that is not empty
@@ -1088,7 +1088,7 @@ fn many_problems_and_long_lines_stay_readable() {
     let long = format!("{HEAD}  rows: {{use: read_rows, path: a.txt, x: {}}}\n", "x".repeat(1 << 20));
     insta::assert_snapshot!(told(&long, &[]), @r"
     × 4:39: stage `rows` (read_rows) has no setting `x`
-    help: it has `use`, `path`, `columns`, `keep`, `write`, `max_rejected`; `pipeline stages read_rows` explains them
+    help: it has `use`, `path`, `columns`, `keep`, `write`, `dropped`, `expect`, `max_rejected`; `pipeline stages read_rows` explains them
     ");
 }
 

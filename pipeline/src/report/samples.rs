@@ -73,6 +73,7 @@ fn stage(of: Of<'_>) -> StageRecord {
             rows_in: of.rows_in,
             rows_out: counts(of.rows_out),
             bytes_out: out * 2900,
+            nulls: BTreeMap::new(),
             dropped: counts(of.dropped),
             rejected: counts(of.rejected),
             counted: BTreeMap::new(),

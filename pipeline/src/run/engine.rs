@@ -406,6 +406,12 @@ impl Engine {
                 publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| *port == Port::REJECTED)?;
                 return Err(RunError::TooManyRejected { stage: stage.id.clone(), rejected, rows: totals.rows_in, reason });
             }
+            let unmet = stage.expect.unmet(&totals, self.cx.limit.is_some());
+            if !unmet.is_empty() {
+                // Why it dropped or rejected so many is what the person looks for.
+                publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| [Port::REJECTED, Port::DROPPED].contains(port))?;
+                return Err(RunError::Unexpected { stage: stage.id.clone(), unmet });
+            }
         }
         let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
         self.units[unit].published = published;

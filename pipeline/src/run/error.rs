@@ -62,6 +62,14 @@ pub enum RunError {
         /// The commonest reason.
         reason: String,
     },
+    /// A stage's rows are not what `expect` says.
+    #[error("stage `{stage}` is not as expected: {}", .unmet.join("; "))]
+    Unexpected {
+        /// The stage's id.
+        stage: String,
+        /// What does not hold.
+        unmet: Vec<String>,
+    },
     /// The memory does not hold one task.
     #[error("{} MB of memory do not hold one task, {} MB do", .given / 1_000_000, .needed.div_ceil(1_000_000))]
     TooLittleMemory {

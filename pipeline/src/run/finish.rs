@@ -78,7 +78,7 @@ pub(super) fn conclude(
         Err(error) => {
             let state = match error {
                 RunError::Interrupted => "interrupted",
-                RunError::TooManyRejected { .. } => "stopped",
+                RunError::TooManyRejected { .. } | RunError::Unexpected { .. } => "stopped",
                 _ => "failed",
             };
             state.clone_into(&mut record.state);

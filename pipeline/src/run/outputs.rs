@@ -7,18 +7,18 @@ use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use bytes::Bytes;
 use datasets::{PartWriter, Recut, part_writer};
-use schemas::{describe, row_bytes};
+use schemas::{describe, document, row_bytes};
 use stages::{Emit, Port, Rejection};
 
 use super::RunError;
 use super::cache::{Home, Room};
 use super::context::Context;
 use crate::fingerprint::Fingerprint;
-use crate::graph::{Checkpoints, Edge};
+use crate::graph::{Checkpoints, DroppedRows, Edge};
 use crate::ipc::CheckpointPart;
 use crate::marks::{Form, StoredFile, data_of};
 use crate::plan::Stored;
-use crate::profile::{Profiler, add_counts};
+use crate::profile::{Profiler, add, add_counts};
 use crate::record::StageTotals;
 use crate::store::hash_pieces;
 
@@ -136,6 +136,10 @@ impl Outputs {
                 profiler.kept(&batch);
             }
             if port == Port::OUT {
+                for (field, column) in batch.schema_ref().fields().iter().zip(batch.columns()).filter(|(_, column)| column.null_count() > 0)
+                {
+                    add(totals.nulls.entry(field.name().clone()).or_default(), column.null_count() as u64);
+                }
                 self.cx.progress.went_out(node, rows);
             } else if port == Port::DROPPED {
                 profiler.dropped(&batch);
@@ -184,7 +188,12 @@ impl Outputs {
         };
         let name = format!("{}/{}.{}.{}", data_of(&self.task), cx.graph.nodes[edge.node].id, edge.port, self.part);
         let source_shard = (self.reads_again.as_ref() == Some(&edge)).then_some(self.part);
-        let sink = self.sinks.entry(edge).or_insert_with(|| Sink::new(stored.clone(), name, cx.shard_rows, source_shard));
+        let ids_only = edge.port == Port::DROPPED && cx.graph.nodes[edge.node].dropped == DroppedRows::Ids;
+        let sink = self.sinks.entry(edge).or_insert_with(|| Sink {
+            source_shard,
+            published: ids_only.then(|| columns_of_ids(batch.schema_ref())),
+            ..Sink::new(stored.clone(), name, cx.shard_rows)
+        });
         let mut bytes = 0;
         for (piece, ends) in sink.cutter.cut(batch) {
             bytes += schemas::batch_bytes(&piece);
@@ -244,6 +253,8 @@ struct Sink {
     name: String,
     /// Which shard of its task it is, where it can be read again from the source.
     source_shard: Option<usize>,
+    /// The columns that are published, if not all.
+    published: Option<Vec<usize>>,
     cutter: ShardCutter,
     open: Option<OpenFile>,
     files: Vec<StoredFile>,
@@ -304,20 +315,26 @@ impl OpenShard {
 }
 
 impl Sink {
-    fn new(stored: Stored, name: String, shard_rows: u64, source_shard: Option<usize>) -> Self {
-        Self { stored, name, source_shard, cutter: ShardCutter::new(shard_rows), open: None, files: Vec::new(), n_files: 0 }
+    fn new(stored: Stored, name: String, shard_rows: u64) -> Self {
+        let cutter = ShardCutter::new(shard_rows);
+        Self { stored, name, source_shard: None, published: None, cutter, open: None, files: Vec::new(), n_files: 0 }
     }
 
     fn write(&mut self, cx: &Context, batch: &RecordBatch) -> Result<(), RunError> {
         if batch.num_rows() == 0 {
             return Ok(());
         }
+        let published = match &self.published {
+            Some(columns) if self.stored.publish.is_some() => Some(batch.project(columns)?),
+            _ => None,
+        };
+        let published = published.as_ref().unwrap_or(batch);
         if self.open.is_none() {
-            let schema = batch.schema();
+            let from_source = self.source_shard.is_some();
             self.open = Some(OpenFile {
-                shard: if self.stored.checkpoint { Some(OpenShard::try_new(cx, &schema, self.source_shard.is_some())?) } else { None },
+                shard: if self.stored.checkpoint { Some(OpenShard::try_new(cx, &batch.schema(), from_source)?) } else { None },
                 part: match &self.stored.publish {
-                    Some((_, settings)) => Some(part_writer(&schema, settings)?),
+                    Some((_, settings)) => Some(part_writer(&published.schema(), settings)?),
                     None => None,
                 },
                 rows: 0,
@@ -325,7 +342,15 @@ impl Sink {
             });
         }
         let Some(open) = &mut self.open else { return Ok(()) };
-        open.write(batch)
+        open.rows += batch.num_rows() as u64;
+        open.data_bytes += schemas::batch_bytes(batch);
+        if let Some(shard) = &mut open.shard {
+            shard.write(batch)?;
+        }
+        if let Some(part) = &mut open.part {
+            part.write(published)?;
+        }
+        Ok(())
     }
 
     fn finish_file(&mut self, cx: &Context) -> Result<(), RunError> {
@@ -370,16 +395,9 @@ impl Sink {
     }
 }
 
-impl OpenFile {
-    fn write(&mut self, batch: &RecordBatch) -> Result<(), RunError> {
-        self.rows += batch.num_rows() as u64;
-        self.data_bytes += schemas::batch_bytes(batch);
-        if let Some(shard) = &mut self.shard {
-            shard.write(batch)?;
-        }
-        if let Some(part) = &mut self.part {
-            part.write(batch)?;
-        }
-        Ok(())
-    }
+/// The columns that say which row was dropped, and why.
+fn columns_of_ids(schema: &SchemaRef) -> Vec<usize> {
+    let reasons = schemas::dropped::columns();
+    let is_wanted = |name: &str| name == document::ID.name() || reasons.iter().any(|column| column.name == name);
+    schema.fields().iter().enumerate().filter(|(_, field)| is_wanted(field.name())).map(|(index, _)| index).collect()
 }

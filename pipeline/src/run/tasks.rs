@@ -13,7 +13,7 @@ use super::legs::{run_source, run_stored};
 use super::program::{StepPart, StepTask, Written, program, run_step};
 use super::{RunError, SHARD_ROWS, TASK_BYTES};
 use crate::fingerprint::{Fingerprint, Hasher};
-use crate::graph::Edge;
+use crate::graph::{DroppedRows, Edge};
 use crate::inputs::{InputHashes, Stamp};
 use crate::marks::{DoneMark, StoredFile, TableFile};
 use crate::plan::{Leg, Start, own_fingerprint};
@@ -137,6 +137,9 @@ fn add_node(cx: &Context, hasher: &mut Hasher, node: usize) {
         }
         if let Some((_, settings)) = &stored.publish {
             hasher.add(serde_json::to_string(settings).expect("settings that were read serialize"));
+            if edge.port == Port::DROPPED && cx.graph.nodes[node].dropped == DroppedRows::Ids {
+                hasher.add("ids");
+            }
         }
     }
 }
