@@ -171,7 +171,7 @@ fn default_permutations() -> NonZeroU32 {
 
 impl StageConfig for DedupMinhashConfig {
     const NAME: &'static str = "dedup_minhash";
-    const VERSION: u32 = 2;
+    const VERSION: u32 = 3;
     const KIND: Kind = Kind::Global;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: dedup_minhash, from: pages, jaccard_threshold: 0.8}";

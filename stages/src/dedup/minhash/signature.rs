@@ -1,25 +1,28 @@
 //! Signatures: for each of many hash functions, the smallest value over a text's shingles. Two texts agree in a value with a chance that is
 //! their Jaccard similarity.
 
+#![expect(clippy::inline_always, reason = "a task has to be compiled anew inside the function for wider registers")]
+
 use sha1::{Digest, Sha1};
 use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::bands::Bands;
 use super::shingle::{clean, mix};
+use super::wide::{Block, Task, run};
 
-/// Hash functions worked on together: their state stays in registers while all shingles go by.
-const LANES: usize = 32;
+/// Hash functions of the narrowest step; signatures are padded to whole ones.
+const LANES: usize = 16;
 
 /// Makes signatures of `n` values from 64-bit shingle hashes.
 ///
-/// Each function is `a * high + b * low + c` modulo 2^32, over the halves of the shingle's hash: multilinear hashing, whose upper bits, which
-/// decide a minimum, are universal. Source: Carter, Wegman, *Universal classes of hash functions*, 1979.
+/// Each function is `a * x + c` modulo 2^32, over the upper half of the shingle's hash, with odd `a`: multiplicative hashing, whose upper bits, which
+/// decide a minimum, are universal. Half of the hash is enough, as a value has no more bits than it. Source: Dietzfelbinger, Hagerup,
+/// Katajainen, Penttonen, *A reliable randomized algorithm for the closest-pair problem*, 1997.
 #[derive(Debug, Clone)]
 pub(crate) struct Signer {
     n: usize,
     /// Padded to whole lanes.
     a: Vec<u32>,
-    b: Vec<u32>,
     c: Vec<u32>,
 }
 
@@ -30,65 +33,54 @@ impl Signer {
         let draw = |which: u64, index: usize| mix(mix(seed).wrapping_add(which << 32).wrapping_add(index as u64));
         #[expect(clippy::cast_possible_truncation, reason = "32 of 64 random bits are wanted")]
         let draws = |which: u64, odd: u32| (0..padded).map(|index| draw(which, index) as u32 | odd).collect();
-        Self { n, a: draws(1, 1), b: draws(2, 1), c: draws(3, 0) }
+        Self { n, a: draws(1, 1), c: draws(3, 0) }
     }
 
     /// Writes the signature of a text's shingle hashes; `[n]`. All `u32::MAX` if there are none.
     pub(crate) fn sign(&self, hashes: &[u64], signature: &mut Vec<u32>) {
         signature.clear();
         signature.resize(self.a.len(), u32::MAX);
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx512f") {
-            #[expect(unsafe_code, reason = "the processor was asked whether it has what the function is compiled for")]
-            unsafe {
-                self.sign_avx512(hashes, signature);
-            }
-            signature.truncate(self.n);
-            return;
-        }
-        #[cfg(target_arch = "x86_64")]
-        if is_x86_feature_detected!("avx2") {
-            #[expect(unsafe_code, reason = "the processor was asked whether it has what the function is compiled for")]
-            unsafe {
-                self.sign_avx2(hashes, signature);
-            }
-            signature.truncate(self.n);
-            return;
-        }
-        self.sign_lanes(hashes, signature);
+        run(Sign { signer: self, hashes, signature });
         signature.truncate(self.n);
     }
+}
 
-    /// The same arithmetic, compiled for the widest registers.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx512f")]
-    fn sign_avx512(&self, hashes: &[u64], signature: &mut [u32]) {
-        self.sign_lanes(hashes, signature);
-    }
+/// Writes a padded signature.
+struct Sign<'a> {
+    signer: &'a Signer,
+    hashes: &'a [u64],
+    signature: &'a mut [u32],
+}
 
-    /// The same arithmetic, compiled for wider registers.
-    #[cfg(target_arch = "x86_64")]
-    #[target_feature(enable = "avx2")]
-    fn sign_avx2(&self, hashes: &[u64], signature: &mut [u32]) {
-        self.sign_lanes(hashes, signature);
-    }
+impl Task for Sign<'_> {
+    type Output = ();
 
-    #[expect(clippy::inline_always, reason = "it has to be compiled anew inside the function for wider registers")]
     #[inline(always)]
-    fn sign_lanes(&self, hashes: &[u64], signature: &mut [u32]) {
-        let (a, b, c) = (self.a.as_chunks::<LANES>().0, self.b.as_chunks::<LANES>().0, self.c.as_chunks::<LANES>().0);
-        for (((a, b), c), signature) in a.iter().zip(b).zip(c).zip(signature.as_chunks_mut::<LANES>().0) {
-            let mut least = [u32::MAX; LANES];
-            for &hash in hashes {
-                #[expect(clippy::cast_possible_truncation, reason = "the two halves of the hash")]
-                let (high, low) = ((hash >> 32) as u32, hash as u32);
-                for lane in 0..LANES {
-                    let value = a[lane].wrapping_mul(high).wrapping_add(b[lane].wrapping_mul(low)).wrapping_add(c[lane]);
-                    least[lane] = least[lane].min(value);
+    fn run(mut self, _block: impl Fn(&[u8; 64]) -> Block) {
+        let mut at = 0;
+        // As many functions at a time as their constants and least values find registers; the rest by narrower steps.
+        at = self.lanes::<112>(at);
+        at = self.lanes::<48>(at);
+        self.lanes::<LANES>(at);
+    }
+}
+
+impl Sign<'_> {
+    /// Whole steps of `N` functions from the one at `at` on. Gives the first of the rest.
+    #[inline(always)]
+    fn lanes<const N: usize>(&mut self, at: usize) -> usize {
+        let (a, c) = (self.signer.a[at..].as_chunks::<N>().0, self.signer.c[at..].as_chunks::<N>().0);
+        for ((a, c), signature) in a.iter().zip(c).zip(self.signature[at..].as_chunks_mut::<N>().0) {
+            let mut least = [u32::MAX; N];
+            for hash in self.hashes {
+                let x = (hash >> 32) as u32;
+                for lane in 0..N {
+                    least[lane] = least[lane].min(a[lane].wrapping_mul(x).wrapping_add(c[lane]));
                 }
             }
             *signature = least;
         }
+        at + a.len() * N
     }
 }
 
@@ -197,6 +189,7 @@ impl Mt19937 {
 mod tests {
     use super::*;
     use crate::dedup::minhash::shingle::{ShingleUnit, Shingler, Shingles, jaccard};
+    use crate::dedup::minhash::wide::{Processor, run_on};
 
     #[test]
     fn slimpajamas_golden_values_come_out_bit_for_bit() {
@@ -212,14 +205,23 @@ mod tests {
     }
 
     #[test]
-    fn wide_registers_give_the_same_signatures() {
-        let signer = Signer::new(112, 7);
+    fn every_processor_gives_the_values_of_the_functions() {
         let hashes: Vec<u64> = (0..1000).map(mix).collect();
-        for n in [0, 1, 7, 8, 1000] {
-            let (mut fast, mut plain) = (Vec::new(), vec![u32::MAX; 128]);
-            signer.sign(&hashes[..n], &mut fast);
-            signer.sign_lanes(&hashes[..n], &mut plain);
-            assert_eq!(fast, plain[..112], "{n} shingles");
+        // Whole steps of each width and what is left of them.
+        for n in [1, 16, 17, 48, 112, 128, 112 + 48 + 16 + 3] {
+            let signer = Signer::new(n, 7);
+            for n_shingles in [0, 1, 7, 1000] {
+                let value = |a: u32, c: u32, hash: &u64| (u64::from(a) * (hash >> 32) + u64::from(c)) & u64::from(u32::MAX);
+                let least = |(a, c): (&u32, &u32)| hashes[..n_shingles].iter().map(|hash| value(*a, *c, hash)).min();
+                let expected: Vec<u64> =
+                    signer.a.iter().zip(&signer.c).take(n).map(|of| least(of).unwrap_or(u64::from(u32::MAX))).collect();
+                for processor in Processor::all() {
+                    let mut found = vec![u32::MAX; signer.a.len()];
+                    run_on(processor, Sign { signer: &signer, hashes: &hashes[..n_shingles], signature: &mut found });
+                    let found: Vec<u64> = found[..n].iter().map(|value| u64::from(*value)).collect();
+                    assert_eq!(found, expected, "{processor:?}: {n} values of {n_shingles} shingles");
+                }
+            }
         }
     }
 
