@@ -3,7 +3,7 @@
 #![expect(clippy::inline_always, reason = "a task has to be compiled anew inside the function for wider registers")]
 
 use super::wide::{Block, Task, run};
-use super::words::{length_of, utf8};
+use super::words::character_at;
 
 /// Writes the lower case of `text`, character by character as [`char::to_lowercase`] has it, behind what `out` holds.
 pub(super) fn lower_case(text: &str, out: &mut Vec<u8>) {
@@ -51,13 +51,15 @@ fn lower_block(text: &[u8], bytes: &[u8; 64], n: usize, mut leads: u64, out: &mu
         let at = leads.trailing_zeros() as usize;
         leads &= leads - 1;
         let (first, second) = (bytes[at], text.get(at + 1).copied().unwrap_or(0));
+        if matches!(first, 0xE0 | 0xE3..=0xE9 | 0xEB..=0xED) {
+            continue; // U+800 to U+FFF, to U+9FFF, to U+D7FF: Indic, Thai, Chinese, Japanese, Korean; none has cases
+        }
         let lower = if first < 0xE0 { PAIRS[usize::from(first & 0x1F)][usize::from(second & 0x3F)] } else { NONE };
         if lower != NONE && at + 2 <= 64 {
             out[start + at..start + at + 2].copy_from_slice(&lower);
             continue;
         }
-        let length = length_of(first);
-        let character = utf8(&text[at..at + length]).chars().next().expect("a character");
+        let (character, length) = character_at(text, at);
         let one = one_lower_case(character).or_else(|| {
             let mut all = character.to_lowercase();
             if all.len() == 1 { all.next() } else { None }

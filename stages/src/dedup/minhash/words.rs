@@ -145,8 +145,8 @@ impl Words {
     /// What the character at `at` is. Gives the place to go on from.
     #[inline(never)]
     fn classify_one(&mut self, text: &[u8], at: usize) -> usize {
-        let end = at + length_of(text[at]);
-        let class = utf8(&text[at..end]).chars().next().map_or(Class::Unknown, class_of);
+        let (character, length) = character_at(text, at);
+        let (class, end) = (class_of(character), at + length);
         // A mark is what it belongs to; what it does behind anything but a letter or a digit is rare enough to be left to the whole of the rules.
         let is_behind = |of: fn(&Block) -> u64| at > 0 && is_at(&self.blocks, at - 1, of);
         let class = match class {
@@ -220,7 +220,11 @@ impl Words {
     #[inline(always)]
     fn find_edges(&mut self, text: &[u8]) {
         for part in &self.unknown {
-            part.clone().for_each(|at| self.inside[at / 64] &= !(1 << (at % 64)));
+            for number in part.start / 64..=part.end / 64 {
+                let from = part.start.saturating_sub(number * 64);
+                let before_end = 1_u64.checked_shl((part.end - number * 64).try_into().unwrap_or(64)).map_or(u64::MAX, |bit| bit - 1);
+                self.inside[number] &= !((u64::MAX << from) & before_end);
+            }
         }
         let mut last = 0;
         self.edges.clear();
@@ -278,13 +282,16 @@ fn places(mut bits: u64, base: usize, to: &mut [usize]) -> usize {
     n
 }
 
-/// Bytes of a character that is not ASCII, by its first.
-pub(super) fn length_of(first: u8) -> usize {
-    match first {
-        0..0xE0 => 2,
-        0xE0..0xF0 => 3,
-        _ => 4,
-    }
+/// The character that begins at `at`, which is not ASCII, and its length. Faster than having the bytes checked, which are those of a text.
+#[inline]
+pub(super) fn character_at(text: &[u8], at: usize) -> (char, usize) {
+    let bits = |offset: usize| u32::from(text[at + offset] & 0x3F);
+    let (code, length) = match text[at] {
+        first @ 0..0xE0 => ((u32::from(first & 0x1F) << 6) | bits(1), 2),
+        first @ 0xE0..0xF0 => ((u32::from(first & 0x0F) << 12) | (bits(1) << 6) | bits(2), 3),
+        first => ((u32::from(first & 0x07) << 18) | (bits(1) << 12) | (bits(2) << 6) | bits(3), 4),
+    };
+    (char::from_u32(code).expect("a text is UTF-8"), length)
 }
 
 /// Part of a text, cut at white space or around characters.
