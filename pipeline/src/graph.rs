@@ -99,7 +99,7 @@ pub enum DroppedRows {
     None,
 }
 
-/// How many of a stage's rows may be rejected: a share of the rows it saw, but at least 10 rows.
+/// How many of a stage's rows may be rejected: a share of the rows it saw, but at least 10 rows, unless that is all of them.
 #[derive(Debug, Clone, Copy, PartialEq, serde::Serialize)]
 pub struct MaxRejected {
     /// Share of the rows, 0 to 1.
@@ -115,6 +115,6 @@ impl Default for MaxRejected {
 impl MaxRejected {
     /// Whether `rejected` of `rows` is more than allowed.
     pub fn is_exceeded(self, rejected: u64, rows: u64) -> bool {
-        rejected > 10 && rejected as f64 > self.share * rows as f64
+        (rejected > 10 || rejected >= rows) && rejected as f64 > self.share * rows as f64
     }
 }

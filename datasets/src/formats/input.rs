@@ -15,23 +15,28 @@ const BUFFER: usize = 256 << 10;
 pub(crate) struct Input {
     bytes: Box<dyn Read + Send>,
     compressed: bool,
+    /// The damage that was met: decoders may go on with an end of file, as if nothing had been lost.
+    damage: Option<(io::ErrorKind, String)>,
 }
 
 impl Input {
+    fn of(bytes: impl Read + Send + 'static, compressed: bool) -> Self {
+        Self { bytes: Box::new(bytes), compressed, damage: None }
+    }
+
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let opening = |source| DataError::Io { doing: "open", path: path.to_owned(), source };
         let file = File::open(path).map_err(opening)?;
         let is_empty = file.metadata().map_err(opening)?.len() == 0;
         let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
-        match extension.as_deref().and_then(|extension| extension.to_str()) {
-            Some("gz" | "zst") if is_empty => Ok(Self { bytes: Box::new(io::empty()), compressed: true }),
-            Some("gz") => Ok(Self { bytes: Box::new(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file))), compressed: true }),
+        Ok(match extension.as_deref().and_then(|extension| extension.to_str()) {
+            Some("gz" | "zst") if is_empty => Self::of(io::empty(), true),
+            Some("gz") => Self::of(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file)), true),
             Some("zst") => {
-                let decoder = zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, file)).map_err(opening)?;
-                Ok(Self { bytes: Box::new(decoder), compressed: true })
+                Self::of(zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, file)).map_err(opening)?, true)
             }
-            _ => Ok(Self { bytes: Box::new(file), compressed: false }),
-        }
+            _ => Self::of(file, false),
+        })
     }
 
     /// The bytes of a plain file from `start` on.
@@ -40,7 +45,7 @@ impl Input {
         let opening = |source| DataError::Io { doing: "open", path: path.to_owned(), source };
         let mut file = File::open(path).map_err(opening)?;
         file.seek(io::SeekFrom::Start(start)).map_err(opening)?;
-        Ok(Self { bytes: Box::new(file), compressed: false })
+        Ok(Self::of(file, false))
     }
 
     /// Whether `error` says that the file's contents are damaged; else the system failed, and another try may succeed.
@@ -51,10 +56,19 @@ impl Input {
 
 impl Read for Input {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        if let Some((kind, problem)) = &self.damage {
+            return Err(io::Error::new(*kind, problem.clone()));
+        }
         loop {
             match self.bytes.read(buffer) {
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                other => return other,
+                Err(error) => {
+                    if self.is_damage(&error) {
+                        self.damage = Some((error.kind(), error.to_string()));
+                    }
+                    return Err(error);
+                }
+                read => return read,
             }
         }
     }

@@ -138,7 +138,9 @@ impl Reader for JsonlReader {
                 },
             };
             let file = Arc::clone(lines.file());
-            let mut reject = |offset, reason, detail| chunk.bad.push(BadRecord { file: Arc::clone(&file), offset, reason, detail });
+            let mut reject = |offset, reason, detail| {
+                chunk.bad.push(BadRecord { file: Arc::clone(&file), offset, reason, detail, rest_is_lost: reason == "damaged_file" });
+            };
             match lines.next_line()? {
                 Line::End => self.lines = None,
                 Line::Damaged(offset, problem) => reject(offset, "damaged_file", format!("nothing can be read from here on: {problem}")),

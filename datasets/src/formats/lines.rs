@@ -92,6 +92,9 @@ impl Lines {
         }
         if self.buffer[..self.filled].starts_with(b"\xEF\xBB\xBF") {
             (self.start, self.searched, self.offset) = (3, 3, 3);
+            if self.end > 0 {
+                self.end = self.end.max(4); // the line behind the mark begins where the file does, for whoever comes next
+            }
         }
         Ok(())
     }
@@ -219,11 +222,12 @@ mod tests {
 
     proptest! {
         #[test]
-        fn ranges_give_every_line_once(lines in proptest::collection::vec("[a-c\r]{0,6}", 0..20), cuts in proptest::collection::vec(0_u64..100, 0..4), ended: bool) {
+        fn ranges_give_every_line_once(lines in proptest::collection::vec("[a-c\r]{0,6}", 0..20), cuts in proptest::collection::vec(0_u64..100, 0..4), ended: bool, marked: bool) {
             let dir = tempfile::tempdir().unwrap();
             let path = dir.path().join("f.jsonl");
             let mut text = lines.join("\n");
             if ended { text.push('\n'); }
+            if marked { text.insert(0, '\u{feff}'); }
             std::fs::write(&path, &text).unwrap();
             let length = text.len() as u64;
             let mut borders: Vec<u64> = cuts.into_iter().filter(|cut| *cut < length).collect();

@@ -51,6 +51,8 @@ pub struct BadRecord {
     pub reason: &'static str,
     /// What was wanted and what was found.
     pub detail: String,
+    /// Whether all that follows it in its file is lost with it, and nobody knows how many rows that is.
+    pub rest_is_lost: bool,
 }
 
 /// Where rows come from: for each its offset or row number, and for runs of rows their file.

@@ -2,6 +2,7 @@
 
 use std::collections::VecDeque;
 use std::fs::File;
+use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
 
@@ -10,8 +11,12 @@ use arrow::compute::{can_cast_types, cast};
 use arrow::datatypes::{DataType, Field, FieldRef, Schema, SchemaRef};
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::basic::Type;
+use parquet::column::page::PageReader;
+use parquet::file::metadata::{ColumnChunkMetaData, RowGroupMetaData};
+use parquet::file::serialized_reader::SerializedPageReader;
 
+use super::jsonl::BATCH_BAD;
 use super::{BadRecord, Chunk, FilePart, InputFile, RANGE_BYTES, Reader};
 use crate::{DataError, catch_quietly};
 
@@ -19,6 +24,10 @@ use crate::{DataError, catch_quietly};
 pub const EXTENSIONS: &[&str] = &["parquet"];
 /// Bytes of decoded rows that a batch is aimed at.
 const BATCH_BYTES: u64 = 32 << 20;
+/// Bytes that a batch can come to at most, should every row repeat the longest values of its columns' dictionaries.
+const MOST_BATCH_BYTES: u64 = 2 * BATCH_BYTES;
+/// Rows of a damaged row group that are rejected one by one; what a footer says of more than most writers put in one is not believed.
+const MOST_LOST: u64 = 1 << 20;
 
 /// The columns that `files` share, or the `wanted` ones of them in that order, and what is told to the person.
 ///
@@ -111,10 +120,33 @@ struct OpenFile {
     input: File,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
-    /// Row groups to read, and the number of the first row of each.
-    groups: VecDeque<(usize, u64)>,
-    /// The row group that is being read, and the number of the row that comes next.
-    rows: Option<(ParquetRecordBatchReader, u64)>,
+    /// Row groups to read, and the numbers of the rows of each.
+    groups: VecDeque<(usize, Range<u64>)>,
+    reading: Option<Reading>,
+    lost: Option<Lost>,
+}
+
+/// A row group that is being read.
+struct Reading {
+    group: usize,
+    batches: ParquetRecordBatchReader,
+    /// Number of its first row.
+    first: u64,
+    /// Numbers of the rows that are still to come.
+    left: Range<u64>,
+    /// Whether it is read row by row, to find the first one that can't be read.
+    by_row: bool,
+}
+
+/// Rows of a row group that can't be read.
+struct Lost {
+    /// Number of the first.
+    first: u64,
+    /// How many there are, as the footer says.
+    rows: u64,
+    /// How many are rejected already.
+    told: u64,
+    problem: String,
 }
 
 impl ParquetReader {
@@ -125,7 +157,9 @@ impl ParquetReader {
 
     fn open_next(&self, part: &FilePart, chunk: &mut Chunk) -> Result<Option<OpenFile>, DataError> {
         let file: Arc<str> = part.name.as_str().into();
-        let mut reject = |reason, detail| chunk.bad.push(BadRecord { file: Arc::clone(&file), offset: 0, reason, detail });
+        let mut reject = |reason, detail| {
+            chunk.bad.push(BadRecord { file: Arc::clone(&file), offset: 0, reason, detail, rest_is_lost: true });
+        };
         let (input, metadata) = match open(&part.path) {
             Ok(open) => open,
             Err(DataError::Format { problem, .. }) => {
@@ -153,12 +187,13 @@ impl ParquetReader {
         let mut groups = VecDeque::new();
         let mut row = 0_u64;
         for (number, group) in metadata.metadata().row_groups().iter().enumerate() {
+            let end = row.saturating_add(u64::try_from(group.num_rows()).unwrap_or(0));
             if (part.start..part.end).contains(&first_byte(group, length)) {
-                groups.push_back((number, row));
+                groups.push_back((number, row..end));
             }
-            row = row.saturating_add(u64::try_from(group.num_rows()).unwrap_or(0));
+            row = end;
         }
-        Ok(Some(OpenFile { file, input, metadata, mask, groups, rows: None }))
+        Ok(Some(OpenFile { file, input, metadata, mask, groups, reading: None, lost: None }))
     }
 }
 
@@ -174,64 +209,142 @@ impl Reader for ParquetReader {
                 }
                 return Ok(Some(chunk));
             };
-            let mut reject = |row, problem: &str| {
-                let detail = format!("the rows of its row group from here on can't be read: {problem}");
-                chunk.bad.push(BadRecord { file: Arc::clone(&open.file), offset: row, reason: "damaged_row_group", detail });
-            };
-            let Some((rows, row)) = &mut open.rows else {
-                let Some((group, row)) = open.groups.pop_front() else {
+            if let Some(lost) = &mut open.lost {
+                while chunk.bad.len() < BATCH_BAD
+                    && let Some((offset, detail)) = lost.next()
+                {
+                    let file = Arc::clone(&open.file);
+                    chunk.bad.push(BadRecord { file, offset, reason: "damaged_row_group", detail, rest_is_lost: false });
+                }
+                if chunk.bad.is_empty() {
+                    open.lost = None;
+                    continue;
+                }
+                return Ok(Some(chunk));
+            }
+            let Some(reading) = &mut open.reading else {
+                let Some((group, rows)) = open.groups.pop_front() else {
                     self.open = None;
                     continue;
                 };
-                match open.start(group, self.batch_rows) {
-                    Ok(rows) => open.rows = Some((rows, row)),
-                    Err(problem) => {
-                        reject(row, &problem);
-                        return Ok(Some(chunk));
-                    }
+                match open.start(group, 0, self.batch_rows) {
+                    Ok(batches) => open.reading = Some(Reading { group, batches, first: rows.start, left: rows, by_row: false }),
+                    Err(problem) => open.lost = Some(Lost::new(&rows, problem)),
                 }
                 continue;
             };
-            let first = *row;
-            let batch = caught(|| rows.next().transpose().map_err(|error| error.to_string())).and_then(|batch| {
-                batch.map(|batch| caught(|| normal_batch(&self.schema, &batch).map_err(|error| error.to_string()))).transpose()
-            });
-            match batch {
+            match reading.next(&self.schema) {
                 Ok(Some(batch)) => {
-                    *row += batch.num_rows() as u64;
-                    for number in first..*row {
+                    let first = reading.left.start;
+                    reading.left.start += batch.num_rows() as u64;
+                    for number in first..reading.left.start {
                         chunk.positions.push(&open.file, number);
                     }
                     chunk.rows = batch;
                     return Ok(Some(chunk));
                 }
-                Ok(None) => open.rows = None,
+                Ok(None) => open.reading = None,
                 Err(problem) => {
-                    reject(first, &problem);
-                    open.rows = None;
-                    return Ok(Some(chunk));
+                    let Reading { group, first, left, by_row, .. } =
+                        open.reading.take().expect("it is there: its next batch was asked for");
+                    // Which rows are lost must not depend on how many are read at a time.
+                    let again = if by_row { Err(problem) } else { open.start(group, left.start - first, 1) };
+                    match again {
+                        Ok(batches) => open.reading = Some(Reading { group, batches, first, left, by_row: true }),
+                        Err(problem) => open.lost = Some(Lost::new(&left, problem)),
+                    }
                 }
             }
         }
     }
 }
 
+impl Reading {
+    fn next(&mut self, schema: &SchemaRef) -> Result<Option<RecordBatch>, String> {
+        let batch = caught(|| self.batches.next().transpose().map_err(|error| error.to_string()))?;
+        let batch = batch.map(|batch| caught(|| normal_batch(schema, &batch).map_err(|error| error.to_string()))).transpose()?;
+        let left = self.left.end - self.left.start;
+        match batch.as_ref().map(|batch| batch.num_rows() as u64) {
+            None if left > 0 => Err(format!("it ends {left} rows before the footer says")),
+            Some(rows) if rows > left => Err("it has more rows than the footer says".to_owned()),
+            _ => Ok(batch),
+        }
+    }
+}
+
+impl Lost {
+    fn new(rows: &Range<u64>, problem: String) -> Self {
+        Self { first: rows.start, rows: rows.end.saturating_sub(rows.start), told: 0, problem }
+    }
+
+    /// The number of the next lost row, and what is to be said of it; there is at least one, whatever the footer says.
+    fn next(&mut self) -> Option<(u64, String)> {
+        let row = self.first.saturating_add(self.told);
+        let detail = match self.told {
+            0 => format!("the rows of its row group from here on can't be read: {}", self.problem),
+            told if told >= self.rows => return None,
+            told if told < MOST_LOST => format!("lost with row {}", self.first),
+            told => {
+                self.told = self.rows;
+                return Some((row, format!("lost with row {}, and {} more, as the footer says", self.first, self.rows - told - 1)));
+            }
+        };
+        self.told += 1;
+        Some((row, detail))
+    }
+}
+
 impl OpenFile {
-    fn start(&self, group: usize, batch_rows: usize) -> Result<ParquetRecordBatchReader, String> {
+    /// Begins to read a row group, without its first `skipped` rows.
+    fn start(&self, group: usize, skipped: u64, batch_rows: usize) -> Result<ParquetRecordBatchReader, String> {
         let input = self.input.try_clone().map_err(|error| error.to_string())?;
         let row_group = self.metadata.metadata().row_group(group);
         let rows = u64::try_from(row_group.num_rows()).map_err(|_| "it has fewer than no rows".to_owned())?;
         let row_bytes = decoded_bytes(row_group).checked_div(rows).unwrap_or(0).max(1);
-        let fitting = usize::try_from(BATCH_BYTES / row_bytes).unwrap_or(usize::MAX).clamp(1, batch_rows);
+        let fitting = (BATCH_BYTES / row_bytes).min(MOST_BATCH_BYTES / self.longest_row(group).max(1));
+        let fitting = usize::try_from(fitting).unwrap_or(usize::MAX).clamp(1, batch_rows);
         caught(|| {
-            ParquetRecordBatchReaderBuilder::new_with_metadata(input, self.metadata.clone())
+            let mut builder = ParquetRecordBatchReaderBuilder::new_with_metadata(input, self.metadata.clone())
                 .with_row_groups(vec![group])
                 .with_projection(self.mask.clone())
-                .with_batch_size(fitting)
-                .build()
-                .map_err(|error| error.to_string())
+                .with_batch_size(fitting);
+            if skipped > 0 {
+                builder = builder.with_offset(usize::try_from(skipped).unwrap_or(usize::MAX));
+            }
+            builder.build().map_err(|error| error.to_string())
         })
     }
+}
+
+impl OpenFile {
+    /// Bytes of the longest texts in the dictionaries of a row group, one a column: each row may repeat them, in next to no space.
+    fn longest_row(&self, group: usize) -> u64 {
+        let row_group = self.metadata.metadata().row_group(group);
+        let columns = row_group.columns().iter().enumerate();
+        let texts = columns.filter(|(leaf, column)| self.mask.leaf_included(*leaf) && column.column_type() == Type::BYTE_ARRAY);
+        let longest = |column: &ColumnChunkMetaData| {
+            let input = Arc::new(self.input.try_clone().map_err(|error| error.to_string())?);
+            let mut pages = SerializedPageReader::new(input, column, 0, None).map_err(|error| error.to_string())?;
+            if !pages.peek_next_page().map_err(|error| error.to_string())?.is_some_and(|page| page.is_dict) {
+                return Ok(0);
+            }
+            let page = pages.get_next_page().map_err(|error| error.to_string())?;
+            Ok(page.map_or(0, |page| longest_value(page.buffer())))
+        };
+        // What can't be read is found again, and told of, where it is decoded.
+        texts.map(|(_, column)| caught(|| longest(column)).unwrap_or(0)).sum()
+    }
+}
+
+/// The longest of values that each stand behind their length.
+fn longest_value(mut page: &[u8]) -> u64 {
+    let mut longest = 0;
+    while let Some((length, rest)) = page.split_first_chunk::<4>() {
+        let length = u32::from_le_bytes(*length);
+        longest = longest.max(u64::from(length));
+        page = rest.get(length as usize..).unwrap_or_default();
+    }
+    longest
 }
 
 /// Runs a decoder on bytes that anyone may have written: should it panic, that is the file's problem and not the run's.

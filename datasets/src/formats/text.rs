@@ -84,7 +84,7 @@ impl TextReader {
             (Err(_), InvalidUtf8::Replace) => self.texts.append_value(String::from_utf8_lossy(bytes)),
             (Err(error), InvalidUtf8::Reject) => {
                 let detail = format!("no UTF-8 at byte {}; `invalid_utf8: replace` takes such text", offset + error.valid_up_to() as u64);
-                chunk.bad.push(BadRecord { file: Arc::clone(file), offset, reason: "invalid_utf8", detail });
+                chunk.bad.push(BadRecord { file: Arc::clone(file), offset, reason: "invalid_utf8", detail, rest_is_lost: false });
                 return;
             }
         }
@@ -93,12 +93,12 @@ impl TextReader {
 
     fn too_long(&self, chunk: &mut Chunk, file: &Arc<str>, offset: u64) {
         let detail = format!("over {} bytes, which is max_record_bytes", self.options.max_record_bytes);
-        chunk.bad.push(BadRecord { file: Arc::clone(file), offset, reason: "record_too_long", detail });
+        chunk.bad.push(BadRecord { file: Arc::clone(file), offset, reason: "record_too_long", detail, rest_is_lost: false });
     }
 
     fn damaged(chunk: &mut Chunk, file: &Arc<str>, offset: u64, problem: &str) {
         let detail = format!("nothing can be read from here on: {problem}");
-        chunk.bad.push(BadRecord { file: Arc::clone(file), offset, reason: "damaged_file", detail });
+        chunk.bad.push(BadRecord { file: Arc::clone(file), offset, reason: "damaged_file", detail, rest_is_lost: true });
     }
 
     fn whole_file(&mut self, chunk: &mut Chunk, part: &FilePart) -> Result<usize, DataError> {

@@ -160,7 +160,14 @@ fn summary(record: &RunRecord, output: &Path) -> String {
     for stage in &record.stages {
         for (what, names) in &stage.totals.counted {
             for (name, times) in names {
-                lines.push(format!("  {}: {what} `{}` in {} rows", stage.id, crate::show::visible(name), grouped(*times)));
+                let name = crate::show::visible_line(name);
+                lines.push(match (what.as_str(), name.rsplit_once('@')) {
+                    ("rest_of_file_lost", Some((file, offset))) => format!(
+                        "  {}: WARNING: {file} can't be read from {offset} on; how many rows are lost with that, nobody knows",
+                        stage.id
+                    ),
+                    _ => format!("  {}: {what} `{name}` in {} rows", stage.id, grouped(*times)),
+                });
             }
         }
     }

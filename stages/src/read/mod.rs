@@ -199,6 +199,9 @@ fn drain(mut reader: impl Reader, ids: &Ids, out: &mut dyn RowSink) -> Result<()
     while let Some(chunk) = reader.next_chunk()? {
         let rows = if chunk.rows.num_rows() > 0 { Some(ids.rows(&chunk)?) } else { None };
         for bad in chunk.bad {
+            if bad.rest_is_lost {
+                out.count("rest_of_file_lost", &format!("{}@{}", bad.file, bad.offset), 1);
+            }
             out.reject(Rejection {
                 id: Some(format!("{}/{}@{}", ids.stage_id, bad.file, bad.offset)),
                 file: Some(bad.file.to_string()),

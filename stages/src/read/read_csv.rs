@@ -13,7 +13,8 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 ///
 /// Every row has an `id`: the column named by `id`, else the input's own `id`, else `<stage>/<file>@<byte offset>`. Quoted fields may hold
 /// line ends. An empty field is null. A record with too many or too few fields, or a field that does not fit its column, is rejected with its
-/// offset. Columns are found by their names in each file's header; a file that lacks one stops the run.
+/// offset. A quote that is never closed, a record that is too long or a damaged file loses the rest of the file: one rejection, and as nobody knows
+/// how many rows that is, the run warns of it. Columns are found by their names in each file's header; a file that lacks one stops the run.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadCsvConfig {

@@ -13,7 +13,8 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 ///
 /// Every row has an `id`: the column named by `id`, else the input's own `id`, else `<stage>/<file>@<byte offset>`. A field that a record
 /// lacks is null; of a key that is there twice, the last value counts. A line that is no JSON object, or holds a value that does not fit its
-/// column, is rejected with its offset. Without `columns`, names and types come from the first 2000 records; fields that turn up later are
+/// column, is rejected with its offset. A compressed file that is damaged is read up to there: the rest is one rejection, and as nobody knows how
+/// many rows it held, the run warns of it. Without `columns`, names and types come from the first 2000 records; fields that turn up later are
 /// counted and named, and their rows kept without them.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]

@@ -13,8 +13,8 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 /// Reads Parquet files with the same columns.
 ///
 /// Every row has an `id`: the column named by `id`, else the input's own `id`, else `<stage>/<file>@<row number>`. Text, bytes and lists get
-/// 32-bit offsets, dictionaries are unpacked. What can't be decoded is rejected with the number of its first row: the rest of a row group,
-/// or a file.
+/// 32-bit offsets, dictionaries are unpacked. Where a row group is damaged, each of its rows from there on is rejected with its number; a file
+/// whose footer can't be read is one rejection, and as nobody knows how many rows it held, the run warns of it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadParquetConfig {

@@ -11,7 +11,8 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 
 /// Reads text files as documents with `id` and `text`: `.txt`, `.text`, `.md`, plain or compressed (`.gz`, `.zst`).
 ///
-/// A document is a file, a paragraph or a line; its `id` is `<stage>/<file>@<byte offset>`. Blank lines are no documents.
+/// A document is a file, a paragraph or a line; its `id` is `<stage>/<file>@<byte offset>`. Blank lines are no documents. A compressed file that is
+/// damaged is read up to there: the rest is one rejection, and as nobody knows how many documents it held, the run warns of it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadTextConfig {

@@ -44,7 +44,8 @@ pub trait RowSink {
     fn reject(&mut self, rejection: Rejection);
 
     /// Takes a count of something that was met and is no rejection: `what` in `snake_case`, the `name` it is about, and how often. A field
-    /// that records have and the columns have not is `field_not_in_schema`. Once a split, at its end; counts of splits add up.
+    /// that records have and the columns have not is `field_not_in_schema`; the place from which on nothing of a file could be read, however
+    /// many rows that is, is `rest_of_file_lost`. Counts of splits add up.
     fn count(&mut self, what: &'static str, name: &str, times: u64) {
         let _ = (what, name, times);
     }
