@@ -72,6 +72,13 @@ pub fn csv_schema(files: &[InputFile], options: &CsvOptions) -> Result<Inferred,
         let problem = "the files hold no record to infer columns from; write them out, such as columns: {text: string}".to_owned();
         return Err(DataError::Setting { setting: "columns", problem });
     }
+    if let [(name, _)] = columns.as_slice()
+        && let Some(written) = other_delimiter(std::slice::from_ref(name))
+    {
+        let problem =
+            format!("the header is one field, `{name}`; is `delimiter: {written}` meant? If not, write the column out under `columns`");
+        return Err(DataError::Setting { setting: "delimiter", problem });
+    }
     let columns = columns.into_iter().map(|(name, types)| (name, types.column_type())).collect();
     Ok(Inferred { columns: Columns(columns), records })
 }
@@ -93,8 +100,18 @@ pub fn check_headers(files: &[InputFile], wanted: &[&str], options: &CsvOptions)
 fn has_columns<'a>(part: &FilePart, names: &[String], mut wanted: impl Iterator<Item = &'a str>) -> Result<(), DataError> {
     let there: HashSet<&str> = names.iter().map(String::as_str).collect();
     let Some(missing) = wanted.find(|name| !there.contains(name)) else { return Ok(()) };
-    let problem = format!("it has no column `{missing}`, only {}", quoted(names));
+    let meant = other_delimiter(names).map(|written| format!("; is `delimiter: {written}` meant?"));
+    let problem = format!("it has no column `{missing}`, only {}{}", quoted(names), meant.unwrap_or_default());
     Err(DataError::Format { path: part.path.clone(), format: "CSV", problem })
+}
+
+/// What seems to stand between the names of a header that is one field, as a pipeline file writes it.
+fn other_delimiter(names: &[String]) -> Option<&'static str> {
+    let [name] = names else { return None };
+    [(';', "\";\""), ('\t', "\"\\t\""), ('|', "\"|\""), (',', "\",\"")]
+        .into_iter()
+        .find(|(delimiter, _)| name.contains(*delimiter))
+        .map(|(_, written)| written)
 }
 
 /// Reads CSV files. An empty field is null.
@@ -164,7 +181,11 @@ impl Reader for CsvReader {
             let file = Arc::clone(&places.file);
             let read = open.read(&self.options);
             let offset = open.began;
-            let mut reject = |offset, reason, detail| chunk.bad.push(BadRecord { file: Arc::clone(&file), offset, reason, detail });
+            let mut reject = |offset, reason, detail| {
+                // Of other records it is known where the next one begins.
+                let rest_is_lost = ["record_too_long", "quote_not_closed", "damaged_file"].contains(&reason);
+                chunk.bad.push(BadRecord { file: Arc::clone(&file), offset, reason, detail, rest_is_lost });
+            };
             match read {
                 Ok(true) => {
                     bytes += open.record.as_slice().len();

@@ -57,9 +57,17 @@ fn one_pattern(base_dir: &Path, pattern: &str, extensions: &[&str]) -> Result<Ve
             }
             return Ok(found);
         }
+        Ok(metadata) if !metadata.is_file() => {
+            let problem = format!("{} is a pipe or a device; inputs are files, as they are read more than once", whole.display());
+            return Err(DataError::Setting { setting: "path", problem });
+        }
         Ok(metadata) => {
             let name = escaped(whole.file_name().map_or(whole.as_path(), Path::new));
             return Ok(vec![InputFile { path: whole, name, bytes: metadata.len() }]);
+        }
+        Err(_) if is_address(pattern) => {
+            let problem = format!("`{pattern}` is an address; inputs are files of this machine: copy them here first");
+            return Err(DataError::Setting { setting: "path", problem });
         }
         Err(error) if error.kind() == io::ErrorKind::NotFound && !has_glob(pattern) => return Err(no_match(&whole)),
         Err(error) if !has_glob(pattern) => return Err(DataError::Io { doing: "open", path: whole, source: error }),
@@ -138,6 +146,11 @@ fn matcher(glob: &str) -> Result<GlobMatcher, DataError> {
         .build()
         .map(|glob| glob.compile_matcher())
         .map_err(|error| DataError::Setting { setting: "path", problem: format!("`{glob}` is no glob: {}", error.kind()) })
+}
+
+/// `s3://bucket/rows.jsonl`.
+fn is_address(pattern: &str) -> bool {
+    pattern.split_once("://").is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
 }
 
 fn has_glob(pattern: &str) -> bool {

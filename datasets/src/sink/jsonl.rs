@@ -1,7 +1,7 @@
 //! JSON Lines parts.
 //!
 //! One object a line with every column in order. A null, a NaN and an infinity are `null` (JSON has no other word for them); binary is
-//! base64; timestamps, dates and times are RFC 3339 text, durations ISO 8601; decimals are text, so that no digit is lost.
+//! base64; timestamps, dates and times are RFC 3339 text (a year that does not fit four digits has a sign), durations ISO 8601; decimals are text, so that no digit is lost.
 
 use std::io::Write;
 use std::sync::Arc;
@@ -10,8 +10,8 @@ use arrow::array::timezone::Tz;
 use arrow::array::{Array, ArrayRef, AsArray, OffsetSizeTrait, RecordBatch, make_array};
 use arrow::compute::cast;
 use arrow::datatypes::{
-    DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, UInt8Type, UInt16Type, UInt32Type,
-    UInt64Type,
+    DataType, Date32Type, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, TimeUnit, UInt8Type,
+    UInt16Type, UInt32Type, UInt64Type,
 };
 use arrow::error::ArrowError;
 use arrow::util::display::{ArrayFormatter, DurationFormat, FormatOptions};
@@ -215,8 +215,8 @@ impl Cells {
         match &self.inside {
             Inside::Leaf => write_leaf(self.array.as_ref(), row, out),
             Inside::Formatted => {
-                let text = ArrayFormatter::try_new(self.array.as_ref(), &options())?.value(row).try_to_string()?;
-                write_string(&text, out)
+                let text = ArrayFormatter::try_new(self.array.as_ref(), &options())?.value(row).try_to_string();
+                write_string(&text.or_else(|error| far_date(self.array.as_ref(), row).ok_or(error))?, out)
             }
             Inside::List(items) => {
                 let (start, end) = match self.array.data_type() {
@@ -251,6 +251,42 @@ impl Cells {
             }
         }
     }
+}
+
+/// A date or timestamp that arrow's calendar does not reach (years beyond 262,000), as ISO 8601 with as many digits as the year takes.
+fn far_date(array: &dyn Array, row: usize) -> Option<String> {
+    let (unit, zone) = match array.data_type() {
+        DataType::Date32 => return Some(day_text(i64::from(array.as_primitive::<Date32Type>().value(row)))),
+        DataType::Date64 => (TimeUnit::Millisecond, ""),
+        DataType::Timestamp(unit, zone) => (*unit, if zone.is_some() { "Z" } else { "" }),
+        _ => return None,
+    };
+    let per_second: i64 = match unit {
+        TimeUnit::Second => 1,
+        TimeUnit::Millisecond => 1_000,
+        TimeUnit::Microsecond => 1_000_000,
+        TimeUnit::Nanosecond => 1_000_000_000,
+    };
+    let value = make_array(array.to_data().into_builder().data_type(DataType::Int64).build().ok()?).as_primitive::<Int64Type>().value(row);
+    let (seconds, fraction) = (value.div_euclid(per_second), value.rem_euclid(per_second));
+    let (day, second) = (seconds.div_euclid(86_400), seconds.rem_euclid(86_400));
+    let digits = per_second.ilog10() as usize;
+    let fraction = if fraction == 0 { String::new() } else { format!(".{fraction:0digits$}") };
+    Some(format!("{}T{:02}:{:02}:{:02}{fraction}{zone}", day_text(day), second / 3600, second / 60 % 60, second % 60))
+}
+
+/// The date that is so many days after 1970-01-01.
+///
+/// Source: Howard Hinnant, *chrono-Compatible Low-Level Date Algorithms*, `civil_from_days`.
+fn day_text(days: i64) -> String {
+    let days = days + 719_468;
+    let (era, day_of_era) = (days.div_euclid(146_097), days.rem_euclid(146_097));
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+    let shifted = (5 * day_of_year + 2) / 153; // months from March on
+    let (day, month) = (day_of_year - (153 * shifted + 2) / 5 + 1, if shifted < 10 { shifted + 3 } else { shifted - 9 });
+    let year = year_of_era + era * 400 + i64::from(month <= 2);
+    format!("{year:+05}-{month:02}-{day:02}")
 }
 
 fn options() -> FormatOptions<'static> {
@@ -315,6 +351,7 @@ fn write_base64(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), DataError> {
 mod tests {
     use arrow::array::{
         BinaryArray, Date32Array, Float64Array, Int64Array, ListArray, StringArray, StructArray, TimestampMicrosecondArray,
+        TimestampSecondArray,
     };
     use arrow::datatypes::{Field, Fields, Int64Type};
 
@@ -363,6 +400,33 @@ mod tests {
                         {\"s\":null,\"n\":7,\"f\":null,\"b\":\"\",\"t\":null,\"d\":\"1969-12-31\",\"l\":[],\"o\":null}\n";
         assert_eq!(String::from_utf8(part.clone().into_bytes()).unwrap(), expected);
         assert_eq!(part.rows, 2);
+    }
+
+    #[test]
+    fn days_and_moments_beyond_the_calendar_have_their_text() {
+        let zoned = TimestampMicrosecondArray::from(vec![i64::MAX, i64::MIN]).with_timezone("UTC");
+        let cases: [(ArrayRef, [&str; 2]); 3] = [
+            (Arc::new(zoned), ["+294247-01-10T04:00:54.775807Z", "-290308-12-21T19:59:05.224192Z"]),
+            (Arc::new(Date32Array::from(vec![i32::MAX, i32::MIN])), ["+5881580-07-11", "-5877641-06-23"]),
+            (
+                Arc::new(TimestampSecondArray::from(vec![i64::MAX, i64::MIN])),
+                ["+292277026596-12-04T15:30:07", "-292277022657-01-27T08:29:52"],
+            ),
+        ];
+        for (array, wanted) in cases {
+            let cells = Cells::try_new(&array).unwrap();
+            for (row, wanted) in wanted.into_iter().enumerate() {
+                let mut out = Vec::new();
+                cells.write(row, &mut out).unwrap();
+                assert_eq!(String::from_utf8(out).unwrap(), format!("\"{wanted}\""));
+            }
+        }
+        // Where the calendar reaches, both say the same.
+        for days in [-719_529, -719_469, -1, 0, 58, 59, 60, 18_321, 18_322, 2_932_896] {
+            let text = ArrayFormatter::try_new(&Date32Array::from(vec![days]), &options()).unwrap().value(0).to_string();
+            let plain = day_text(i64::from(days));
+            assert_eq!(plain.strip_prefix('+').unwrap_or(&plain), text);
+        }
     }
 
     #[test]

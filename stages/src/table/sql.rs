@@ -31,7 +31,8 @@ use crate::{
 /// tables and needs memory for them; where its result has no `id`, rows are called `<stage>/<row>`.
 ///
 /// Without ORDER BY the rows of such a statement are sorted by all their columns; with one, rows that it leaves equal are. A LIMIT on one plain
-/// table takes its first rows. Rows that a WHERE leaves out are not reported as dropped: use a filter stage where the reason counts. The dialect
+/// table takes its first rows. Whole numbers that outgrow their type start again at its other end without a word, sums too: CAST them to DOUBLE
+/// where that may come about. Rows that a WHERE leaves out are not reported as dropped: use a filter stage where the reason counts. The dialect
 /// and the functions are those of polars.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
