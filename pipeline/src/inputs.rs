@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
 use rayon::prelude::*;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Serialize, Serializer};
 
 use crate::store::{Store, StoreError};
 
@@ -20,6 +20,7 @@ const YOUNG: Duration = Duration::from_secs(2);
 /// Content hashes of input files, remembered with what tells that a file is unchanged.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct InputHashes {
+    #[serde(serialize_with = "with_names")]
     files: BTreeMap<PathBuf, Known>,
     #[serde(skip)]
     changed: bool,
@@ -33,6 +34,11 @@ struct Known {
     hash: String,
     /// Whether the file was young when it was hashed.
     young: bool,
+}
+
+/// JSON has no words for a name that is no UTF-8; such a file is read again by the next run.
+fn with_names<S: Serializer>(files: &BTreeMap<PathBuf, Known>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(files.iter().filter(|(path, _)| path.to_str().is_some()))
 }
 
 impl Known {

@@ -87,16 +87,23 @@ impl IpcPart {
 /// # Errors
 /// Bytes that are no IPC stream, or one that was cut off.
 pub fn decode(pieces: impl IntoIterator<Item = Bytes>) -> Result<Vec<RecordBatch>, ArrowError> {
-    let mut decoder = StreamDecoder::new();
-    let mut batches = Vec::new();
-    for piece in pieces {
-        let mut buffer = Buffer::from(piece);
-        while !buffer.is_empty() {
-            batches.extend(decoder.decode(&mut buffer)?);
+    caught(|| {
+        let mut decoder = StreamDecoder::new();
+        let mut batches = Vec::new();
+        for piece in pieces {
+            let mut buffer = Buffer::from(piece);
+            while !buffer.is_empty() {
+                batches.extend(decoder.decode(&mut buffer)?);
+            }
         }
-    }
-    decoder.finish()?;
-    Ok(batches)
+        decoder.finish()?;
+        Ok(batches)
+    })
+}
+
+/// The decoders panic at some bytes that they did not write.
+fn caught(decode: impl FnOnce() -> Result<Vec<RecordBatch>, ArrowError>) -> Result<Vec<RecordBatch>, ArrowError> {
+    datasets::catch_quietly(decode).unwrap_or_else(|problem| Err(ArrowError::IpcError(format!("the decoder failed: {problem}"))))
 }
 
 /// Collects batches into one checkpoint in memory.
@@ -160,7 +167,7 @@ impl CheckpointPart {
 /// Bytes that are no checkpoint.
 pub fn decode_checkpoint(path: &str, pieces: Vec<Bytes>) -> Result<Vec<RecordBatch>, ArrowError> {
     if path.ends_with(".parquet") {
-        ParquetRecordBatchReaderBuilder::try_new(Bytes::from(pieces.concat()))?.build()?.collect()
+        caught(|| ParquetRecordBatchReaderBuilder::try_new(Bytes::from(pieces.concat()))?.build()?.collect())
     } else {
         decode(pieces)
     }

@@ -94,6 +94,15 @@ pub struct Block {
     pub first: String,
 }
 
+impl TableFile {
+    /// Whether its blocks lie one behind the other, as they were written: they are read by what stands here.
+    fn is_sound(&self) -> bool {
+        let mut end = 0;
+        self.blocks.iter().all(|block| block.start == std::mem::replace(&mut end, block.end) && block.start <= block.end)
+            && end == self.bytes
+    }
+}
+
 impl DoneMark {
     /// The mark of a finished task; `None` if it is not finished, or if what it stored is not there any more.
     ///
@@ -102,6 +111,9 @@ impl DoneMark {
     pub fn find(store: &Store, task: &Fingerprint) -> Result<Option<Self>, StoreError> {
         let Some(bytes) = store.get(&path_of(task))? else { return Ok(None) };
         let Ok(mark) = serde_json::from_slice::<Self>(&bytes) else { return Ok(None) }; // cut off by a power loss
+        if !mark.tables.iter().all(TableFile::is_sound) {
+            return Ok(None);
+        }
         let on_disk = mark.files.iter().filter(|file| !matches!(file.form, Form::Source { .. }));
         let stored = on_disk.map(|file| (&file.path, file.bytes)).chain(mark.tables.iter().map(|file| (&file.path, file.bytes)));
         for (path, bytes) in stored {

@@ -55,6 +55,12 @@ pub enum StoreError {
         /// What the system said.
         source: std::io::Error,
     },
+    /// A folder stands where an object belongs.
+    #[error("{} is a folder with something in it, where a file of the run belongs; move it away", .path.display())]
+    InTheWay {
+        /// The folder.
+        path: PathBuf,
+    },
     /// An object is not what was written.
     #[error("{path} is damaged: {problem}; run again, and it is made anew")]
     Damaged {
@@ -182,13 +188,17 @@ impl Store {
     fn put_to(&self, to: &Arc<dyn ObjectStore>, path: &str, pieces: Vec<Bytes>, mode: PutMode) -> Result<(), StoreError> {
         let options = PutOptions { mode, ..PutOptions::default() };
         let location = object(path)?;
+        if std::fs::symlink_metadata(self.local_path(path)).is_ok_and(|found| found.is_dir()) {
+            // An empty one is nobody's work.
+            std::fs::remove_dir(self.local_path(path)).map_err(|_| StoreError::InTheWay { path: self.local_path(path) })?;
+        }
         let put = to.put_opts(&location, pieces.into_iter().collect::<PutPayload>(), options);
         self.runtime.block_on(put).map_err(|source| storage("write", path, source))?;
         self.crash.pass();
         Ok(())
     }
 
-    /// Reads an object; `None` if there is none.
+    /// Reads an object; `None` if there is none, or a folder in its place.
     ///
     /// # Errors
     /// What the storage says.
@@ -196,7 +206,7 @@ impl Store {
         let local = self.local_path(path);
         match std::fs::read(&local) {
             Ok(bytes) => Ok(Some(Bytes::from(bytes))),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(None),
+            Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::IsADirectory) => Ok(None),
             Err(source) => Err(StoreError::Io { doing: "read", path: local, source }),
         }
     }

@@ -167,7 +167,7 @@ fn random_graphs_do_what_the_model_says_and_survive_kills() {
                 let mut run = killed.start(&args);
                 std::thread::sleep(takes.mul_f64(random.below(90) as f64 / 100.0)); // the moment of the kill is what is being tested
                 run.kill().expect("killed");
-                run.wait().expect("it ended");
+                crate::harness::said(run.wait_with_output().expect("it ended"));
             }
             killed.run(&["--shard-rows", shard_rows, "--threads", "8"]);
             assert_eq!(differences(&killed.files("out"), &expected), [""; 0], "seed {seed}, shards of {shard_rows} rows:\n{}", made.yaml);

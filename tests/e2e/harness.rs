@@ -53,14 +53,14 @@ impl Project {
         fs::write(path, text).expect("written");
     }
 
-    /// The command, to be given arguments.
+    /// The command, to be given arguments. What it says goes through [`said`], so that no panic is passed over.
     pub(crate) fn command(&self) -> Command {
         let mut command = Command::new(env!("CARGO_BIN_EXE_pipeline"));
         command.current_dir(self.folder.path()).stdin(Stdio::null()).env("NO_COLOR", "1").env_remove("PIPELINE_LOG");
         command
     }
 
-    /// Calls the command. No call may ever panic.
+    /// Calls the command.
     pub(crate) fn call(&self, args: &[&str]) -> Said {
         said(self.command().args(args).output().expect("the command starts"))
     }
@@ -72,7 +72,7 @@ impl Project {
         said
     }
 
-    /// Starts a run that can be killed.
+    /// Starts a run that can be killed; its output, too, goes through [`said`].
     pub(crate) fn start(&self, args: &[&str]) -> Child {
         self.command()
             .args(["run", "pipeline.yaml"])
@@ -150,7 +150,7 @@ impl Project {
     }
 }
 
-/// Checks that no call ever panics, whatever it was asked.
+/// What a call said. No call may ever panic, whatever it was asked, and however it ended.
 pub(crate) fn said(output: Output) -> Said {
     let said = Said {
         code: output.status.code(),

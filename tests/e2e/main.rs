@@ -15,4 +15,5 @@ mod rerun;
 mod resume;
 mod same_bytes;
 mod samples;
+mod surroundings;
 mod tables;

@@ -63,12 +63,11 @@ fn crash_everywhere(file: &str, folders: &[&str]) -> usize {
     for k in 1.. {
         let project = with_rows(file);
         let crash = k.to_string();
-        let crashed =
-            project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).args(args).output().expect("the command starts");
-        if crashed.status.code() == Some(0) {
+        let crashed = project.call(&[&["run", "pipeline.yaml", "--crash-at", &crash], args].concat());
+        if crashed.code == Some(0) {
             break;
         }
-        assert_eq!(crashed.status.code(), None, "point {k} kills the process: {}", String::from_utf8_lossy(&crashed.stderr));
+        assert_eq!(crashed.code, None, "point {k} kills the process: {crashed:#?}");
         project.run(args);
         assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after crash point {k}");
         points += 1;
@@ -89,11 +88,10 @@ fn a_crash_while_an_edited_run_replaces_its_output_leaves_no_mixture() {
         project.run(args);
         edit(&project);
         let crash = k.to_string();
-        let crashed =
-            project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).args(args).output().expect("the command starts");
+        let crashed = project.call(&[&["run", "pipeline.yaml", "--crash-at", &crash], args].concat());
         project.run(args);
         assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after crash point {k}");
-        if crashed.status.code() == Some(0) {
+        if crashed.code == Some(0) {
             break;
         }
     }
@@ -118,11 +116,11 @@ stages:
     for k in 1.. {
         project.write("pipeline.yaml", yaml.replace("'a'", "'b'"));
         let crash = k.to_string();
-        let crashed = project.command().args(["run", "pipeline.yaml", "--crash-at", &crash]).output().expect("the command starts");
+        let crashed = project.call(&["run", "pipeline.yaml", "--crash-at", &crash]);
         project.write("pipeline.yaml", yaml);
         project.run(&[]);
         assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after crash point {k}");
-        if crashed.status.code() == Some(0) {
+        if crashed.code == Some(0) {
             assert!(k > 5, "only {k} crash points");
             break;
         }
@@ -147,13 +145,13 @@ fn killed_at_random_moments_it_ends_with_the_same_bytes() {
         let mut run = project.start(SMALL);
         let ended = wait_at_most(&mut run, moment);
         if ended {
-            assert!(run.wait().expect("it ended").success());
+            assert_eq!(said(run.wait_with_output().expect("it ended")).code, Some(0));
             assert_eq!(differences(&project.files("out"), &expected), [""; 0], "after {killed} kills");
             finished += 1;
             project = curate();
         } else {
             run.kill().expect("killed");
-            run.wait().expect("it ended");
+            said(run.wait_with_output().expect("it ended"));
             killed += 1;
         }
     }

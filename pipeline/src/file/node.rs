@@ -14,6 +14,9 @@ use super::problem::{Place, Problem};
 /// A pipeline file is written by hand; more than this is something else, given by mistake.
 pub(crate) const MAX_BYTES: usize = 4 << 20;
 
+/// Characters of what the parser says that are shown.
+const MAX_MESSAGE: usize = 200;
+
 /// Deepest nesting of lists and mappings. The parser takes up to 40 KiB of stack a level, and a thread may have no more than 2 MiB.
 const MAX_DEPTH: usize = 24;
 
@@ -346,7 +349,8 @@ fn yaml_problem(error: &Error, text: &str, source: usize, offset: usize) -> Prob
         error => match UserMessageFormatter.format_message(error) {
             // The scanner's own limit, which is the same, for `[` and `{`.
             message if message == "recursion limit exceeded" => too_deep(),
-            message => message.chars().map(|c| if c.is_control() { ' ' } else { c }).collect(),
+            // It may quote a value, which may be of any length.
+            message => message.chars().take(MAX_MESSAGE).map(|c| if c.is_control() { ' ' } else { c }).collect(),
         },
     };
     let place = Place::new(source, at.start + offset..at.end + offset);
