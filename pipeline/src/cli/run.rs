@@ -193,7 +193,7 @@ impl RunFailure {
         let help = match &error {
             RunError::Interrupted => Some(format!("`pipeline run {file}` goes on where this stopped")),
             RunError::TooManyRejected { stage, .. } => Some(format!(
-                "nothing of `{stage}` or after it was published; mend the input, or raise `max_rejected` and run again: what is done stays done"
+                "nothing of `{stage}` or after it was published; `rejected/{stage}` in the output says what and why; mend the input, or raise `max_rejected` and run again: what is done stays done"
             )),
             RunError::Unexpected { stage, .. } => Some(format!(
                 "nothing of `{stage}` or after it was published, but for what it dropped and rejected; mend the input or change `expect`, and run again: what is done stays done"

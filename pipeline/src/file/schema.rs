@@ -65,7 +65,7 @@ pub(crate) fn top_schema() -> Value {
             },
             "write": described(write_schema(), "How outputs are written, unless a stage says otherwise."),
             "checkpoints": described(schemars::schema_for!(crate::graph::Checkpoints).to_value(), "How checkpoints are kept."),
-            "max_rejected": max_rejected_schema("Share of a stage's rows that may be rejected before the run stops, unless the stage says otherwise."),
+            "max_rejected": max_rejected_schema("Share of a stage's rows that may be rejected before the run stops, unless the stage says otherwise; ten may always be, unless that is all of them."),
             "dropped": described(schemars::schema_for!(DroppedRows).to_value(), "What is written of the rows that stages drop, unless a stage says otherwise."),
         },
         "$defs": {},
@@ -110,7 +110,10 @@ pub(crate) fn stage_schema(spec: &StageSpec) -> Value {
         lift_defs(&mut schema, &mut defs);
         properties.insert(key.to_owned(), schema);
     }
-    properties.insert("max_rejected".to_owned(), max_rejected_schema("Share of its rows that may be rejected before the run stops."));
+    properties.insert(
+        "max_rejected".to_owned(),
+        max_rejected_schema("Share of its rows that may be rejected before the run stops; ten may always be, unless that is all of them."),
+    );
     object.insert("properties".to_owned(), Value::Object(properties));
     let mut required = vec![json!("use")];
     if spec.inputs != Inputs::None {
