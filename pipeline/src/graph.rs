@@ -34,6 +34,8 @@ pub struct Node {
     pub spec: &'static StageSpec,
     /// Every setting with its value, defaults included, for fingerprints, `run.json` and the report.
     pub settings: Value,
+    /// Files besides its inputs that its rows depend on: name and content hash.
+    pub files: Vec<(String, String)>,
     /// What feeds it, by port; empty for a source.
     pub inputs: Vec<NodeInput>,
     /// Schemas of what leaves it.

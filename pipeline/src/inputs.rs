@@ -135,17 +135,25 @@ fn look(path: &Path, known: Option<&Known>, now: SystemTime) -> Result<Known, St
     {
         return Ok(known.clone());
     }
-    let mut file = std::fs::File::open(path).map_err(io)?;
+    let hash = hash_file(path).map_err(io)?;
+    let Stamp { size, modified_ns, inode } = stamp;
+    Ok(Known { size, modified_ns, inode, hash, young })
+}
+
+/// The content hash of a file, as 32 hexadecimal digits.
+///
+/// # Errors
+/// A file that cannot be read.
+pub fn hash_file(path: &Path) -> std::io::Result<String> {
+    let mut file = std::fs::File::open(path)?;
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
     let mut buffer = vec![0; 1 << 20];
     loop {
-        match file.read(&mut buffer).map_err(io)? {
-            0 => break,
+        match file.read(&mut buffer)? {
+            0 => return Ok(format!("{:032x}", hasher.digest128())),
             read => hasher.update(&buffer[..read]),
         }
     }
-    let Stamp { size, modified_ns, inode } = stamp;
-    Ok(Known { size, modified_ns, inode, hash: format!("{:032x}", hasher.digest128()), young })
 }
 
 #[cfg(test)]

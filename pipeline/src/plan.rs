@@ -208,6 +208,9 @@ pub fn own_fingerprint(graph: &Graph, node: usize) -> Fingerprint {
     let stage = &graph.nodes[node];
     let mut hasher = Fingerprint::of("stage");
     hasher.add(stage.spec.name).number(u64::from(stage.spec.version)).add(&stage.id).add(canonical(&stage.settings)).number(graph.seed);
+    for (name, hash) in &stage.files {
+        hasher.add("file").add(name).add(hash);
+    }
     for (port, schema) in stage.outputs.iter() {
         hasher.add(port.as_str());
         for field in schema.fields() {

@@ -79,6 +79,9 @@ pub struct StageRecord {
     pub fingerprint: String,
     /// Every setting with its value.
     pub settings: Value,
+    /// Files besides its inputs that its rows depend on: name and content hash.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub files: Vec<(String, String)>,
     /// What feeds it: port, then `id` or `id.port`.
     pub inputs: Vec<(String, Vec<String>)>,
     /// What was found out while building it.

@@ -51,12 +51,28 @@ pub enum StageError {
         /// The setting that allows it.
         setting: &'static str,
     },
+    /// A program of the user's cannot be used.
+    #[error("`{run}` {problem}")]
+    Program {
+        /// The program and its arguments.
+        run: String,
+        /// What is wrong with it, and the end of what it wrote to stderr.
+        problem: String,
+    },
+    /// A person ended the run.
+    #[error("interrupted")]
+    Interrupted,
     /// Arrow refused an operation on the rows.
     #[error(transparent)]
     Arrow(#[from] ArrowError),
     /// A bug of ours.
     #[error("internal error, please report it: {0}")]
     Internal(String),
+}
+
+/// What a program wrote last, to stand behind what is said of it.
+pub(crate) fn last_words(said: &str) -> String {
+    if said.is_empty() { "; it wrote nothing to stderr".to_owned() } else { format!("; the end of what it wrote to stderr:\n{said}") }
 }
 
 impl StageError {

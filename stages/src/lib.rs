@@ -1,5 +1,6 @@
 //! The stages of a pipeline: the traits they implement, the one table that registers them, and every stage, one file each.
 
+mod command;
 mod dedup;
 mod error;
 mod filter;
@@ -14,6 +15,7 @@ mod table;
 pub mod testing;
 pub mod units;
 
+pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupMinhashConfig};
 pub use error::StageError;
 pub use filter::FilterLengthConfig;

@@ -1,5 +1,7 @@
 //! The one table of all stage types. No stage name is matched anywhere else.
 
+use std::path::PathBuf;
+
 use schemas::ColumnSpec;
 use serde_json::Value;
 
@@ -7,6 +9,7 @@ use crate::{BuildContext, Inputs, Kind, Outputs, Stage, StageConfig, StageError}
 
 /// Every stage type, sorted by name.
 pub static STAGES: &[StageSpec] = &[
+    StageSpec::of::<crate::CommandConfig>(),
     StageSpec::of::<crate::ConcatConfig>(),
     StageSpec::of::<crate::DedupExactConfig>(),
     StageSpec::of::<crate::DedupMinhashConfig>(),
@@ -91,6 +94,11 @@ pub trait AnyConfig: Send + Sync {
     /// # Errors
     /// See there.
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError>;
+    /// [`StageConfig::files`].
+    ///
+    /// # Errors
+    /// See there.
+    fn files(&self, cx: &BuildContext) -> Result<Vec<(String, PathBuf)>, StageError>;
     /// Every setting with its value, defaults included.
     ///
     /// # Errors
@@ -115,6 +123,10 @@ impl<C: StageConfig> AnyConfig for C {
         StageConfig::build(self, cx)
     }
 
+    fn files(&self, cx: &BuildContext) -> Result<Vec<(String, PathBuf)>, StageError> {
+        StageConfig::files(self, cx)
+    }
+
     fn settings(&self) -> Result<Value, StageError> {
         serde_json::to_value(self).map_err(|error| StageError::Internal(format!("settings of `{}` do not serialize: {error}", C::NAME)))
     }
@@ -125,7 +137,7 @@ mod tests {
     use std::collections::{BTreeMap, BTreeSet};
     use std::fmt::Write as _;
     use std::fs;
-    use std::path::{Path, PathBuf};
+    use std::path::Path;
 
     use arrow::datatypes::SchemaRef;
 
@@ -148,7 +160,7 @@ mod tests {
         for (column, (_, schema)) in config.reads().iter().zip(inputs.iter().cycle()) {
             column.check(schema).unwrap_or_else(|error| panic!("EXAMPLE of `{}` on the sample: {error}", spec.name));
         }
-        let mut cx = BuildContext::new(spec.name, Path::new("."), 7, inputs);
+        let mut cx = BuildContext::new(spec.name, &crate_dir().join("../examples"), 7, inputs);
         let outputs = config.outputs(&cx).unwrap_or_else(|error| panic!("EXAMPLE of `{}`: {error}", spec.name));
         cx.outputs = Some(outputs.clone());
         let stage = config.build(&cx).unwrap_or_else(|error| panic!("EXAMPLE of `{}`: {error}", spec.name));

@@ -4,6 +4,7 @@
 
 mod harness;
 
+mod command;
 mod damage;
 mod errors;
 mod gates;

@@ -62,6 +62,8 @@ pub(crate) struct Members {
     index: HashMap<String, usize>,
     /// Fields that records have and the struct has not.
     unknown: BTreeMap<String, u64>,
+    /// Places of the fields that the last record lacked.
+    pub(crate) lacking: Vec<usize>,
 }
 
 impl Bytes {
@@ -132,6 +134,7 @@ impl Cells {
                 names: fields.iter().map(|(name, _)| name.clone()).collect(),
                 index: fields.iter().enumerate().map(|(place, (name, _))| (name.clone(), place)).collect(),
                 unknown: BTreeMap::new(),
+                lacking: Vec::new(),
             }),
             ColumnType::Plain(data_type) => plain(data_type),
         };

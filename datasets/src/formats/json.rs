@@ -159,9 +159,11 @@ impl<'de> Visitor<'de> for Cell<'_> {
                         return Err(error);
                     }
                 }
-                for cells in &mut members.cells {
+                members.lacking.clear();
+                for (place, cells) in members.cells.iter_mut().enumerate() {
                     if cells.len() == row {
                         cells.push_null();
+                        members.lacking.push(place);
                     }
                 }
                 self.cells.valid.push(true);

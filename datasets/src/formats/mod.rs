@@ -12,6 +12,7 @@ mod jsonl;
 mod lines;
 mod parquet;
 mod plan;
+mod records;
 mod text;
 mod types;
 
@@ -29,6 +30,7 @@ pub use inputs::{InputFile, list_inputs};
 pub use jsonl::{Inferred, JsonlReader, jsonl_schema};
 pub use parquet::{ParquetReader, parquet_plan, parquet_schema};
 pub use plan::{FilePart, RANGE_BYTES, is_compressed, plan_files};
+pub use records::{BadLine, JsonRecords};
 pub use text::{InvalidUtf8, TextOptions, TextReader, TextSplit};
 pub use types::{ColumnType, TypeError};
 

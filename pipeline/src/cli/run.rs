@@ -104,6 +104,8 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
             // The second time the person means it. Every finished task is on disk.
             std::process::exit(i32::from(Exit::Interrupted.code()));
         }
+        // What they work on is not done and will be done again, and nobody may be left behind if the person presses twice.
+        stages::interrupt_programs();
         let _ = writeln!(std::io::stderr(), "\nending the tasks under way; press Ctrl-C again to stop at once");
     })
     .into_diagnostic()?;

@@ -16,6 +16,7 @@ use super::output::{could_match_inside, real};
 use super::problem::{Place, Problem, Sources, did_you_mean, quoted};
 use crate::expect::Expect;
 use crate::graph::{DroppedRows, Edge, MaxRejected, Node, NodeInput};
+use crate::inputs::hash_file;
 
 /// What all stages are built with.
 pub(crate) struct Builder<'a> {
@@ -69,7 +70,8 @@ impl Builder<'_> {
             Err(error) => return fail(error),
         };
         cx.outputs = Some(outputs.clone());
-        let (stage, settings) = match config.build(&cx).and_then(|stage| Ok((stage, config.settings()?))) {
+        let built = config.build(&cx).and_then(|stage| Ok((stage, config.settings()?, hashes(config.files(&cx)?)?)));
+        let (stage, settings, files) = match built {
             Ok(built) => built,
             Err(error) => return fail(error),
         };
@@ -83,6 +85,7 @@ impl Builder<'_> {
             id: draft.id.clone(),
             spec,
             settings,
+            files,
             inputs: inputs.into_iter().map(|input| NodeInput { port: input.port, from: input.edges }).collect(),
             outputs,
             stage,
@@ -200,6 +203,15 @@ impl Builder<'_> {
             problem.at(place, format!("the output is {}", output.display())).help(help)
         })
     }
+}
+
+/// The content hashes of files, with their names.
+fn hashes(files: Vec<(String, PathBuf)>) -> Result<Vec<(String, String)>, StageError> {
+    let hash = |(name, path): (String, PathBuf)| match hash_file(&path) {
+        Ok(hash) => Ok((name, hash)),
+        Err(error) => Err(StageError::Input { problem: error.to_string(), path }),
+    };
+    files.into_iter().map(hash).collect()
 }
 
 /// Reads the settings of a stage. Of one that failed its schema, the settings that passed are still read, for what serde finds in them.

@@ -68,6 +68,13 @@ pub(super) fn write_settings(record: &RunRecord, out: &mut String) {
             })
             .collect();
         let _ = write!(out, "<dt>Reads</dt><dd>{}</dd>", if reads.is_empty() { "nothing: a source".to_owned() } else { reads.join(", ") });
+        if !stage.files.is_empty() {
+            let file = |(name, hash): &(String, String)| {
+                format!("<code>{}</code> ({})", esc(&show::visible_line(name)), esc(&show::visible_line(hash)))
+            };
+            let files: Vec<String> = stage.files.iter().map(file).collect();
+            let _ = write!(out, "<dt>Files</dt><dd>{}</dd>", files.join(", "));
+        }
         let _ = write!(out, "<dt>Fingerprint</dt><dd><code>{}</code></dd></dl>", esc(&show::visible_line(&stage.fingerprint)));
         let settings = yaml(&stage.settings);
         if settings.is_empty() {

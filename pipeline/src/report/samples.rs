@@ -66,6 +66,7 @@ fn stage(of: Of<'_>) -> StageRecord {
         version: 1,
         fingerprint: format!("{:032x}", u128::from(xxh3_64(of.id.as_bytes())) << 40),
         settings: of.settings,
+        files: Vec::new(),
         inputs: if of.from.is_empty() { Vec::new() } else { vec![("from".to_owned(), of.from.iter().map(|&id| id.to_owned()).collect())] },
         notes: Vec::new(),
         views: Vec::new(),

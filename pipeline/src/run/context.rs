@@ -45,6 +45,9 @@ pub(super) struct Context {
 impl Context {
     /// An error of a stage's own, with the stage's id.
     pub(super) fn stage_error(&self, node: usize, source: StageError) -> RunError {
+        if matches!(source, StageError::Interrupted) {
+            return RunError::Interrupted;
+        }
         RunError::Stage { stage: self.graph.nodes[node].id.clone(), source }
     }
 

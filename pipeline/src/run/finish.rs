@@ -118,6 +118,7 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             version: node.spec.version,
             fingerprint: plan.fingerprints[&index].to_string(),
             settings: node.settings.clone(),
+            files: node.files.clone(),
             inputs: node.inputs.iter().map(|input| (input.port.to_string(), input.from.iter().map(source).collect())).collect(),
             notes: node.notes.clone(),
             views: views_of(node),

@@ -216,4 +216,13 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Clone + Send 
     /// # Errors
     /// A setting or an input that cannot work.
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError>;
+
+    /// Files besides its inputs that its rows depend on (a program, a list of words), each with the name that it has in `run.json`. Their
+    /// content becomes part of the fingerprint.
+    ///
+    /// # Errors
+    /// A file that is not there.
+    fn files(&self, _cx: &BuildContext) -> Result<Vec<(String, PathBuf)>, StageError> {
+        Ok(Vec::new())
+    }
 }
