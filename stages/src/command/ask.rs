@@ -1,6 +1,6 @@
 //! Asks programs about rows: one program for each task that runs at a time, started when needed, and started again when it fails.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::SystemTime;
@@ -46,7 +46,7 @@ struct Pool {
 /// What tells that a file is the one that was there before.
 type Stamp = (u64, Option<SystemTime>);
 
-fn stamp(path: &PathBuf) -> Option<Stamp> {
+fn stamp(path: &Path) -> Option<Stamp> {
     let meta = path.metadata().ok()?;
     Some((meta.len(), meta.modified().ok()))
 }

@@ -231,8 +231,7 @@ fn can_be(found: &DataType, wanted: &DataType) -> bool {
         Timestamp, Utf8, Utf8View,
     };
     match (found, wanted) {
-        (found, wanted) if found == wanted => true,
-        (Null, _) => true,
+        (found, wanted) if found == wanted || *found == Null => true,
         (Dictionary(_, values), wanted) => can_be(values, wanted),
         (LargeUtf8 | Utf8View | Utf8, Utf8) | (LargeBinary | BinaryView | Binary, Binary) | (Timestamp(..), Timestamp(..)) => true,
         (found, wanted) if found.is_integer() && wanted.is_integer() => true,

@@ -105,14 +105,12 @@ impl Judge {
             && let Some(found) = value(reasons, answer)
         {
             let number = |numbers: &arrow::array::Float64Array| numbers.is_valid(answer).then(|| numbers.value(answer));
-            return match self.reasons.iter().find(|reason| **reason == found) {
-                Some(reason) => Outcome::Drop(Dropped { reason, value: number(values), threshold: number(thresholds), duplicate_of: None }),
-                None => {
-                    let detail =
-                        format!("`{}`: wanted null or one of {}, found `{found}`", dropped::REASON.name(), self.reasons.join(", "));
-                    Outcome::Reject(Bad { reason: "unknown_reason", detail })
-                }
+            let Some(reason) = self.reasons.iter().find(|reason| **reason == found) else {
+                let wanted = self.reasons.join(", ");
+                let detail = format!("`{}`: wanted null or one of {wanted}, found `{found}`", dropped::REASON.name());
+                return Outcome::Reject(Bad { reason: "unknown_reason", detail });
             };
+            return Outcome::Drop(Dropped { reason, value: number(values), threshold: number(thresholds), duplicate_of: None });
         }
         match lacking.iter().find(|column| **column < self.adds) {
             Some(column) => {

@@ -80,7 +80,7 @@ impl From<datasets::DataError> for Stopped {
 }
 
 enum Codec {
-    Lines(Lines),
+    Lines(Box<Lines>),
     Stream(Box<Stream>),
 }
 
@@ -96,7 +96,7 @@ pub(super) struct Session {
 impl Session {
     pub(super) fn start(program: &Program, protocol: &Protocol) -> Result<Self, StageError> {
         let codec = match protocol.format {
-            Format::Jsonl => Codec::Lines(Lines::new(&protocol.answer, protocol.max_bytes)),
+            Format::Jsonl => Codec::Lines(Box::new(Lines::new(&protocol.answer, protocol.max_bytes))),
             Format::Arrow => {
                 let answer = protocol.answer.schema();
                 Codec::Stream(Box::new(Stream::try_new(&protocol.sent, answer, protocol.required, protocol.max_bytes)?))
