@@ -109,6 +109,17 @@ impl Members {
         }
     }
 
+    /// Ends the record of row `row`: the fields that it lacks are null.
+    pub(crate) fn end_record(&mut self, row: usize) {
+        self.lacking.clear();
+        for (place, cells) in self.cells.iter_mut().enumerate() {
+            if cells.len() == row {
+                cells.push_null();
+                self.lacking.push(place);
+            }
+        }
+    }
+
     pub(crate) fn name(&self, place: usize) -> &str {
         self.names.get(place).map_or("", String::as_str)
     }

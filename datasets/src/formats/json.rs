@@ -159,13 +159,7 @@ impl<'de> Visitor<'de> for Cell<'_> {
                         return Err(error);
                     }
                 }
-                members.lacking.clear();
-                for (place, cells) in members.cells.iter_mut().enumerate() {
-                    if cells.len() == row {
-                        cells.push_null();
-                        members.lacking.push(place);
-                    }
-                }
+                members.end_record(row);
                 self.cells.valid.push(true);
                 Ok(())
             }

@@ -77,11 +77,7 @@ fn push_members(members: &mut Members, row: usize, record: &[u8]) -> Option<()> 
             _ => return None,
         };
     }
-    for cells in &mut members.cells {
-        if cells.len() == row {
-            cells.push_null();
-        }
-    }
+    members.end_record(row);
     Some(())
 }
 

@@ -6,6 +6,7 @@ use arrow::datatypes::SchemaRef;
 use super::cells::{Cells, Data};
 use super::columns::Columns;
 use super::json::push_record;
+use super::json_flat::FlatRecords;
 use super::types::ColumnType;
 use crate::DataError;
 
@@ -21,13 +22,15 @@ pub struct BadLine {
 /// Collects JSON objects, a line each, into columns. Fields that are no column are passed over.
 pub struct JsonRecords {
     cells: Cells,
+    flat: FlatRecords,
     schema: SchemaRef,
 }
 
 impl JsonRecords {
     /// No records yet.
     pub fn new(columns: &Columns) -> Self {
-        Self { cells: Cells::new(&ColumnType::Struct(columns.0.clone())), schema: columns.schema() }
+        let cells = Cells::new(&ColumnType::Struct(columns.0.clone()));
+        Self { cells, flat: FlatRecords::default(), schema: columns.schema() }
     }
 
     /// Adds one record; a field that it lacks is null. What does not fit leaves nothing behind.
@@ -35,7 +38,7 @@ impl JsonRecords {
     /// # Errors
     /// [`BadLine`].
     pub fn push(&mut self, line: &[u8]) -> Result<(), BadLine> {
-        push_record(&mut self.cells, line).map_err(|bad| BadLine { reason: bad.reason, detail: bad.detail })
+        push_record(&mut self.cells, &mut self.flat, line).map_err(|bad| BadLine { reason: bad.reason, detail: bad.detail })
     }
 
     /// The columns that the last record lacked, by their place among the columns; a field that is there and null is not lacking.
