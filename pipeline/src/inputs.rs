@@ -147,7 +147,7 @@ fn look(path: &Path, known: Option<&Known>, now: SystemTime) -> Result<Known, St
 pub fn hash_file(path: &Path) -> std::io::Result<String> {
     let mut file = std::fs::File::open(path)?;
     let mut hasher = xxhash_rust::xxh3::Xxh3::new();
-    let mut buffer = vec![0; 1 << 20];
+    let mut buffer = vec![0; 256 << 10];
     loop {
         match file.read(&mut buffer)? {
             0 => return Ok(format!("{:032x}", hasher.digest128())),

@@ -16,6 +16,7 @@ use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
+use xxhash_rust::xxh3::Xxh3;
 
 /// The output folder of a run.
 #[derive(Debug, Clone)]
@@ -129,7 +130,35 @@ impl Store {
         Ok(())
     }
 
-    /// Whether this process wrote the object by [`Store::put`].
+    /// Begins an object that can be made again, to be written bit by bit; it replaces one of the same name when it is finished.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn begin(&self, path: &str) -> Result<ObjectWriter, StoreError> {
+        let target = self.local_path(path);
+        let io = |doing| {
+            let path = target.clone();
+            move |source| StoreError::Io { doing, path, source }
+        };
+        if let Some(folder) = target.parent() {
+            std::fs::create_dir_all(folder).map_err(io("make the folder of"))?;
+        }
+        // Another process may do the same task.
+        for number in 1_u32.. {
+            let staged = self.local_path(&format!("{path}#{number}"));
+            match File::options().write(true).create_new(true).open(&staged) {
+                Ok(file) => {
+                    let (store, path) = (self.clone(), path.to_owned());
+                    return Ok(ObjectWriter { store, path, target, staged, file, bytes: 0, hasher: Xxh3::new(), finished: false });
+                }
+                Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+                Err(error) => return Err(io("write")(error)),
+            }
+        }
+        Err(io("write")(std::io::ErrorKind::AlreadyExists.into()))
+    }
+
+    /// Whether this process wrote the object by [`Store::put`] or [`Store::begin`].
     pub fn wrote(&self, path: &str) -> bool {
         self.written.lock().unwrap_or_else(PoisonError::into_inner).contains(path)
     }
@@ -348,6 +377,54 @@ impl Store {
     }
 }
 
+/// An object that is being written; what is not finished is no object.
+pub struct ObjectWriter {
+    store: Store,
+    path: String,
+    target: PathBuf,
+    staged: PathBuf,
+    file: File,
+    bytes: u64,
+    hasher: Xxh3,
+    finished: bool,
+}
+
+impl ObjectWriter {
+    /// Writes the next bytes.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
+        self.hasher.update(bytes);
+        self.bytes += bytes.len() as u64;
+        self.file.write_all(bytes).map_err(|source| self.error(source))
+    }
+
+    /// Makes it an object. Its length, and its hash as [`hash_bytes`] has it.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn finish(mut self) -> Result<(u64, u64), StoreError> {
+        std::fs::rename(&self.staged, &self.target).map_err(|source| self.error(source))?;
+        self.finished = true;
+        self.store.written.lock().unwrap_or_else(PoisonError::into_inner).insert(self.path.clone());
+        self.store.crash.pass();
+        Ok((self.bytes, self.hasher.digest()))
+    }
+
+    fn error(&self, source: std::io::Error) -> StoreError {
+        StoreError::Io { doing: "write", path: self.target.clone(), source }
+    }
+}
+
+impl Drop for ObjectWriter {
+    fn drop(&mut self) {
+        if !self.finished {
+            let _ = std::fs::remove_file(&self.staged); // else it is swept away like what a kill leaves
+        }
+    }
+}
+
 /// The local object store stages a write as `<name>#<number>` before it renames, and a check tries whether a folder can be written to; what
 /// a kill leaves of either is no object.
 pub fn is_torn_write(name: &str) -> bool {
@@ -357,7 +434,7 @@ pub fn is_torn_write(name: &str) -> bool {
 
 /// [`hash_bytes`] of an object in pieces.
 pub fn hash_pieces(pieces: &[Bytes]) -> u64 {
-    let mut hasher = xxhash_rust::xxh3::Xxh3::new();
+    let mut hasher = Xxh3::new();
     pieces.iter().for_each(|piece| hasher.update(piece));
     hasher.digest()
 }

@@ -9,7 +9,7 @@ use arrow::compute::cast;
 use arrow::datatypes::{DataType, Field, Schema};
 use arrow::row::{RowConverter, Rows, SortField};
 use schemas::SchemaError;
-use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
+use xxhash_rust::xxh3::{Xxh3, xxh3_64, xxh3_128};
 
 use crate::StageError;
 
@@ -93,6 +93,18 @@ impl Encoded {
         Ok(Self { array, change, rows })
     }
 
+    /// The value of `row`, if that is what is encoded.
+    fn as_it_is(&self, row: usize) -> Option<&[u8]> {
+        if self.array.is_null(row) || self.change.is_some() {
+            return None;
+        }
+        match self.array.data_type() {
+            DataType::Utf8 => Some(self.array.as_string::<i32>().value(row).as_bytes()),
+            DataType::Binary => Some(self.array.as_binary::<i32>().value(row)),
+            _ => None,
+        }
+    }
+
     fn write(&self, row: usize, bytes: &mut Vec<u8>) {
         if self.array.is_null(row) {
             bytes.push(NULL);
@@ -132,6 +144,52 @@ pub(crate) fn plain(data_type: &DataType) -> DataType {
 /// The 128-bit key of an encoding.
 pub(crate) fn key(bytes: &[u8]) -> u128 {
     xxh3_128(bytes)
+}
+
+/// Makes the [`key`] of what [`KeyBatch::write`] writes, without writing long values anywhere.
+#[derive(Default)]
+pub(crate) struct KeyHasher {
+    bytes: Vec<u8>,
+    /// What was hashed already is not in `bytes`.
+    hasher: Xxh3,
+    has_begun: bool,
+}
+
+impl KeyHasher {
+    /// Shorter values are gathered first.
+    const LONG: usize = 512;
+
+    /// Adds the encoding of `row`.
+    pub(crate) fn add(&mut self, keys: &KeyBatch, row: usize) {
+        for column in &keys.columns {
+            match column.as_it_is(row) {
+                Some(value) if value.len() >= Self::LONG => {
+                    self.bytes.push(VALUE);
+                    self.bytes.extend_from_slice(&(value.len() as u64).to_le_bytes());
+                    self.hasher.update(&self.bytes);
+                    self.bytes.clear();
+                    self.hasher.update(value);
+                    self.has_begun = true;
+                }
+                _ => column.write(row, &mut self.bytes),
+            }
+        }
+    }
+
+    /// The key of all that was added since the last call.
+    pub(crate) fn finish(&mut self) -> u128 {
+        let key = if self.has_begun {
+            self.hasher.update(&self.bytes);
+            let key = self.hasher.digest128();
+            self.hasher.reset();
+            self.has_begun = false;
+            key
+        } else {
+            key(&self.bytes)
+        };
+        self.bytes.clear();
+        key
+    }
 }
 
 /// Draws a number from 0 to 1 (never 1) for each row: by the run's seed, the stage, and the row's key, and by nothing else.
@@ -197,6 +255,28 @@ mod tests {
                 bytes
             })
             .collect()
+    }
+
+    #[test]
+    fn a_key_is_that_of_the_encoding_however_long_the_values() {
+        let texts =
+            |from: usize| Arc::new((from..from + 40).map(|n| (n % 7 > 0).then(|| "é".repeat(n * 11))).collect::<StringArray>()) as ArrayRef;
+        let bytes = Arc::new((0..40).map(|n| Some(vec![7_u8; n * 31])).collect::<arrow::array::BinaryArray>()) as ArrayRef;
+        let columns =
+            vec![("a", texts(0)), ("n", Arc::new(Int32Array::from_iter_values(0..40)) as ArrayRef), ("b", bytes), ("c", texts(20))];
+        let batch = RecordBatch::try_from_iter(columns.clone()).expect("columns of one length");
+        let keys = KeyColumns::try_new(&batch.schema(), ["a", "n", "b", "c"], "columns").expect("columns that can be compared");
+        let change: Change = |text, bytes| bytes.extend(text.bytes().rev());
+        for change in [None, Some(change)] {
+            let keys = keys.encode(&batch, change).expect("an encoding");
+            let mut hasher = KeyHasher::default();
+            for row in 0..batch.num_rows() {
+                let mut encoding = Vec::new();
+                keys.write(row, &mut encoding);
+                hasher.add(&keys, row);
+                assert_eq!(hasher.finish(), key(&encoding), "row {row}");
+            }
+        }
     }
 
     #[test]

@@ -21,13 +21,15 @@ use bytes::Bytes;
 use super::{Part, PartWriter};
 use crate::{DataError, base64};
 
-/// Bytes of text that are handed to the compressor at a time.
-const BLOCK: usize = 1 << 20;
+/// Bytes of text that are handed on at a time: to the compressor, or to be taken. They fit a processor's cache.
+const BLOCK: usize = 256 << 10;
 
 /// Writes one JSON Lines file into memory.
 pub(crate) struct JsonlPart {
-    /// What is finished, where it is not compressed.
+    /// What is finished and not taken, where it is not compressed.
     chunks: Vec<Bytes>,
+    /// Bytes that were taken.
+    taken: usize,
     text: Vec<u8>,
     encoder: Option<zstd::stream::write::Encoder<'static, Vec<u8>>>,
     rows: u64,
@@ -43,7 +45,7 @@ impl JsonlPart {
                 Some(encoder)
             }
         };
-        Ok(Self { chunks: Vec::new(), text: Vec::new(), encoder, rows: 0 })
+        Ok(Self { chunks: Vec::new(), taken: 0, text: Vec::new(), encoder, rows: 0 })
     }
 
     fn encode(&mut self, batch: &RecordBatch) -> Result<(), DataError> {
@@ -89,6 +91,11 @@ impl PartWriter for JsonlPart {
         self.encode(batch)
     }
 
+    fn take_chunks(&mut self) -> Vec<Bytes> {
+        self.taken += self.chunks.iter().map(Bytes::len).sum::<usize>();
+        std::mem::take(&mut self.chunks)
+    }
+
     fn finish(mut self: Box<Self>) -> Result<Part, DataError> {
         if !self.text.is_empty() {
             self.compress()?;
@@ -101,7 +108,7 @@ impl PartWriter for JsonlPart {
 
     fn bytes_written(&self) -> usize {
         let finished: usize = self.chunks.iter().map(Bytes::len).sum();
-        self.encoder.as_ref().map_or(finished + self.text.len(), |encoder| encoder.get_ref().len())
+        self.encoder.as_ref().map_or(self.taken + finished + self.text.len(), |encoder| encoder.get_ref().len())
     }
 }
 
@@ -122,8 +129,10 @@ fn write_string(value: &str, out: &mut Vec<u8>) -> Result<(), DataError> {
     out.reserve(value.len() + 2);
     out.push(b'"');
     let mut rest = value.as_bytes();
+    // Line feeds are common; the others make it worth while to look for each of them.
+    let has_controls = rest.iter().fold(0, |found, &byte| found | (u8::from(byte < 0x20) & u8::from(byte != b'\n'))) != 0;
     loop {
-        let plain = plain_bytes(rest);
+        let plain = if has_controls { plain_bytes(rest) } else { memchr::memchr3(b'"', b'\\', b'\n', rest).unwrap_or(rest.len()) };
         out.extend_from_slice(&rest[..plain]);
         let Some(&byte) = rest.get(plain) else { break };
         rest = &rest[plain + 1..];

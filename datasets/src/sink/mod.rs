@@ -15,7 +15,7 @@ use crate::{DataError, WriteFormat, WriteSettings};
 /// A finished part.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Part {
-    /// The file, in pieces: large ones are not moved about to lie end to end.
+    /// The file, but for what was taken before, in pieces: large ones are not moved about to lie end to end.
     pub chunks: Vec<Bytes>,
     /// Its rows.
     pub rows: u64,
@@ -28,13 +28,18 @@ impl Part {
     }
 }
 
-/// Writes one part into memory.
+/// Writes one part into memory, to be taken from there.
 pub trait PartWriter: Send {
     /// Adds rows.
     ///
     /// # Errors
     /// [`DataError`] if the rows are not of the writer's schema or cannot be encoded.
     fn write(&mut self, batch: &RecordBatch) -> Result<(), DataError>;
+
+    /// The next bytes of the file, as far as they are done: what is taken need not be kept until the part ends.
+    fn take_chunks(&mut self) -> Vec<Bytes> {
+        Vec::new()
+    }
 
     /// Ends the part.
     ///

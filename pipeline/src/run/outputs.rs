@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use bytes::Bytes;
 use datasets::{PartWriter, Recut, part_writer};
 use schemas::{describe, document, row_bytes};
 use stages::{Emit, Port, Rejection};
@@ -20,7 +19,7 @@ use crate::marks::{Form, StoredFile, data_of};
 use crate::plan::Stored;
 use crate::profile::{Profiler, add, add_counts};
 use crate::record::StageTotals;
-use crate::store::hash_pieces;
+use crate::store::{ObjectWriter, hash_pieces};
 
 /// A shard holds at most this many bytes of rows, unless it is a single row.
 pub(super) const SHARD_BYTES: u64 = 64 << 20;
@@ -263,9 +262,33 @@ struct Sink {
 
 struct OpenFile {
     shard: Option<OpenShard>,
-    part: Option<Box<dyn PartWriter>>,
+    part: Option<OpenPart>,
     rows: u64,
     data_bytes: u64,
+}
+
+/// A piece of a part on its way to the disk.
+struct OpenPart {
+    writer: Box<dyn PartWriter>,
+    object: ObjectWriter,
+}
+
+impl OpenPart {
+    fn write(&mut self, batch: &RecordBatch) -> Result<(), RunError> {
+        self.writer.write(batch)?;
+        for chunk in self.writer.take_chunks() {
+            self.object.write(&chunk)?;
+        }
+        Ok(())
+    }
+
+    /// Its length and hash.
+    fn finish(mut self) -> Result<(u64, u64), RunError> {
+        for chunk in self.writer.finish()?.chunks {
+            self.object.write(&chunk)?;
+        }
+        Ok(self.object.finish()?)
+    }
 }
 
 /// A shard for the stages that read it: kept in memory if there is room, and copied to the disk unless the run can do without.
@@ -334,7 +357,10 @@ impl Sink {
             self.open = Some(OpenFile {
                 shard: if self.stored.checkpoint { Some(OpenShard::try_new(cx, &batch.schema(), from_source)?) } else { None },
                 part: match &self.stored.publish {
-                    Some((_, settings)) => Some(part_writer(&published.schema(), settings)?),
+                    Some((_, settings)) => {
+                        let writer = part_writer(&published.schema(), settings)?;
+                        Some(OpenPart { writer, object: cx.store.begin(&self.path(settings.format.extension()))? })
+                    }
                     None => None,
                 },
                 rows: 0,
@@ -355,17 +381,15 @@ impl Sink {
 
     fn finish_file(&mut self, cx: &Context) -> Result<(), RunError> {
         let Some(open) = self.open.take() else { return Ok(()) };
-        let n = self.n_files;
-        self.n_files += 1;
-        let file = |form: Form, extension: &str, pieces: &[Bytes]| StoredFile {
+        let file = |form: Form, path: String, bytes: u64, hash: u64| StoredFile {
             stage: String::new(),
             port: String::new(),
             form,
-            path: format!("{}-{n}.{extension}", self.name),
+            path,
             rows: open.rows,
-            bytes: pieces.iter().map(|piece| piece.len() as u64).sum(),
+            bytes,
             data_bytes: open.data_bytes,
-            hash: hash_pieces(pieces),
+            hash,
         };
         if let Some(mut shard) = open.shard {
             if let Some(batch) = shard.recut.as_mut().map(Recut::finish).transpose()?.flatten() {
@@ -376,7 +400,8 @@ impl Sink {
                 _ => Form::Checkpoint,
             };
             let pieces = shard.copy.map(CheckpointPart::finish).transpose()?.unwrap_or_default();
-            let file = file(form, &format!("c.{}", CheckpointPart::extension(cx.graph.checkpoints)), &pieces);
+            let path = self.path(&format!("c.{}", CheckpointPart::extension(cx.graph.checkpoints)));
+            let file = file(form, path, pieces.iter().map(|piece| piece.len() as u64).sum(), hash_pieces(&pieces));
             if shard.home == Home::Disk {
                 cx.store.put_pieces(&file.path, pieces)?;
             }
@@ -386,12 +411,16 @@ impl Sink {
             self.files.push(file);
         }
         if let (Some(part), Some((_, settings))) = (open.part, &self.stored.publish) {
-            let pieces = part.finish()?.chunks;
-            let file = file(Form::Part, settings.format.extension(), &pieces);
-            cx.store.put_pieces(&file.path, pieces)?;
-            self.files.push(file);
+            let (bytes, hash) = part.finish()?;
+            self.files.push(file(Form::Part, self.path(settings.format.extension()), bytes, hash));
         }
+        self.n_files += 1;
         Ok(())
+    }
+
+    /// Where the open file goes.
+    fn path(&self, extension: &str) -> String {
+        format!("{}-{}.{extension}", self.name, self.n_files)
     }
 }
 

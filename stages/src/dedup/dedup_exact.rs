@@ -10,7 +10,7 @@ use schemars::JsonSchema;
 use schemas::{ColumnSpec, document};
 use serde::{Deserialize, Serialize};
 
-use crate::keys::{self, Change, KeyColumns};
+use crate::keys::{Change, KeyColumns, KeyHasher};
 use crate::units::{ColumnName, ColumnNames};
 use crate::{
     BuildContext, Dropped, Global, Inputs, Kind, Outputs, Port, RangeIn, Route, RowRef, ShardIn, Stage, StageConfig, StageError, Step,
@@ -197,7 +197,7 @@ impl DedupExact {
         // Row of each repeat, and where its text stands in `best`.
         let mut repeats: Vec<(u32, usize)> = Vec::new();
         let mut ids: Vec<StringArray> = Vec::new();
-        let mut bytes = Vec::new();
+        let mut hasher = KeyHasher::default();
         let mut row = 0_u32;
         for (at, batch) in shard.shard.batches.iter().enumerate() {
             ids.push(document::ID.try_of(batch)?.clone());
@@ -206,12 +206,11 @@ impl DedupExact {
             let sources = if self.priority.is_empty() { None } else { Some(self.config.source().try_of(batch)?.clone()) };
             for in_batch in 0..batch.num_rows() {
                 if !keys.is_null(in_batch) {
-                    bytes.clear();
-                    keys.write(in_batch, &mut bytes);
+                    hasher.add(&keys, in_batch);
                     if let Some(source) = &source {
-                        source.write(in_batch, &mut bytes);
+                        hasher.add(source, in_batch);
                     }
-                    let key = keys::key(&bytes);
+                    let key = hasher.finish();
                     let rank = sources.as_ref().map_or(0, |sources| self.rank(sources, in_batch));
                     let found = Best { key, row, rank, batch: at, in_batch };
                     match seen.entry(key) {
