@@ -88,7 +88,9 @@ pub(super) fn conclude(
     record.wall_seconds = started.0.elapsed().as_secs_f64();
     record.cpu_seconds = usage::cpu_seconds();
     record.peak_memory_bytes = usage::peak_memory_bytes();
-    let written = write_record(&engine.cx.store, &record);
+    // An output that was taken away in mid-run is not made again just to say so: the next run would take it for somebody else's folder.
+    let is_there = engine.cx.store.local_path(".pipeline").is_dir();
+    let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record) } else { Ok(()) };
     (finished.and(written), record)
 }
 
