@@ -102,7 +102,7 @@ impl Expect {
     /// What does not hold of a stage that counted `totals`: what was wanted and what was found. `limited` says that it did not see all rows.
     pub fn unmet(&self, totals: &StageTotals, limited: bool) -> Vec<String> {
         let mut unmet = Vec::new();
-        let rows = totals.rows_out.get("out").copied().unwrap_or_default();
+        let rows = totals.rows_through("out");
         if let Some(bound) = self.rows.filter(|bound| !limited && !bound.holds(rows as f64)) {
             unmet.push(format!("`rows: {bound}` is wanted, {rows} leave it"));
         }
@@ -118,8 +118,8 @@ impl Expect {
                 unmet.push(format!("`{name}: {bound}` is wanted, it is {share:.4}, {part} of {} rows", totals.rows_in));
             }
         };
-        share("dropped_share", self.dropped_share, totals.dropped.values().sum());
-        share("rejected_share", self.rejected_share, totals.rejected.values().sum());
+        share("dropped_share", self.dropped_share, totals.dropped_rows());
+        share("rejected_share", self.rejected_share, totals.rejected_rows());
         unmet
     }
 }
