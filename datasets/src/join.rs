@@ -1,7 +1,6 @@
 //! Joining consecutive finished parts into one file, without decoding a row.
 
-use std::fs::File;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -12,7 +11,7 @@ use parquet::file::properties::WriterProperties;
 use parquet::file::writer::SerializedFileWriter;
 
 use crate::sink::CREATED_BY;
-use crate::{DataError, WriteFormat};
+use crate::{DataError, ReadAt, WriteFormat};
 
 /// Writes the rows of `parts`, in order, into one file; gives their number.
 ///
@@ -21,19 +20,22 @@ use crate::{DataError, WriteFormat};
 ///
 /// # Errors
 /// [`DataError`] if a part cannot be read, is damaged, or has another schema than the first.
-pub fn join_parts(format: WriteFormat, parts: &[PathBuf], into: &mut (dyn Write + Send)) -> Result<u64, DataError> {
+pub fn join_parts(format: WriteFormat, parts: &[PathBuf], open: &Open<'_>, into: &mut (dyn Write + Send)) -> Result<u64, DataError> {
     match format {
-        WriteFormat::Parquet => join_parquet(parts, into),
-        WriteFormat::Jsonl => parts.iter().map(|part| copy_lines(part, into)).sum(),
-        WriteFormat::JsonlZst => parts.iter().map(|part| copy_frames(part, into)).sum(),
+        WriteFormat::Parquet => join_parquet(parts, open, into),
+        WriteFormat::Jsonl => parts.iter().map(|part| copy_lines(part, open, into)).sum(),
+        WriteFormat::JsonlZst => parts.iter().map(|part| copy_frames(part, open, into)).sum(),
     }
 }
 
-fn join_parquet(parts: &[PathBuf], into: &mut (dyn Write + Send)) -> Result<u64, DataError> {
+/// How a part is opened: by its path, or from wherever it is kept.
+pub type Open<'a> = dyn Fn(&Path) -> std::io::Result<ReadAt> + 'a;
+
+fn join_parquet(parts: &[PathBuf], open: &Open<'_>, into: &mut (dyn Write + Send)) -> Result<u64, DataError> {
     let Some(first) = parts.first() else {
         return Err(DataError::Setting { setting: "parts", problem: "there are no parts to join".to_owned() });
     };
-    let (_, head) = open_parquet(first)?;
+    let (_, head) = open_parquet(first, open)?;
     let file = head.file_metadata();
     let properties = WriterProperties::builder()
         .set_created_by(file.created_by().unwrap_or(CREATED_BY).to_owned())
@@ -42,7 +44,7 @@ fn join_parquet(parts: &[PathBuf], into: &mut (dyn Write + Send)) -> Result<u64,
     let mut writer = SerializedFileWriter::new(into, file.schema_descr().root_schema_ptr(), Arc::new(properties))?;
     let mut rows = 0;
     for part in parts {
-        let (input, metadata) = open_parquet(part)?;
+        let (input, metadata) = open_parquet(part, open)?;
         if metadata.file_metadata().schema() != file.schema() {
             let problem = format!("its columns are not those of {}, which it would be joined with", first.display());
             return Err(DataError::Format { path: part.clone(), format: "Parquet", problem });
@@ -74,8 +76,8 @@ fn join_parquet(parts: &[PathBuf], into: &mut (dyn Write + Send)) -> Result<u64,
     Ok(rows)
 }
 
-fn open_parquet(path: &Path) -> Result<(File, ParquetMetaData), DataError> {
-    let file = open(path)?;
+fn open_parquet(path: &Path, open: &Open<'_>) -> Result<(ReadAt, ParquetMetaData), DataError> {
+    let file = opened(path, open)?;
     let metadata = ParquetMetaDataReader::new()
         .with_page_index_policy(PageIndexPolicy::Optional)
         .parse_and_finish(&file)
@@ -87,12 +89,17 @@ fn damaged(path: &Path, problem: &str) -> DataError {
     DataError::Format { path: path.to_owned(), format: "Parquet", problem: problem.to_owned() }
 }
 
-fn open(path: &Path) -> Result<File, DataError> {
-    File::open(path).map_err(|source| DataError::Io { doing: "open", path: path.to_owned(), source })
+fn opened(path: &Path, open: &Open<'_>) -> Result<ReadAt, DataError> {
+    open(path).map_err(|source| DataError::Io { doing: "open", path: path.to_owned(), source })
 }
 
-fn copy_lines(path: &Path, into: &mut (dyn Write + Send)) -> Result<u64, DataError> {
-    let mut input = BufReader::with_capacity(1 << 20, open(path)?);
+fn whole(path: &Path, open: &Open<'_>) -> Result<Box<dyn Read + Send>, DataError> {
+    let file = opened(path, open)?;
+    Ok(file.reader(0, file.bytes()))
+}
+
+fn copy_lines(path: &Path, open: &Open<'_>, into: &mut (dyn Write + Send)) -> Result<u64, DataError> {
+    let mut input = BufReader::with_capacity(1 << 20, whole(path, open)?);
     let mut rows = 0;
     loop {
         let block = input.fill_buf().map_err(|source| DataError::Io { doing: "read", path: path.to_owned(), source })?;
@@ -107,9 +114,9 @@ fn copy_lines(path: &Path, into: &mut (dyn Write + Send)) -> Result<u64, DataErr
 }
 
 /// Frames are copied as they are; they are decoded beside that, as only their text says how many rows there are.
-fn copy_frames(path: &Path, into: &mut (dyn Write + Send)) -> Result<u64, DataError> {
+fn copy_frames(path: &Path, open: &Open<'_>, into: &mut (dyn Write + Send)) -> Result<u64, DataError> {
     let reading = |source| DataError::Io { doing: "read", path: path.to_owned(), source };
-    let mut decoder = BufReader::with_capacity(1 << 20, zstd::stream::read::Decoder::new(open(path)?).map_err(reading)?);
+    let mut decoder = BufReader::with_capacity(1 << 20, zstd::stream::read::Decoder::new(whole(path, open)?).map_err(reading)?);
     let mut rows = 0;
     loop {
         let block = decoder.fill_buf().map_err(reading)?;
@@ -121,7 +128,7 @@ fn copy_frames(path: &Path, into: &mut (dyn Write + Send)) -> Result<u64, DataEr
         decoder.consume(read);
     }
     let writing = |source| DataError::Io { doing: "write what is joined from", path: path.to_owned(), source };
-    std::io::copy(&mut open(path)?, into).map_err(writing)?;
+    std::io::copy(&mut whole(path, open)?, into).map_err(writing)?;
     Ok(rows)
 }
 
@@ -156,7 +163,7 @@ mod tests {
     fn parquet_parts_become_one_with_all_rows_indexes_and_filters() {
         let (_dir, paths) = parts(WriteFormat::Parquet);
         let mut joined = Vec::new();
-        assert_eq!(join_parts(WriteFormat::Parquet, &paths, &mut joined).unwrap(), 5000);
+        assert_eq!(join_parts(WriteFormat::Parquet, &paths, &ReadAt::open, &mut joined).unwrap(), 5000);
         let joined = Bytes::from(joined);
         let metadata = ParquetMetaDataReader::new().with_page_index_policy(PageIndexPolicy::Required).parse_and_finish(&joined).unwrap();
         assert_eq!(metadata.row_groups().iter().map(parquet::file::metadata::RowGroupMetaData::num_rows).collect::<Vec<_>>(), [3, 4997]);
@@ -176,7 +183,7 @@ mod tests {
         let path = dir.path().join("part-00000.parquet");
         std::fs::write(&path, empty_part(&batch(0..0).schema(), &WriteSettings::default()).unwrap().into_bytes()).unwrap();
         let mut joined = Vec::new();
-        assert_eq!(join_parts(WriteFormat::Parquet, &[path.clone(), path], &mut joined).unwrap(), 0);
+        assert_eq!(join_parts(WriteFormat::Parquet, &[path.clone(), path], &ReadAt::open, &mut joined).unwrap(), 0);
         let reader = ParquetRecordBatchReaderBuilder::try_new(Bytes::from(joined)).unwrap();
         assert_eq!((reader.schema().fields().len(), reader.metadata().num_row_groups()), (2, 0));
     }
@@ -186,7 +193,7 @@ mod tests {
         for format in [WriteFormat::Jsonl, WriteFormat::JsonlZst] {
             let (_dir, paths) = parts(format);
             let mut joined = Vec::new();
-            assert_eq!(join_parts(format, &paths, &mut joined).unwrap(), 5000);
+            assert_eq!(join_parts(format, &paths, &ReadAt::open, &mut joined).unwrap(), 5000);
             let text = if format == WriteFormat::Jsonl { joined } else { zstd::decode_all(joined.as_slice()).unwrap() };
             assert_eq!(text.iter().filter(|byte| **byte == b'\n').count(), 5000);
             assert!(text.ends_with(b"{\"id\":\"row 4999\",\"n\":4999}\n"));
@@ -198,7 +205,7 @@ mod tests {
         let (dir, paths) = parts(WriteFormat::Parquet);
         let bad = dir.path().join("part-00009.parquet");
         std::fs::write(&bad, b"PAR1 no PAR1").unwrap();
-        let error = join_parts(WriteFormat::Parquet, &[paths[0].clone(), bad], &mut Vec::new()).unwrap_err().to_string();
+        let error = join_parts(WriteFormat::Parquet, &[paths[0].clone(), bad], &ReadAt::open, &mut Vec::new()).unwrap_err().to_string();
         assert!(error.contains("part-00009.parquet is no readable Parquet file"), "{error}");
     }
 }

@@ -5,13 +5,16 @@ mod error;
 pub mod formats;
 mod join;
 mod quiet;
+mod read_at;
 mod recut;
+pub mod remote;
 mod sink;
 mod write;
 
 pub use error::DataError;
-pub use join::join_parts;
+pub use join::{Open, join_parts};
 pub use quiet::catch_quietly;
+pub use read_at::{Cursor, ReadAt};
 pub use recut::Recut;
 pub use sink::{Part, PartWriter, empty_part, part_writer};
 pub use write::{Compression, Level, WriteFormat, WriteSettings};

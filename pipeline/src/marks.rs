@@ -110,14 +110,19 @@ impl DoneMark {
     /// What the storage says.
     pub fn find(store: &Store, task: &Fingerprint) -> Result<Option<Self>, StoreError> {
         let Some(bytes) = store.get(&path_of(task))? else { return Ok(None) };
-        let Ok(mark) = serde_json::from_slice::<Self>(&bytes) else { return Ok(None) }; // cut off by a power loss
+        Self::of(&bytes, |path| store.size(path))
+    }
+
+    /// The mark with this text, if all that it says is stored is so, as `size` has it.
+    fn of(bytes: &[u8], mut size: impl FnMut(&str) -> Result<Option<u64>, StoreError>) -> Result<Option<Self>, StoreError> {
+        let Ok(mark) = serde_json::from_slice::<Self>(bytes) else { return Ok(None) }; // cut off by a power loss
         if !mark.tables.iter().all(TableFile::is_sound) {
             return Ok(None);
         }
         let on_disk = mark.files.iter().filter(|file| !matches!(file.form, Form::Source { .. }));
         let stored = on_disk.map(|file| (&file.path, file.bytes)).chain(mark.tables.iter().map(|file| (&file.path, file.bytes)));
         for (path, bytes) in stored {
-            if store.size(path)? != Some(bytes) {
+            if size(path)? != Some(bytes) {
                 return Ok(None);
             }
         }
@@ -136,6 +141,39 @@ impl DoneMark {
             store.put(&path, bytes)?;
         }
         Ok(())
+    }
+}
+
+/// The marks that were there when a run began, where asking for one after the other would take a while: on object storage.
+#[derive(Debug, Default)]
+pub struct FoundMarks {
+    marks: BTreeMap<String, Bytes>,
+    sizes: BTreeMap<String, u64>,
+}
+
+impl FoundMarks {
+    /// Reads them all; `None` on a disk, which is asked when one is wanted.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn look(store: &Store) -> Result<Option<Self>, StoreError> {
+        if !store.is_remote() {
+            return Ok(None);
+        }
+        let names = store.list(FOLDER)?;
+        let texts = store.get_all(&names)?;
+        let marks: BTreeMap<String, Bytes> = names.into_iter().zip(texts).filter_map(|(name, text)| Some((name, text?))).collect();
+        let sizes = if marks.is_empty() { BTreeMap::new() } else { store.list_sizes(DATA)?.into_iter().collect() };
+        Ok(Some(Self { marks, sizes }))
+    }
+
+    /// The mark of a task, as [`DoneMark::find`] has it.
+    ///
+    /// # Errors
+    /// None; what is not there, or not as the mark says, is no mark.
+    pub fn take(&mut self, task: &Fingerprint) -> Result<Option<DoneMark>, StoreError> {
+        let Some(bytes) = self.marks.remove(&path_of(task)) else { return Ok(None) };
+        DoneMark::of(&bytes, |path| Ok(self.sizes.get(path).copied()))
     }
 }
 

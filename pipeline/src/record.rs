@@ -235,7 +235,7 @@ impl RunRecord {
     /// If it is not there, or is no record.
     pub fn read(output: &Path) -> Result<Self, RecordError> {
         let path = output.join("run.json");
-        match std::fs::read(&path) {
+        match crate::store::read(&path) {
             Ok(bytes) => serde_json::from_slice(&bytes).map_err(|source| RecordError::Format { path, source }),
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => {
                 Err(RecordError::Missing { output: output.to_owned() })

@@ -2,7 +2,6 @@
 //! only the row groups whose Bloom filter and statistics allow it.
 
 use std::collections::BTreeMap;
-use std::fs::File;
 use std::io::{BufRead, BufReader, Read, Seek};
 use std::ops::ControlFlow;
 use std::panic::{AssertUnwindSafe, catch_unwind};
@@ -13,6 +12,8 @@ use arrow::array::{Array, RecordBatch};
 use arrow::datatypes::{DataType, Schema};
 use arrow::error::ArrowError;
 use arrow::ipc::reader::{FileReader, StreamReader};
+use datasets::ReadAt;
+use datasets::remote::Address;
 use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use parquet::data_type::ByteArray;
@@ -104,10 +105,10 @@ pub(crate) fn is_data_file(path: &Path) -> bool {
 pub(crate) fn files_in(folder: &Path) -> Result<Vec<PathBuf>, ReadError> {
     let io = |source| ReadError::Io { path: folder.to_owned(), source };
     let mut files = Vec::new();
-    for entry in std::fs::read_dir(folder).map_err(io)? {
-        let path = entry.map_err(io)?.path();
-        let is_hidden = path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(['.', '_']));
-        if !is_hidden && is_data_file(&path) && path.is_file() {
+    for name in crate::store::children(folder).map_err(io)? {
+        let path = folder.join(&name);
+        let is_hidden = name.to_string_lossy().starts_with(['.', '_']);
+        if !is_hidden && is_data_file(&path) && (Address::of(&path).is_some() || path.is_file()) {
             files.push(path);
         }
     }
@@ -203,8 +204,8 @@ fn guarded<T>(path: &Path, format: Format, read: impl FnOnce() -> Result<T, Read
     })
 }
 
-fn open(path: &Path) -> Result<File, ReadError> {
-    File::open(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })
+fn open(path: &Path) -> Result<ReadAt, ReadError> {
+    ReadAt::open(path).map_err(|source| ReadError::Io { path: path.to_owned(), source })
 }
 
 fn parquet_error(path: &Path, error: &ParquetError) -> ReadError {
@@ -259,14 +260,13 @@ fn row_of(batch: &RecordBatch, columns: &[usize], row: usize, number: u64, max_c
 fn scan_parquet(path: &Path, query: Query<'_>, each: &mut dyn FnMut(Row) -> ControlFlow<()>) -> Result<ControlFlow<()>, ReadError> {
     let bad = |error: &ParquetError| parquet_error(path, error);
     let file = open(path)?;
-    let file_bytes = file.metadata().map_err(|source| ReadError::Io { path: path.to_owned(), source })?.len();
+    let file_bytes = file.bytes();
     let metadata = ArrowReaderMetadata::load(&file, ArrowReaderOptions::default()).map_err(|error| bad(&error))?;
     let schema = Arc::clone(metadata.schema());
     let columns = wanted_columns(path, &schema, query.columns)?;
     let key = query.filter.map(|(column, value)| index_of(path, &schema, column).map(|i| (i, value))).transpose()?;
     let builder = || {
-        let file = file.try_clone().map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
-        Ok::<_, ReadError>(ParquetRecordBatchReaderBuilder::new_with_metadata(file, metadata.clone()).with_batch_size(BATCH_ROWS))
+        Ok::<_, ReadError>(ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone()).with_batch_size(BATCH_ROWS))
     };
     let mut first_row = 0u64;
     for group in 0..metadata.metadata().num_row_groups() {
@@ -335,7 +335,7 @@ fn selection_of(rows: &[usize]) -> RowSelection {
 }
 
 /// Whether a row group may hold `value` in a text column: by statistics, then by Bloom filter; yes if it has neither.
-fn may_hold(builder: &ParquetRecordBatchReaderBuilder<File>, group: usize, column: &str, value: &str, file_bytes: u64) -> bool {
+fn may_hold(builder: &ParquetRecordBatchReaderBuilder<ReadAt>, group: usize, column: &str, value: &str, file_bytes: u64) -> bool {
     let is_key = |path: &[String]| matches!(path, [name] if name == column);
     let Some(leaf) = builder.parquet_schema().columns().iter().position(|leaf| is_key(leaf.path().parts())) else { return true };
     let is_text = builder
@@ -358,7 +358,7 @@ fn is_in_range(row_group: &RowGroupMetaData, leaf: usize, value: &str) -> bool {
     min.is_none_or(|min| min <= value.as_bytes()) && max.is_none_or(|max| value.as_bytes() <= max)
 }
 
-fn is_in_bloom_filter(builder: &ParquetRecordBatchReaderBuilder<File>, group: usize, leaf: usize, value: &str, file_bytes: u64) -> bool {
+fn is_in_bloom_filter(builder: &ParquetRecordBatchReaderBuilder<ReadAt>, group: usize, leaf: usize, value: &str, file_bytes: u64) -> bool {
     let column = builder.metadata().row_group(group).column(leaf);
     // A filter that cannot be in the file is damaged; without it the row group is simply read.
     let is_sound = match (column.bloom_filter_offset(), column.bloom_filter_length()) {
@@ -383,7 +383,7 @@ type Batches = Box<dyn Iterator<Item = Result<RecordBatch, ArrowError>>>;
 fn arrow_batches(path: &Path) -> Result<(Arc<Schema>, Batches), ReadError> {
     let bad = |error: ArrowError| arrow_error(path, &error);
     let io = |source| ReadError::Io { path: path.to_owned(), source };
-    let mut file = open(path)?;
+    let mut file = open(path)?.cursor(0);
     let mut magic = [0; 6];
     let is_file = file.read_exact(&mut magic).is_ok() && &magic == b"ARROW1";
     file.rewind().map_err(io)?;
@@ -417,6 +417,7 @@ fn scan_arrow(path: &Path, query: Query<'_>, each: &mut dyn FnMut(Row) -> Contro
 
 fn lines_of(path: &Path, format: Format) -> Result<Box<dyn BufRead>, ReadError> {
     let file = open(path)?;
+    let file = file.reader(0, file.bytes());
     Ok(match format {
         Format::JsonlZst => {
             let decoder = zstd::Decoder::new(file).map_err(|source| ReadError::Io { path: path.to_owned(), source })?;
@@ -544,6 +545,8 @@ pub(crate) mod tests {
     use parquet::file::properties::{EnabledStatistics, WriterProperties};
     use schemas::document;
 
+    use std::fs::File;
+
     use super::*;
 
     /// `n` rows with ids `row0`, `row1`, … in row groups of ten.
@@ -612,7 +615,7 @@ pub(crate) mod tests {
         let path = folder.path().join("a.parquet");
         for bloom in [true, false] {
             write_parquet(&path, &batch(&ids(100)), bloom);
-            let builder = ParquetRecordBatchReaderBuilder::try_new(File::open(&path).unwrap()).unwrap();
+            let builder = ParquetRecordBatchReaderBuilder::try_new(open(&path).unwrap()).unwrap();
             let size = std::fs::metadata(&path).unwrap().len();
             let groups: Vec<usize> = (0..10).filter(|&group| may_hold(&builder, group, "id", "row057", size)).collect();
             assert!(groups.contains(&5) && groups.len() <= 3, "{groups:?} with bloom {bloom}");

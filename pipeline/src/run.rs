@@ -109,7 +109,7 @@ impl Options {
 /// An output that is in use or cannot be written.
 pub fn clean(output: &std::path::Path, runtime: tokio::runtime::Handle) -> Result<u64, RunError> {
     let store = crate::store::Store::open(output, runtime, None)?;
-    let _lock = lock::Lock::take(&store)?;
+    let _lock = lock::Lock::take(&store, &AtomicBool::new(false))?;
     let mut bytes = 0;
     for path in store.list(crate::marks::DATA)? {
         bytes += store.size(&path)?.unwrap_or(0);

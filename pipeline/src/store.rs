@@ -1,35 +1,56 @@
 //! Everything the engine leaves on disk goes through here: one place for atomic writes, conditional creates, hashes and crash points.
 //!
 //! Objects are written whole: an object exists complete or not at all, which holds on a local disk and on object storage alike. Paths are
-//! relative to the output folder and use `/`.
+//! relative to the output and use `/`.
+
+mod bucket;
 
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufWriter, Read, Seek, SeekFrom, Write};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
+use datasets::ReadAt;
+use datasets::remote::Address;
 use futures::TryStreamExt;
 use object_store::local::LocalFileSystem;
 use object_store::path::Path as ObjectPath;
 use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload};
 use xxhash_rust::xxh3::Xxh3;
 
-/// The output folder of a run.
+use bucket::{Bucket, BucketWriter};
+pub use bucket::{children, read, write_problem};
+pub use object_store::UpdateVersion as Version;
+
+/// The output of a run.
 #[derive(Debug, Clone)]
 pub struct Store {
     root: PathBuf,
-    /// For what can be made again, and is checked by length and hash when it is read.
-    scratch: Arc<dyn ObjectStore>,
-    /// For what readers of the output see: on disk before it counts as written.
-    durable: Arc<dyn ObjectStore>,
-    runtime: tokio::runtime::Handle,
+    place: Place,
     crash: Arc<CrashPoint>,
     /// What this process wrote that can be made again.
     written: Arc<Mutex<HashSet<String>>>,
+    /// Whether the output was taken over by another run.
+    lost: Arc<AtomicBool>,
+}
+
+/// Where an output lies.
+#[derive(Debug, Clone)]
+enum Place {
+    /// On this machine.
+    Folder {
+        /// For what can be made again, and is checked by length and hash when it is read.
+        scratch: Arc<dyn ObjectStore>,
+        /// For what readers of the output see: on disk before it counts as written.
+        durable: Arc<dyn ObjectStore>,
+        runtime: tokio::runtime::Handle,
+    },
+    /// On object storage.
+    Bucket(Bucket),
 }
 
 /// What went wrong with an object of the output.
@@ -62,6 +83,9 @@ pub enum StoreError {
         /// The folder.
         path: PathBuf,
     },
+    /// Another run took the output over.
+    #[error("another run works on this output now, and nothing more is written to it: this one did not renew its lease in time")]
+    Lost,
     /// An object is not what was written.
     #[error("{path} is damaged: {problem}; run again, and it is made anew")]
     Damaged {
@@ -89,27 +113,48 @@ impl CrashPoint {
 }
 
 impl Store {
-    /// Opens (and makes) the output folder `root`. `crash_at` stops the program dead after so many side effects; for tests.
+    /// Opens the output `root`, an address or a folder, which is made. `crash_at` stops the program dead after so many side effects; for
+    /// tests.
     ///
     /// # Errors
-    /// If the folder cannot be made or is no folder.
+    /// If the folder cannot be made or is no folder; settings of object storage that cannot work.
     pub fn open(root: &Path, runtime: tokio::runtime::Handle, crash_at: Option<u64>) -> Result<Self, StoreError> {
-        std::fs::create_dir_all(root).map_err(|source| StoreError::Io { doing: "make", path: root.to_owned(), source })?;
-        let local = || LocalFileSystem::new_with_prefix(root).map_err(|source| storage("open", ".", source));
-        let scratch = Arc::new(local()?.with_automatic_cleanup(true));
-        let durable = Arc::new(local()?.with_automatic_cleanup(true).with_fsync(true));
+        let place = if let Some(address) = Address::of(root) {
+            let bucket = Bucket::open(&address).map_err(|source| StoreError::Io { doing: "open", path: root.to_owned(), source })?;
+            Place::Bucket(bucket)
+        } else {
+            std::fs::create_dir_all(root).map_err(|source| StoreError::Io { doing: "make", path: root.to_owned(), source })?;
+            let local = || LocalFileSystem::new_with_prefix(root).map_err(|source| storage("open", ".", source));
+            let scratch = Arc::new(local()?.with_automatic_cleanup(true));
+            let durable = Arc::new(local()?.with_automatic_cleanup(true).with_fsync(true));
+            Place::Folder { scratch, durable, runtime }
+        };
         let crash = Arc::new(CrashPoint { at: crash_at, passed: AtomicU64::new(0) });
-        Ok(Self { root: root.to_owned(), scratch, durable, runtime, crash, written: Arc::default() })
+        Ok(Self { root: root.to_owned(), place, crash, written: Arc::default(), lost: Arc::default() })
     }
 
-    /// The output folder.
+    /// The output: a folder, or an address.
     pub fn root(&self) -> &Path {
         &self.root
     }
 
-    /// Where `path` lies on this machine.
-    pub fn local_path(&self, path: &str) -> PathBuf {
+    /// Whether it lies on object storage.
+    pub fn is_remote(&self) -> bool {
+        matches!(self.place, Place::Bucket(_))
+    }
+
+    /// Where `path` lies: a file of this machine, or an address.
+    pub fn path_of(&self, path: &str) -> PathBuf {
         self.root.join(path)
+    }
+
+    /// Nothing is written any more: the output is another run's.
+    pub fn lose(&self) {
+        self.lost.store(true, Ordering::SeqCst);
+    }
+
+    fn check_ours(&self) -> Result<(), StoreError> {
+        if self.lost.load(Ordering::SeqCst) { Err(StoreError::Lost) } else { Ok(()) }
     }
 
     /// Writes an object that can be made again; it replaces one of the same name.
@@ -125,7 +170,7 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn put_pieces(&self, path: &str, pieces: Vec<Bytes>) -> Result<(), StoreError> {
-        self.put_to(&self.scratch, path, pieces, PutMode::Overwrite)?;
+        self.put_to(false, path, pieces, PutMode::Overwrite)?;
         self.written.lock().unwrap_or_else(PoisonError::into_inner).insert(path.to_owned());
         Ok(())
     }
@@ -135,7 +180,16 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub fn begin(&self, path: &str) -> Result<ObjectWriter, StoreError> {
-        let target = self.local_path(path);
+        self.check_ours()?;
+        let to = match &self.place {
+            Place::Bucket(bucket) => WriteTo::Bucket(Box::new(bucket.begin(path).map_err(|source| storage("write", path, source))?)),
+            Place::Folder { .. } => self.begin_file(path)?,
+        };
+        Ok(ObjectWriter { store: self.clone(), path: path.to_owned(), to: Some(to), bytes: 0, hasher: Xxh3::new() })
+    }
+
+    fn begin_file(&self, path: &str) -> Result<WriteTo, StoreError> {
+        let target = self.path_of(path);
         let io = |doing| {
             let path = target.clone();
             move |source| StoreError::Io { doing, path, source }
@@ -145,12 +199,9 @@ impl Store {
         }
         // Another process may do the same task.
         for number in 1_u32.. {
-            let staged = self.local_path(&format!("{path}#{number}"));
+            let staged = self.path_of(&format!("{path}#{number}"));
             match File::options().write(true).create_new(true).open(&staged) {
-                Ok(file) => {
-                    let (store, path) = (self.clone(), path.to_owned());
-                    return Ok(ObjectWriter { store, path, target, staged, file, bytes: 0, hasher: Xxh3::new(), finished: false });
-                }
+                Ok(file) => return Ok(WriteTo::File { target, staged: Staged(Some(staged)), file }),
                 Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
                 Err(error) => return Err(io("write")(error)),
             }
@@ -168,7 +219,7 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn put_durable(&self, path: &str, bytes: Bytes) -> Result<(), StoreError> {
-        self.put_to(&self.durable, path, vec![bytes], PutMode::Overwrite)
+        self.put_to(true, path, vec![bytes], PutMode::Overwrite).map(drop)
     }
 
     /// Writes an object that readers of the output see and that may be too large for memory; its length.
@@ -180,8 +231,21 @@ impl Store {
         path: &str,
         write: impl FnOnce(&mut (dyn Write + Send)) -> Result<(), E>,
     ) -> Result<u64, E> {
-        let target = self.local_path(path);
-        let staged = self.local_path(&format!("{path}#0")); // named like the object store's own staging files, so that it is cleaned up as they are
+        self.check_ours().map_err(E::from)?;
+        if let Place::Bucket(bucket) = &self.place {
+            let sending = |source| E::from(storage("write", path, source));
+            let writer = bucket.begin(path).map_err(sending)?;
+            let mut counted = Counted { writer, bytes: 0, buffer: Vec::with_capacity(1 << 20) };
+            write(&mut counted)?;
+            counted.flush().map_err(|source| E::from(StoreError::Io { doing: "write", path: self.path_of(path), source }))?;
+            let length = counted.bytes;
+            self.crash.pass();
+            counted.writer.finish().map_err(sending)?;
+            self.crash.pass();
+            return Ok(length);
+        }
+        let target = self.path_of(path);
+        let staged = self.path_of(&format!("{path}#0")); // named like the object store's own staging files, so that it is cleaned up as they are
         let io = |doing| {
             let path = target.clone();
             move |source| E::from(StoreError::Io { doing, path, source })
@@ -205,26 +269,64 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn create(&self, path: &str, bytes: Bytes) -> Result<bool, StoreError> {
-        match self.put_to(&self.scratch, path, vec![bytes.clone()], PutMode::Create) {
-            Ok(()) => Ok(true),
+        match self.put_to(false, path, vec![bytes.clone()], PutMode::Create) {
+            Ok(_) => Ok(true),
             Err(StoreError::Storage { source, .. }) if matches!(*source, object_store::Error::AlreadyExists { .. }) => Ok(false),
-            Err(error) if self.size(path)?.is_some() => Err(error),
+            Err(error) if self.is_remote() || self.size(path)?.is_some() => Err(error),
             // A file system without hard links has no such create; one run at a time writes here, so that looking first is as good.
             Err(_) => self.put(path, bytes).map(|()| true),
         }
     }
 
-    fn put_to(&self, to: &Arc<dyn ObjectStore>, path: &str, pieces: Vec<Bytes>, mode: PutMode) -> Result<(), StoreError> {
-        let options = PutOptions { mode, ..PutOptions::default() };
-        let location = object(path)?;
-        if std::fs::symlink_metadata(self.local_path(path)).is_ok_and(|found| found.is_dir()) {
-            // An empty one is nobody's work.
-            std::fs::remove_dir(self.local_path(path)).map_err(|_| StoreError::InTheWay { path: self.local_path(path) })?;
+    /// Writes an object if it still is what it was at `known`, or if there is none where nothing was known; its version now, or `None` if it
+    /// is not so. Of object storage alone.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn exchange(&self, path: &str, bytes: Bytes, known: Option<Version>) -> Result<Option<Version>, StoreError> {
+        let mode = known.map_or(PutMode::Create, PutMode::Update);
+        match self.put_to(false, path, vec![bytes], mode) {
+            Ok(version) => Ok(version),
+            Err(StoreError::Storage { source, .. })
+                if matches!(*source, object_store::Error::AlreadyExists { .. } | object_store::Error::Precondition { .. }) =>
+            {
+                Ok(None)
+            }
+            Err(error) => Err(error),
         }
-        let put = to.put_opts(&location, pieces.into_iter().collect::<PutPayload>(), options);
-        self.runtime.block_on(put).map_err(|source| storage("write", path, source))?;
+    }
+
+    /// An object of object storage and its version; `None` if there is none.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn get_version(&self, path: &str) -> Result<Option<(Bytes, Version)>, StoreError> {
+        match &self.place {
+            Place::Bucket(bucket) => bucket.get(path).map_err(|source| storage("read", path, source)),
+            Place::Folder { .. } => Ok(None),
+        }
+    }
+
+    fn put_to(&self, durable: bool, path: &str, pieces: Vec<Bytes>, mode: PutMode) -> Result<Option<Version>, StoreError> {
+        self.check_ours()?;
+        let writing = |source| storage("write", path, source);
+        let version = match &self.place {
+            Place::Bucket(bucket) => bucket.put(path, pieces, mode).map_err(writing)?,
+            Place::Folder { scratch, durable: synced, runtime } => {
+                let local = self.path_of(path);
+                if std::fs::symlink_metadata(&local).is_ok_and(|found| found.is_dir()) {
+                    // An empty one is nobody's work.
+                    std::fs::remove_dir(&local).map_err(|_| StoreError::InTheWay { path: local })?;
+                }
+                let options = PutOptions { mode, ..PutOptions::default() };
+                let to = if durable { synced } else { scratch };
+                let location = object(path)?;
+                let put = to.put_opts(&location, pieces.into_iter().collect::<PutPayload>(), options);
+                Some(runtime.block_on(put).map_err(writing)?.into())
+            }
+        };
         self.crash.pass();
-        Ok(())
+        Ok(version)
     }
 
     /// Reads an object; `None` if there is none, or a folder in its place.
@@ -232,12 +334,39 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn get(&self, path: &str) -> Result<Option<Bytes>, StoreError> {
-        let local = self.local_path(path);
+        if self.is_remote() {
+            return Ok(self.get_version(path)?.map(|(bytes, _)| bytes));
+        }
+        let local = self.path_of(path);
         match std::fs::read(&local) {
             Ok(bytes) => Ok(Some(Bytes::from(bytes))),
             Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::IsADirectory) => Ok(None),
             Err(source) => Err(StoreError::Io { doing: "read", path: local, source }),
         }
+    }
+
+    /// Reads many objects, in the order of `paths`; those that are there.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn get_all(&self, paths: &[String]) -> Result<Vec<Option<Bytes>>, StoreError> {
+        match &self.place {
+            Place::Bucket(bucket) => bucket.get_all(paths).map_err(|source| storage("read", paths.first().map_or("", |path| path), source)),
+            Place::Folder { .. } => paths.iter().map(|path| self.get(path)).collect(),
+        }
+    }
+
+    /// Opens an object to be read at any place. One of object storage is fetched whole.
+    ///
+    /// # Errors
+    /// What the storage says; [`StoreError::Damaged`] if it is gone.
+    pub fn open_object(&self, path: &str) -> Result<ReadAt, StoreError> {
+        if self.is_remote() {
+            let gone = || StoreError::Damaged { path: path.to_owned(), problem: "it is gone".to_owned() };
+            return Ok(ReadAt::Memory(self.get(path)?.ok_or_else(gone)?));
+        }
+        let local = self.path_of(path);
+        ReadAt::open(&local).map_err(|source| StoreError::Io { doing: "read", path: local, source })
     }
 
     /// Reads an object and checks it against the hash it was written with.
@@ -258,7 +387,17 @@ impl Store {
         if ranges.is_empty() {
             return Ok(Vec::new());
         }
-        let local = self.local_path(path);
+        if let Place::Bucket(bucket) = &self.place {
+            return match bucket.get_ranges(path, ranges) {
+                Ok(parts) if parts.iter().zip(ranges).all(|(part, range)| part.len() as u64 == range.end - range.start) => Ok(parts),
+                Ok(_) => Err(StoreError::Damaged { path: path.to_owned(), problem: "it is cut off".to_owned() }),
+                Err(object_store::Error::NotFound { .. }) => {
+                    Err(StoreError::Damaged { path: path.to_owned(), problem: "it is gone".to_owned() })
+                }
+                Err(source) => Err(storage("read", path, source)),
+            };
+        }
+        let local = self.path_of(path);
         let io = |source| StoreError::Io { doing: "read", path: local.clone(), source };
         let mut file = File::open(&local).map_err(io)?;
         let mut parts = Vec::with_capacity(ranges.len());
@@ -281,12 +420,15 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn size(&self, path: &str) -> Result<Option<u64>, StoreError> {
-        let location = object(path)?;
-        match self.runtime.block_on(self.scratch.head(&location)) {
-            Ok(meta) => Ok(Some(meta.size)),
-            Err(object_store::Error::NotFound { .. }) => Ok(None),
-            Err(source) => Err(storage("look at", path, source)),
-        }
+        let looked = match &self.place {
+            Place::Bucket(bucket) => bucket.size(path),
+            Place::Folder { scratch, runtime, .. } => match runtime.block_on(scratch.head(&object(path)?)) {
+                Ok(meta) => Ok(Some(meta.size)),
+                Err(object_store::Error::NotFound { .. }) => Ok(None),
+                Err(error) => Err(error),
+            },
+        };
+        looked.map_err(|source| storage("look at", path, source))
     }
 
     /// All objects below `prefix`, sorted.
@@ -294,11 +436,39 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn list(&self, prefix: &str) -> Result<Vec<String>, StoreError> {
-        let location = object(prefix)?;
-        let list = self.scratch.list(Some(&location)).map_ok(|meta| meta.location.to_string()).try_collect::<Vec<_>>();
-        let mut names = self.runtime.block_on(list).map_err(|source| storage("list", prefix, source))?;
-        names.sort();
-        Ok(names)
+        Ok(self.list_sizes(prefix)?.into_iter().map(|(path, _)| path).collect())
+    }
+
+    /// All objects below `prefix` and their lengths, sorted by name.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn list_sizes(&self, prefix: &str) -> Result<Vec<(String, u64)>, StoreError> {
+        let listed = match &self.place {
+            Place::Bucket(bucket) => bucket.list(prefix),
+            Place::Folder { scratch, runtime, .. } => {
+                let list = scratch.list(Some(&object(prefix)?)).map_ok(|meta| (meta.location.to_string(), meta.size));
+                runtime.block_on(list.try_collect())
+            }
+        };
+        let mut found: Vec<(String, u64)> = listed.map_err(|source| storage("list", prefix, source))?;
+        found.sort();
+        Ok(found)
+    }
+
+    /// The names right in a folder of the output, of files and folders; none if it is not there.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn children(&self, folder: &str) -> Result<Vec<String>, StoreError> {
+        if let Place::Bucket(bucket) = &self.place {
+            return bucket.children(folder).map_err(|source| storage("list", folder, source));
+        }
+        match children(&self.path_of(folder)) {
+            Ok(names) => Ok(names.into_iter().map(|name| name.to_string_lossy().into_owned()).collect()),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Vec::new()),
+            Err(source) => Err(StoreError::Io { doing: "list", path: self.path_of(folder), source }),
+        }
     }
 
     /// Removes an object if it is there.
@@ -306,31 +476,66 @@ impl Store {
     /// # Errors
     /// What the storage says.
     pub fn delete(&self, path: &str) -> Result<(), StoreError> {
-        match self.runtime.block_on(self.scratch.delete(&object(path)?)) {
-            Ok(()) | Err(object_store::Error::NotFound { .. }) => {
-                self.crash.pass();
-                Ok(())
-            }
-            Err(source) => Err(storage("remove", path, source)),
-        }
+        self.check_ours()?;
+        let deleted = match &self.place {
+            Place::Bucket(bucket) => bucket.delete(path),
+            Place::Folder { scratch, runtime, .. } => match runtime.block_on(scratch.delete(&object(path)?)) {
+                Ok(()) | Err(object_store::Error::NotFound { .. }) => Ok(()),
+                Err(error) => Err(error),
+            },
+        };
+        deleted.map_err(|source| storage("remove", path, source))?;
+        self.crash.pass();
+        Ok(())
     }
 
-    /// Makes `to` the same object as `from`, replacing what was there: a hard link where the file system has them, else a copy.
+    /// Removes objects, those of them that are there, in order.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn delete_all(&self, paths: Vec<String>) -> Result<(), StoreError> {
+        let Place::Bucket(bucket) = &self.place else { return paths.iter().try_for_each(|path| self.delete(path)) };
+        self.check_ours()?;
+        if let Some(first) = paths.first().cloned() {
+            bucket.delete_all(paths).map_err(|source| storage("remove", &first, source))?;
+            self.crash.pass();
+        }
+        Ok(())
+    }
+
+    /// Waits until an object that can be made again is on disk, too.
+    ///
+    /// # Errors
+    /// What the system says.
+    pub fn sync(&self, path: &str) -> Result<(), StoreError> {
+        if self.is_remote() {
+            return Ok(());
+        }
+        let local = self.path_of(path);
+        File::open(&local).and_then(|file| file.sync_all()).map_err(|source| StoreError::Io { doing: "flush", path: local, source })
+    }
+
+    /// Makes `to` the same object as `from`, replacing what was there: a hard link where the file system has them, else a copy, which object
+    /// storage makes by itself.
     ///
     /// # Errors
     /// What the storage says.
     pub fn copy(&self, from: &str, to: &str) -> Result<(), StoreError> {
-        if same_file(&self.local_path(from), &self.local_path(to)) {
+        self.check_ours()?;
+        let linked = match &self.place {
+            Place::Bucket(bucket) => {
+                bucket.copy(from, to).map_err(|source| storage("copy", from, source))?;
+                Ok(())
+            }
             // Renaming a link over another one of the same file does nothing, and would leave the staged one behind.
-            self.crash.pass();
-            return Ok(());
-        }
-        let linked = self.runtime.block_on(self.durable.copy(&object(from)?, &object(to)?));
+            Place::Folder { .. } if same_file(&self.path_of(from), &self.path_of(to)) => Ok(()),
+            Place::Folder { durable, runtime, .. } => runtime.block_on(durable.copy(&object(from)?, &object(to)?)),
+        };
         if linked.is_ok() {
             self.crash.pass();
             return Ok(());
         }
-        let source = self.local_path(from);
+        let source = self.path_of(from);
         let mut bytes = File::open(&source).map_err(|error| StoreError::Io { doing: "read", path: source.clone(), source: error })?;
         self.write_durable(to, |into| {
             let copied = std::io::copy(&mut bytes, into);
@@ -344,7 +549,12 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub fn put_volatile(&self, path: &str, bytes: &[u8]) -> Result<(), StoreError> {
-        let target = self.local_path(path);
+        self.check_ours()?;
+        if let Place::Bucket(bucket) = &self.place {
+            let put = bucket.put(path, vec![Bytes::copy_from_slice(bytes)], PutMode::Overwrite);
+            return put.map(drop).map_err(|source| storage("write", path, source));
+        }
+        let target = self.path_of(path);
         let staged = target.with_extension("next");
         let written = std::fs::write(&staged, bytes).and_then(|()| std::fs::rename(&staged, &target));
         written.map_err(|source| StoreError::Io { doing: "write", path: target, source })
@@ -355,7 +565,10 @@ impl Store {
     /// # Errors
     /// What the system says.
     pub fn remove_torn_writes(&self, prefix: &str) -> Result<(), StoreError> {
-        let mut folders = vec![self.local_path(prefix)];
+        if self.is_remote() {
+            return Ok(()); // what was not finished is not there
+        }
+        let mut folders = vec![self.path_of(prefix)];
         while let Some(folder) = folders.pop() {
             let io = |source| StoreError::Io { doing: "list", path: folder.clone(), source };
             let entries = match std::fs::read_dir(&folder) {
@@ -381,12 +594,25 @@ impl Store {
 pub struct ObjectWriter {
     store: Store,
     path: String,
-    target: PathBuf,
-    staged: PathBuf,
-    file: File,
+    to: Option<WriteTo>,
     bytes: u64,
     hasher: Xxh3,
-    finished: bool,
+}
+
+enum WriteTo {
+    File { target: PathBuf, staged: Staged, file: File },
+    Bucket(Box<BucketWriter>),
+}
+
+/// The file that becomes an object when it is whole.
+struct Staged(Option<PathBuf>);
+
+impl Drop for Staged {
+    fn drop(&mut self) {
+        if let Some(staged) = &self.0 {
+            let _ = std::fs::remove_file(staged); // else it is swept away like what a kill leaves
+        }
+    }
 }
 
 impl ObjectWriter {
@@ -397,7 +623,15 @@ impl ObjectWriter {
     pub fn write(&mut self, bytes: &[u8]) -> Result<(), StoreError> {
         self.hasher.update(bytes);
         self.bytes += bytes.len() as u64;
-        self.file.write_all(bytes).map_err(|source| self.error(source))
+        match &mut self.to {
+            Some(WriteTo::File { file, target, .. }) => {
+                file.write_all(bytes).map_err(|source| StoreError::Io { doing: "write", path: target.clone(), source })
+            }
+            Some(WriteTo::Bucket(writer)) => {
+                writer.write(Bytes::copy_from_slice(bytes)).map_err(|source| storage("write", &self.path, source))
+            }
+            None => Ok(()),
+        }
     }
 
     /// Makes it an object. Its length, and its hash as [`hash_bytes`] has it.
@@ -405,23 +639,44 @@ impl ObjectWriter {
     /// # Errors
     /// What the system says.
     pub fn finish(mut self) -> Result<(u64, u64), StoreError> {
-        std::fs::rename(&self.staged, &self.target).map_err(|source| self.error(source))?;
-        self.finished = true;
+        self.store.check_ours()?;
+        match self.to.take() {
+            Some(WriteTo::File { target, mut staged, file }) => {
+                drop(file);
+                if let Some(path) = &staged.0 {
+                    std::fs::rename(path, &target).map_err(|source| StoreError::Io { doing: "write", path: target, source })?;
+                }
+                staged.0 = None;
+            }
+            Some(WriteTo::Bucket(writer)) => writer.finish().map_err(|source| storage("write", &self.path, source))?,
+            None => {}
+        }
         self.store.written.lock().unwrap_or_else(PoisonError::into_inner).insert(self.path.clone());
         self.store.crash.pass();
         Ok((self.bytes, self.hasher.digest()))
     }
-
-    fn error(&self, source: std::io::Error) -> StoreError {
-        StoreError::Io { doing: "write", path: self.target.clone(), source }
-    }
 }
 
-impl Drop for ObjectWriter {
-    fn drop(&mut self) {
-        if !self.finished {
-            let _ = std::fs::remove_file(&self.staged); // else it is swept away like what a kill leaves
+/// Sends what is written to it, in pieces of some size.
+struct Counted {
+    writer: BucketWriter,
+    bytes: u64,
+    buffer: Vec<u8>,
+}
+
+impl Write for Counted {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.buffer.extend_from_slice(bytes);
+        self.bytes += bytes.len() as u64;
+        if self.buffer.len() >= 1 << 20 {
+            self.flush()?;
         }
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        let bytes = std::mem::take(&mut self.buffer);
+        if bytes.is_empty() { Ok(()) } else { self.writer.write(bytes.into()).map_err(datasets::remote::io_error) }
     }
 }
 

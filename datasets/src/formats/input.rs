@@ -1,12 +1,12 @@
 //! Opening a file, decompressed where its name says so.
 
-use std::fs::File;
 use std::io::{self, BufReader, Read};
 use std::path::Path;
 
 use flate2::read::MultiGzDecoder;
 
-use crate::DataError;
+use crate::remote::is_remote;
+use crate::{DataError, ReadAt};
 
 /// Bytes of compressed input that are read at a time.
 const BUFFER: usize = 256 << 10;
@@ -26,8 +26,9 @@ impl Input {
 
     pub(crate) fn open(path: &Path) -> Result<Self, DataError> {
         let opening = |source| DataError::Io { doing: "open", path: path.to_owned(), source };
-        let file = File::open(path).map_err(opening)?;
-        let is_empty = file.metadata().map_err(opening)?.len() == 0;
+        let file = ReadAt::open(path).map_err(opening)?;
+        let is_empty = file.bytes() == 0;
+        let file = file.reader(0, file.bytes());
         let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
         Ok(match extension.as_deref().and_then(|extension| extension.to_str()) {
             Some("gz" | "zst") if is_empty => Self::of(io::empty(), true),
@@ -39,18 +40,15 @@ impl Input {
         })
     }
 
-    /// The bytes of a plain file from `start` on.
-    pub(crate) fn open_at(path: &Path, start: u64) -> Result<Self, DataError> {
-        use std::io::Seek;
+    /// The bytes of a plain file from `start` on, most of them before `until`.
+    pub(crate) fn open_at(path: &Path, start: u64, until: u64) -> Result<Self, DataError> {
         let opening = |source| DataError::Io { doing: "open", path: path.to_owned(), source };
-        let mut file = File::open(path).map_err(opening)?;
-        file.seek(io::SeekFrom::Start(start)).map_err(opening)?;
-        Ok(Self::of(file, false))
+        Ok(Self::of(ReadAt::open(path).map_err(opening)?.reader(start, until), false))
     }
 
     /// Whether `error` says that the file's contents are damaged; else the system failed, and another try may succeed.
     pub(crate) fn is_damage(&self, error: &io::Error) -> bool {
-        self.compressed && error.raw_os_error().is_none()
+        self.compressed && error.raw_os_error().is_none() && !is_remote(error)
     }
 }
 

@@ -5,9 +5,11 @@ use std::fs;
 use std::io;
 use std::path::{Component, Path, PathBuf};
 
-use globset::{GlobBuilder, GlobMatcher};
+use globset::GlobMatcher;
 
+use super::names::{glob_matcher, has_extension, has_glob, is_hidden, nearest};
 use crate::DataError;
+use crate::remote::{Address, list_address};
 
 /// A file to read.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +27,8 @@ const MAX_DEPTH: usize = 64;
 
 /// The files that `patterns` mean: a path is that file, a folder is every file under it that ends in one of `extensions` (with or without
 /// `.gz` or `.zst`), a glob is what matches (`*` and `?` do not cross `/`, `**` does), and a folder that it matches is as if written itself.
+///
+/// An address of object storage (`s3://bucket/…`, `hf://datasets/owner/name/…`) means the same of the objects there.
 ///
 /// Patterns keep their order, the files of each are sorted by name, bytewise; a file that two patterns mean is read once. Names that begin
 /// with `.` or `_` are passed over unless they are written out.
@@ -47,6 +51,12 @@ fn one_pattern(base_dir: &Path, pattern: &str, extensions: &[&str]) -> Result<Ve
         return Err(DataError::Setting { setting: "path", problem: "an empty path".to_owned() });
     }
     let whole = base_dir.join(pattern);
+    if fs::symlink_metadata(&whole).is_err()
+        && let Some(address) = Address::parse(pattern)
+    {
+        let address = address.map_err(|problem| DataError::Setting { setting: "path", problem })?;
+        return list_address(&address, extensions);
+    }
     // A name with a bracket in it is a file before it is a glob.
     match fs::metadata(&whole) {
         Ok(metadata) if metadata.is_dir() => {
@@ -65,16 +75,12 @@ fn one_pattern(base_dir: &Path, pattern: &str, extensions: &[&str]) -> Result<Ve
             let name = escaped(whole.file_name().map_or(whole.as_path(), Path::new));
             return Ok(vec![InputFile { path: whole, name, bytes: metadata.len() }]);
         }
-        Err(_) if is_address(pattern) => {
-            let problem = format!("`{pattern}` is an address; inputs are files of this machine: copy them here first");
-            return Err(DataError::Setting { setting: "path", problem });
-        }
         Err(error) if error.kind() == io::ErrorKind::NotFound && !has_glob(pattern) => return Err(no_match(&whole)),
         Err(error) if !has_glob(pattern) => return Err(DataError::Io { doing: "open", path: whole, source: error }),
         Err(_) => {}
     }
     let (prefix, glob) = fixed_prefix(&whole);
-    let matcher = matcher(&glob)?;
+    let matcher = glob_matcher(&glob)?;
     let mut walk =
         Walk { root: prefix.clone(), matcher: Some(matcher), hidden: glob.split('/').any(is_hidden), extensions, files: Vec::new() };
     if prefix.is_dir() {
@@ -140,33 +146,6 @@ impl Walk<'_> {
     }
 }
 
-fn matcher(glob: &str) -> Result<GlobMatcher, DataError> {
-    GlobBuilder::new(glob)
-        .literal_separator(true)
-        .build()
-        .map(|glob| glob.compile_matcher())
-        .map_err(|error| DataError::Setting { setting: "path", problem: format!("`{glob}` is no glob: {}", error.kind()) })
-}
-
-/// `s3://bucket/rows.jsonl`.
-fn is_address(pattern: &str) -> bool {
-    pattern.split_once("://").is_some_and(|(scheme, _)| !scheme.is_empty() && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric()))
-}
-
-fn has_glob(pattern: &str) -> bool {
-    pattern.contains(['*', '?', '[', '{'])
-}
-
-fn is_hidden(name: &str) -> bool {
-    name.starts_with('.') && name != "." && name != ".." || name.starts_with('_')
-}
-
-fn has_extension(name: &str, extensions: &[&str]) -> bool {
-    let name = name.to_ascii_lowercase();
-    let plain = name.strip_suffix(".gz").or_else(|| name.strip_suffix(".zst")).unwrap_or(&name);
-    extensions.iter().any(|extension| plain.strip_suffix(extension).is_some_and(|stem| stem.ends_with('.')))
-}
-
 /// The folders before the first component with a glob in it, and the rest.
 fn fixed_prefix(whole: &Path) -> (PathBuf, String) {
     let mut prefix = PathBuf::new();
@@ -212,35 +191,12 @@ fn no_match(whole: &Path) -> DataError {
             break;
         }
     }
-    let letters = |name: &str| name.chars().filter(|c| !"*?[]{}".contains(*c)).collect::<String>().to_lowercase();
-    let wanted = letters(&missing);
     let mut names: Vec<String> = fs::read_dir(dir)
         .map(|entries| entries.filter_map(|entry| entry.ok()?.file_name().into_string().ok()).take(10_000).collect())
         .unwrap_or_default();
     names.sort();
-    let nearest = names
-        .into_iter()
-        .map(|name| (distance(&wanted, &letters(&name)), name))
-        .min()
-        .filter(|(distance, name)| *distance <= name.chars().count().max(wanted.chars().count()) / 2)
-        .map(|(_, name)| dir.join(name).display().to_string());
+    let nearest = nearest(&missing, names).map(|name| dir.join(name).display().to_string());
     DataError::NoMatch { pattern: whole.display().to_string(), nearest }
-}
-
-/// Levenshtein distance.
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut last: Vec<usize> = (0..=b.len()).collect();
-    for (row, from) in a.chars().enumerate() {
-        let mut corner = last[0];
-        last[0] = row + 1;
-        for (column, to) in b.iter().enumerate() {
-            let change = corner + usize::from(from != *to);
-            corner = last[column + 1];
-            last[column + 1] = change.min(corner + 1).min(last[column] + 1);
-        }
-    }
-    last[b.len()]
 }
 
 #[cfg(test)]

@@ -51,7 +51,7 @@ impl Lines {
         // A compressed file is always one part; its offsets are those of the text in it.
         let whole = part.start == 0 || is_compressed(&part.path);
         let from = if whole { 0 } else { part.start - 1 };
-        let input = if whole { Input::open(&part.path)? } else { Input::open_at(&part.path, from)? };
+        let input = if whole { Input::open(&part.path)? } else { Input::open_at(&part.path, from, part.end)? };
         let end = if is_compressed(&part.path) { u64::MAX } else { part.end };
         let mut lines = Self {
             input,

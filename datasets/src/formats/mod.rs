@@ -10,6 +10,7 @@ mod json;
 mod json_flat;
 mod jsonl;
 mod lines;
+pub(crate) mod names;
 mod parquet;
 mod plan;
 mod records;

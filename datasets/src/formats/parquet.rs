@@ -1,9 +1,8 @@
 //! Parquet: row groups in, batches of normal types out.
 
 use std::collections::VecDeque;
-use std::fs::File;
 use std::ops::Range;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch};
@@ -18,7 +17,7 @@ use parquet::file::serialized_reader::SerializedPageReader;
 
 use super::jsonl::BATCH_BAD;
 use super::{BadRecord, Chunk, FilePart, InputFile, RANGE_BYTES, Reader};
-use crate::{DataError, catch_quietly};
+use crate::{DataError, ReadAt, catch_quietly};
 
 /// How Parquet files end.
 pub const EXTENSIONS: &[&str] = &["parquet"];
@@ -26,6 +25,8 @@ pub const EXTENSIONS: &[&str] = &["parquet"];
 const BATCH_BYTES: u64 = 32 << 20;
 /// Bytes that a batch can come to at most, should every row repeat the longest values of its columns' dictionaries.
 const MOST_BATCH_BYTES: u64 = 2 * BATCH_BYTES;
+/// Most bytes of a row group's columns that are fetched before they are wanted.
+const MOST_HELD: u64 = 96 << 20;
 /// Rows of a damaged row group that are rejected one by one; what a footer says of more than most writers put in one is not believed.
 const MOST_LOST: u64 = 1 << 20;
 
@@ -117,7 +118,8 @@ pub struct ParquetReader {
 
 struct OpenFile {
     file: Arc<str>,
-    input: File,
+    input: ReadAt,
+    path: PathBuf,
     metadata: ArrowReaderMetadata,
     mask: ProjectionMask,
     /// Row groups to read, and the numbers of the rows of each.
@@ -183,7 +185,7 @@ impl ParquetReader {
         }
         let roots = names.iter().filter_map(|name| there.index_of(name).ok());
         let mask = ProjectionMask::roots(metadata.parquet_schema(), roots);
-        let length = input.metadata().map_err(|source| DataError::Io { doing: "open", path: part.path.clone(), source })?.len();
+        let length = input.bytes();
         let mut groups = VecDeque::new();
         let mut row = 0_u64;
         for (number, group) in metadata.metadata().row_groups().iter().enumerate() {
@@ -193,7 +195,7 @@ impl ParquetReader {
             }
             row = end;
         }
-        Ok(Some(OpenFile { file, input, metadata, mask, groups, reading: None, lost: None }))
+        Ok(Some(OpenFile { file, input, path: part.path.clone(), metadata, mask, groups, reading: None, lost: None }))
     }
 }
 
@@ -229,7 +231,7 @@ impl Reader for ParquetReader {
                 };
                 match open.start(group, 0, self.batch_rows) {
                     Ok(batches) => open.reading = Some(Reading { group, batches, first: rows.start, left: rows, by_row: false }),
-                    Err(problem) => open.lost = Some(Lost::new(&rows, problem)),
+                    Err(problem) => open.lost = Some(open.lost(&rows, problem)?),
                 }
                 continue;
             };
@@ -251,7 +253,7 @@ impl Reader for ParquetReader {
                     let again = if by_row { Err(problem) } else { open.start(group, left.start - first, 1) };
                     match again {
                         Ok(batches) => open.reading = Some(Reading { group, batches, first, left, by_row: true }),
-                        Err(problem) => open.lost = Some(Lost::new(&left, problem)),
+                        Err(problem) => open.lost = Some(open.lost(&left, problem)?),
                     }
                 }
             }
@@ -295,10 +297,24 @@ impl Lost {
 }
 
 impl OpenFile {
+    /// Rows that can't be read, unless it is the way to them that failed.
+    fn lost(&self, rows: &Range<u64>, problem: String) -> Result<Lost, DataError> {
+        match self.input.trouble() {
+            None => Ok(Lost::new(rows, problem)),
+            Some(trouble) => Err(unreachable(&self.path, trouble)),
+        }
+    }
+
     /// Begins to read a row group, without its first `skipped` rows.
     fn start(&self, group: usize, skipped: u64, batch_rows: usize) -> Result<ParquetRecordBatchReader, String> {
-        let input = self.input.try_clone().map_err(|error| error.to_string())?;
+        let input = self.input.clone();
         let row_group = self.metadata.metadata().row_group(group);
+        if let ReadAt::Remote(file) = &input {
+            let columns = row_group.columns().iter().enumerate().filter(|(leaf, _)| self.mask.leaf_included(*leaf));
+            let range = |column: &ColumnChunkMetaData| caught(|| Ok(column.byte_range())).map_or(0..0, |(start, bytes)| start..start.saturating_add(bytes));
+            let ranges: Vec<Range<u64>> = columns.map(|(_, column)| range(column)).collect();
+            file.hold(&ranges, MOST_HELD).map_err(|error| error.to_string())?;
+        }
         let rows = u64::try_from(row_group.num_rows()).map_err(|_| "it has fewer than no rows".to_owned())?;
         let row_bytes = decoded_bytes(row_group).checked_div(rows).unwrap_or(0).max(1);
         let fitting = (BATCH_BYTES / row_bytes).min(MOST_BATCH_BYTES / self.longest_row(group).max(1));
@@ -323,7 +339,7 @@ impl OpenFile {
         let columns = row_group.columns().iter().enumerate();
         let texts = columns.filter(|(leaf, column)| self.mask.leaf_included(*leaf) && column.column_type() == Type::BYTE_ARRAY);
         let longest = |column: &ColumnChunkMetaData| {
-            let input = Arc::new(self.input.try_clone().map_err(|error| error.to_string())?);
+            let input = Arc::new(self.input.clone());
             let mut pages = SerializedPageReader::new(input, column, 0, None).map_err(|error| error.to_string())?;
             if !pages.peek_next_page().map_err(|error| error.to_string())?.is_some_and(|page| page.is_dict) {
                 return Ok(0);
@@ -352,11 +368,19 @@ fn caught<T>(decode: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     catch_quietly(decode).unwrap_or_else(|problem| Err(format!("the decoder failed: {problem}")))
 }
 
-fn open(path: &Path) -> Result<(File, ArrowReaderMetadata), DataError> {
-    let file = File::open(path).map_err(|source| DataError::Io { doing: "open", path: path.to_owned(), source })?;
-    let metadata = caught(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| error.to_string()))
-        .map_err(|problem| DataError::Format { path: path.to_owned(), format: "Parquet", problem })?;
+fn open(path: &Path) -> Result<(ReadAt, ArrowReaderMetadata), DataError> {
+    let file = ReadAt::open(path).map_err(|source| DataError::Io { doing: "open", path: path.to_owned(), source })?;
+    let metadata = caught(|| ArrowReaderMetadata::load(&file, ArrowReaderOptions::new()).map_err(|error| error.to_string()));
+    let metadata = metadata.map_err(|problem| match file.trouble() {
+        None => DataError::Format { path: path.to_owned(), format: "Parquet", problem },
+        Some(trouble) => unreachable(path, trouble),
+    })?;
     Ok((file, metadata))
+}
+
+/// A file that may be sound, but can't be got at.
+fn unreachable(path: &Path, trouble: String) -> DataError {
+    DataError::Io { doing: "read", path: path.to_owned(), source: std::io::Error::other(trouble) }
 }
 
 /// Where a row group begins, always within the file, whatever its metadata says.

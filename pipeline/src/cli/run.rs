@@ -230,11 +230,12 @@ impl RunFailure {
 /// # Errors
 /// [`UsageError`].
 pub fn check_output(output: &Path) -> Result<(), UsageError> {
-    if output.join(".pipeline").is_dir() {
+    let there = crate::store::children(output);
+    if there.as_ref().is_ok_and(|names| names.iter().any(|name| name == ".pipeline")) {
         return Ok(());
     }
     let message =
-        if output.exists() { format!("{} is no output of a run", output.display()) } else { format!("there is no {}", output.display()) };
+        if there.is_ok() || output.exists() { format!("{} is no output of a run", output.display()) } else { format!("there is no {}", output.display()) };
     Err(UsageError { message, help: Some("name the folder that `output:` names in the pipeline file".to_owned()) })
 }
 

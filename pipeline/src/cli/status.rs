@@ -27,7 +27,7 @@ pub struct Args {
 pub fn execute(args: Args) -> miette::Result<Exit> {
     check_output(&args.output)?;
     let holder = Lock::holder(&args.output);
-    let read = |name: &str| std::fs::read(args.output.join(name)).ok();
+    let read = |name: &str| crate::store::read(&args.output.join(name)).ok();
     let snapshot = read(progress::FILE).and_then(|bytes| serde_json::from_slice::<Snapshot>(&bytes).ok());
     let record = read("run.json").and_then(|bytes| serde_json::from_slice::<RunRecord>(&bytes).ok());
     let state = match (&holder, &record) {

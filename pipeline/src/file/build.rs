@@ -12,7 +12,7 @@ use stages::{BuildContext, Outputs, Port, Source, Stage, StageError};
 
 use super::draft::{Draft, Reference, max_rejected};
 use super::node::{Node as Tree, Value};
-use super::output::{could_match_inside, real};
+use super::output::{could_match_inside, input_path, real};
 use super::problem::{Place, Problem, Sources, did_you_mean, quoted};
 use crate::expect::Expect;
 use crate::graph::{DroppedRows, Edge, MaxRejected, Node, NodeInput};
@@ -197,7 +197,7 @@ impl Builder<'_> {
             let problem = Problem::new(format!("{} reads {}, which lies in the output folder", draft.whose(), path.display()));
             return Some(problem.at(self.path_place(draft, path), "inside the output").help(help));
         }
-        let text = texts(draft.node.get("path")?).find(|(text, _)| could_match_inside(&real(&self.base_dir.join(text)), &output));
+        let text = texts(draft.node.get("path")?).find(|(text, _)| could_match_inside(&input_path(self.base_dir, text), &output));
         text.map(|(text, place)| {
             let problem = Problem::new(format!("{} would read the output of this pipeline: {text} reaches into it", draft.whose()));
             problem.at(place, format!("the output is {}", output.display())).help(help)

@@ -3,13 +3,21 @@
 use std::fs::OpenOptions;
 use std::path::{Component, Path, PathBuf};
 
+use datasets::remote::Address;
+
 use super::problem::{Place, Problem};
 
-/// The absolute output folder that `text` names, relative to `base`.
+/// The output that `text` names: an address, or a folder relative to `base`, made absolute.
 pub(crate) fn resolve(text: &str, base: &Path, place: &Place) -> Result<PathBuf, Problem> {
-    if let Some((scheme, _)) = text.split_once("://") {
-        let problem = Problem::new(format!("output to `{}://` is not supported yet", scheme.escape_debug()));
-        return Err(problem.at(place, "found an address").help("give a local folder and copy it when the run is done".to_owned()));
+    if let Some(address) = Address::parse(text) {
+        return match address {
+            Ok(address) if address.is_writable() => Ok(PathBuf::from(address.to_string())),
+            Ok(_) => {
+                let problem = Problem::new("data sets of the hub are only read");
+                Err(problem.at(place, "an output is written").help("write to a folder or to `s3://BUCKET/PREFIX`".to_owned()))
+            }
+            Err(problem) => Err(Problem::new(problem).at(place, "found an address")),
+        };
     }
     Ok(clean(&base.join(text)))
 }
@@ -30,6 +38,9 @@ pub(crate) fn clean(path: &Path) -> PathBuf {
 
 /// `path` with the links of the part that exists resolved, so that two names of one folder are equal.
 pub(crate) fn real(path: &Path) -> PathBuf {
+    if Address::of(path).is_some() {
+        return path.to_owned();
+    }
     let clean = clean(path);
     let found = clean.ancestors().find_map(|ancestor| Some((ancestor, ancestor.canonicalize().ok()?)));
     match found {
@@ -38,8 +49,19 @@ pub(crate) fn real(path: &Path) -> PathBuf {
     }
 }
 
+/// What an input's `text` stands for: an address, or a path relative to `base` with its links resolved.
+pub(crate) fn input_path(base: &Path, text: &str) -> PathBuf {
+    match Address::of(Path::new(text)) {
+        Some(address) => PathBuf::from(address.to_string()),
+        None => real(&base.join(text)),
+    }
+}
+
 /// Why nothing can be written to `output`, if so.
 pub(crate) fn write_problem(output: &Path) -> Option<String> {
+    if let Some(address) = Address::of(output) {
+        return crate::store::write_problem(&address);
+    }
     let existing = output.ancestors().find(|path| path.symlink_metadata().is_ok())?;
     if !existing.is_dir() {
         return Some(format!("{} is no folder", existing.display()));
@@ -58,15 +80,18 @@ pub(crate) fn write_problem(output: &Path) -> Option<String> {
     }
 }
 
-/// Whether the files that `pattern` stands for could be files of `output`. Both absolute.
+/// Whether the files that `pattern` stands for could be files of `output`. Both absolute, or addresses.
 pub(crate) fn could_match_inside(pattern: &Path, output: &Path) -> bool {
+    if Address::of(pattern).is_some() != Address::of(output).is_some() {
+        return false;
+    }
     let mut pattern_parts = pattern.components().map(|part| part.as_os_str().to_string_lossy().into_owned());
     for part in output.components() {
         match pattern_parts.next() {
             Some(wanted) if wanted == "**" => return true,
             Some(wanted) if matches(&wanted, &part.as_os_str().to_string_lossy()) => {}
             // The pattern ends above the output: it is a folder that is read as a whole.
-            None => return pattern.is_dir(),
+            None => return Address::of(pattern).is_some() || pattern.is_dir(),
             Some(_) => return false,
         }
     }

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
+use datasets::remote::Address;
 use stages::Port;
 
 use super::again::ReadAgain;
@@ -20,7 +21,7 @@ use super::{BASE_BYTES, Options, RunError, TASK_BYTES, publish};
 use crate::fingerprint::Fingerprint;
 use crate::graph::{Edge, Graph};
 use crate::inputs::InputHashes;
-use crate::marks::{self, DoneMark, Form};
+use crate::marks::{self, DoneMark, Form, FoundMarks};
 use crate::plan::{Plan, Unit, Work};
 use crate::record::{Published, RunRecord, StageTotals, TaskCounts};
 use crate::store::{Store, StoreError};
@@ -68,9 +69,10 @@ pub struct Todo {
 /// An output or an input that cannot be read.
 pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Vec<Todo>), RunError> {
     let output = options.output_of(&graph.output);
-    let existed = output.exists();
+    let existed = Address::of(&output).is_some() || output.exists();
     let (mut engine, threads) = Engine::look(graph, options)?;
     engine.cx.pool.close();
+    engine.found = FoundMarks::look(&engine.cx.store)?;
     let mut all = Vec::new();
     for index in 0..engine.cx.plan.units.len() {
         let ready = engine.is_ready(index);
@@ -107,6 +109,8 @@ pub(super) struct Engine {
     /// Checkpoints of finished units, by output.
     shards: Shards,
     inputs: InputHashes,
+    /// The marks that were there at the start, where they were all read at once.
+    found: Option<FoundMarks>,
     reports: (Sender<Report>, Receiver<Report>),
     in_flight: usize,
     /// Tasks of this run.
@@ -183,6 +187,7 @@ impl Engine {
             units,
             shards: Shards::new(),
             inputs,
+            found: None,
             reports: channel(),
             in_flight: 0,
             tasks: TaskCounts::default(),
@@ -193,9 +198,9 @@ impl Engine {
 
     fn start(graph: Graph, options: &Options) -> Result<(Self, Vec<std::thread::JoinHandle<()>>, Lock), RunError> {
         refuse_foreign_output(&options.output_of(&graph.output))?;
-        let (engine, threads) = Self::look(graph, options)?;
+        let (mut engine, threads) = Self::look(graph, options)?;
         let prepare = || {
-            let lock = Lock::take(&engine.cx.store)?;
+            let lock = Lock::take(&engine.cx.store, &options.interrupted)?;
             if options.fresh {
                 super::finish::forget(&engine.cx.store)?;
             }
@@ -207,8 +212,12 @@ impl Engine {
             }
             Ok(lock)
         };
-        match prepare() {
-            Ok(lock) => Ok((engine, threads, lock)),
+        let prepared = prepare().and_then(|lock| Ok((lock, FoundMarks::look(&engine.cx.store)?)));
+        match prepared {
+            Ok((lock, found)) => {
+                engine.found = found;
+                Ok((engine, threads, lock))
+            }
             Err(error) => {
                 engine.cx.pool.close();
                 Err(error)
@@ -293,7 +302,12 @@ impl Engine {
         state.all_tasks.extend(tasks.iter().map(|task| task.fingerprint.clone()));
         state.tasks = tasks;
         for task in 0..self.units[unit].tasks.len() {
-            if let Some(mark) = DoneMark::find(&self.cx.store, &self.units[unit].tasks[task].fingerprint)? {
+            let fingerprint = &self.units[unit].tasks[task].fingerprint;
+            let mark = match &mut self.found {
+                Some(found) => found.take(fingerprint)?,
+                None => DoneMark::find(&self.cx.store, fingerprint)?,
+            };
+            if let Some(mark) = mark {
                 self.units[unit].found += 1;
                 self.record(unit, task, mark, true);
             }
@@ -457,15 +471,18 @@ pub(super) fn guarded<T>(what: &str, job: impl FnOnce() -> Result<T, RunError>) 
     })
 }
 
-/// An output folder that holds something but was never one of ours is somebody's work.
+/// An output that holds something but was never one of ours is somebody's work.
 fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunError> {
-    if output.join(".pipeline").exists() {
+    let names = match crate::store::children(output) {
+        Ok(names) => names,
+        Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(()),
+        Err(source) => return Err(StoreError::Io { doing: "list", path: output.to_owned(), source }.into()),
+    };
+    if names.iter().any(|name| name == ".pipeline") {
         return Ok(());
     }
-    let ours = |entry: &std::fs::DirEntry| entry.file_name().to_str().is_some_and(crate::store::is_torn_write);
-    let found = std::fs::read_dir(output).ok().and_then(|entries| entries.filter_map(Result::ok).find(|entry| !ours(entry)));
-    match found {
-        Some(entry) => Err(RunError::ForeignFiles { folder: output.to_owned(), file: entry.file_name().to_string_lossy().into_owned() }),
+    match names.into_iter().find(|name| !name.to_str().is_some_and(crate::store::is_torn_write)) {
+        Some(file) => Err(RunError::ForeignFiles { folder: output.to_owned(), file: file.to_string_lossy().into_owned() }),
         None => Ok(()),
     }
 }

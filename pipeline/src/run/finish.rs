@@ -10,7 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::context::Context;
 use super::engine::Engine;
-use super::{Options, RunError, publish, usage};
+use super::{Options, RunError, lock, publish, usage};
 use crate::graph::Edge;
 use crate::marks::{self, DoneMark, Form, StoredFile};
 use crate::plan::Unit;
@@ -89,7 +89,7 @@ pub(super) fn conclude(
     record.cpu_seconds = usage::cpu_seconds();
     record.peak_memory_bytes = usage::peak_memory_bytes();
     // An output that was taken away in mid-run is not made again just to say so: the next run would take it for somebody else's folder.
-    let is_there = engine.cx.store.local_path(".pipeline").is_dir();
+    let is_there = lock::Lock::is_held(&engine.cx.store);
     let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record) } else { Ok(()) };
     (finished.and(written), record)
 }
@@ -172,17 +172,10 @@ fn views_of(node: &crate::graph::Node) -> Vec<String> {
 pub(super) fn sweep(store: &Store, tasks: &[(String, String)], keep_data: bool) -> Result<(), RunError> {
     let marks: BTreeSet<&str> = tasks.iter().filter(|_| keep_data).map(|(mark, _)| mark.as_str()).collect();
     let folders: BTreeSet<&str> = tasks.iter().filter(|_| keep_data).map(|(_, data)| data.as_str()).collect();
-    for path in store.list(marks::FOLDER)? {
-        if !marks.contains(path.as_str()) {
-            store.delete(&path)?;
-        }
-    }
-    for path in store.list(marks::DATA)? {
-        if !path.rsplit_once('/').is_some_and(|(folder, _)| folders.contains(folder)) {
-            store.delete(&path)?;
-        }
-    }
-    Ok(())
+    let unknown = |path: &String| !marks.contains(path.as_str());
+    store.delete_all(store.list(marks::FOLDER)?.into_iter().filter(unknown).collect())?;
+    let unknown = |path: &String| !path.rsplit_once('/').is_some_and(|(folder, _)| folders.contains(folder));
+    Ok(store.delete_all(store.list(marks::DATA)?.into_iter().filter(unknown).collect())?)
 }
 
 /// Forgets everything earlier runs did; what they published stays until it is replaced.

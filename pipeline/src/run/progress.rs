@@ -204,13 +204,15 @@ impl Display {
         let thread = std::thread::spawn(move || {
             let mut view = View::new(&progress, show);
             let mut saved = Instant::now();
+            // On object storage each write is paid for.
+            let every = Duration::from_secs(if store.is_remote() { 10 } else { 1 });
             let (flag, changed) = &*stopped;
             let mut guard = flag.lock().unwrap_or_else(PoisonError::into_inner);
             loop {
                 let ends = *guard;
                 let snapshot = progress.snapshot();
                 view.show(&snapshot, ends);
-                if ends || saved.elapsed() >= Duration::from_secs(1) {
+                if ends || saved.elapsed() >= every {
                     saved = Instant::now();
                     // It only informs: a full disk is reported by the writes that matter.
                     let _ = serde_json::to_vec(&snapshot).map(|bytes| store.put_volatile(FILE, &bytes));

@@ -4,6 +4,7 @@
 //! from the pieces, which are still there; and should nothing be published in the folder any more, the mark says that its parts are ours.
 
 use std::io::Write;
+use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use datasets::{WriteFormat, WriteSettings};
@@ -13,7 +14,7 @@ use super::RunError;
 use crate::fingerprint::Fingerprint;
 use crate::marks::StoredFile;
 use crate::record::{Published, PublishedPart};
-use crate::store::{Store, StoreError};
+use crate::store::Store;
 
 /// Consecutive pieces are joined into parts of up to this many bytes.
 const PART_BYTES: u64 = 500_000_000;
@@ -48,17 +49,9 @@ fn folder_of_mark(mark: &str) -> Option<String> {
 /// # Errors
 /// [`RunError::ForeignFiles`], or what the system says.
 pub(super) fn check_folder(store: &Store, folder: &str) -> Result<(), RunError> {
-    let path = store.local_path(folder);
-    let entries = match std::fs::read_dir(&path) {
-        Ok(entries) => entries,
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(()),
-        Err(source) => return Err(StoreError::Io { doing: "list", path, source }.into()),
-    };
-    for entry in entries {
-        let name = entry.map_err(|source| StoreError::Io { doing: "list", path: path.clone(), source })?.file_name();
-        let name = name.to_string_lossy();
+    for name in store.children(folder)? {
         if !is_part(&name) && !crate::store::is_torn_write(&name) {
-            return Err(RunError::ForeignFiles { folder: path, file: name.into_owned() });
+            return Err(RunError::ForeignFiles { folder: store.path_of(folder), file: name });
         }
     }
     Ok(())
@@ -103,9 +96,7 @@ pub(super) fn publish(
         let rows = group.iter().map(|piece| piece.rows).sum();
         let bytes = match group {
             [piece] => {
-                let local = store.local_path(&piece.path);
-                let synced = std::fs::File::open(&local).and_then(|file| file.sync_all());
-                synced.map_err(|source| StoreError::Io { doing: "flush", path: local, source })?;
+                store.sync(&piece.path)?;
                 store.copy(&piece.path, &path)?;
                 piece.bytes
             }
@@ -155,8 +146,9 @@ fn groups(pieces: &[StoredFile]) -> Vec<&[StoredFile]> {
 }
 
 fn join(store: &Store, format: WriteFormat, group: &[StoredFile], into: &mut (dyn Write + Send)) -> Result<(), RunError> {
-    let paths: Vec<_> = group.iter().map(|piece| store.local_path(&piece.path)).collect();
-    let rows = datasets::join_parts(format, &paths, into)?;
+    let paths: Vec<PathBuf> = group.iter().map(|piece| PathBuf::from(&piece.path)).collect();
+    let open = |path: &Path| store.open_object(&path.to_string_lossy()).map_err(std::io::Error::other);
+    let rows = datasets::join_parts(format, &paths, &open, into)?;
     let wanted = group.iter().map(|piece| piece.rows).sum::<u64>();
     if format == WriteFormat::Parquet && rows != wanted {
         return Err(RunError::Internal(format!("joining {} pieces gave {rows} rows, not {wanted}", group.len())));
@@ -165,13 +157,11 @@ fn join(store: &Store, format: WriteFormat, group: &[StoredFile], into: &mut (dy
 }
 
 fn remove_others(store: &Store, folder: &str, published: &Published) -> Result<(), RunError> {
-    for path in store.list(folder)? {
+    let others = store.list(folder)?.into_iter().filter(|path| {
         let name = path.rsplit('/').next().unwrap_or_default();
-        if path == format!("{folder}/{name}") && !published.parts.iter().any(|part| part.name == name) {
-            store.delete(&path)?;
-        }
-    }
-    Ok(())
+        *path == format!("{folder}/{name}") && !published.parts.iter().any(|part| part.name == name)
+    });
+    Ok(store.delete_all(others.collect())?)
 }
 
 /// Removes what earlier runs published in folders that are not among `folders`.
@@ -185,11 +175,9 @@ pub(super) fn remove_stale(store: &Store, folders: &[String]) -> Result<(), RunE
             continue;
         }
         if let Some(folder) = folder_of_mark(&path) {
-            for part in store.list(&folder)? {
-                if part.strip_prefix(&folder).and_then(|name| name.strip_prefix('/')).is_some_and(is_part) {
-                    store.delete(&part)?;
-                }
-            }
+            let parts = store.list(&folder)?.into_iter();
+            let is_ours = |part: &String| part.strip_prefix(&folder).and_then(|name| name.strip_prefix('/')).is_some_and(is_part);
+            store.delete_all(parts.filter(is_ours).collect())?;
         }
         store.delete(&path)?;
     }
