@@ -100,8 +100,14 @@ fn bucket(name: &str) -> std::io::Result<impl ObjectStore> {
     let has_key = is_set(AmazonS3ConfigKey::AccessKeyId);
     let region = is_set(AmazonS3ConfigKey::Region) || is_set(AmazonS3ConfigKey::DefaultRegion);
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint).or(builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
-    if endpoint.is_some_and(|endpoint| is_loopback(&endpoint)) {
-        builder = builder.with_config(AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp), "true");
+    let allow_http = AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp);
+    match endpoint.filter(|endpoint| endpoint.starts_with("http://")) {
+        Some(endpoint) if is_loopback(&endpoint) => builder = builder.with_config(allow_http, "true"),
+        Some(endpoint) if builder.get_config_value(&allow_http).as_deref() != Some("true") => {
+            let problem = format!("{endpoint} is plain http, where rows and signatures can be read on their way; AWS_ALLOW_HTTP=true allows it");
+            return Err(std::io::Error::other(problem));
+        }
+        _ => {}
     }
     let profile = profile();
     let said = |key: &str| profile.get(key).cloned();

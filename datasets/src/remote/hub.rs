@@ -64,10 +64,14 @@ impl Hub {
             }
         }
         let mut hub = Self { endpoint, name: name.to_owned(), commit: String::new(), token, http: http()?, entries: OnceLock::new() };
+        if is_commit(revision) {
+            revision.clone_into(&mut hub.commit);
+            return Ok(hub);
+        }
         let url = format!("{}/api/datasets/{}/revision/{}", hub.endpoint, hub.name, revision.replace('/', "%2F"));
         let (body, _) = hub.ask(&url)?;
         let found: Revision = parse(&url, &body)?;
-        if found.sha.is_empty() || !found.sha.bytes().all(|byte| byte.is_ascii_hexdigit()) {
+        if !is_commit(&found.sha) {
             return Err(io::Error::other(format!("{url} gave no commit")));
         }
         hub.commit = found.sha;
@@ -160,6 +164,11 @@ impl Hub {
             status => io::Error::other(super::RemoteError(format!("the hub answers {status} to what is asked of {name}"))),
         }
     }
+}
+
+/// Whether a revision is a commit, which never changes.
+fn is_commit(revision: &str) -> bool {
+    revision.len() == 40 && revision.bytes().all(|byte| byte.is_ascii_hexdigit())
 }
 
 fn parse<T: serde::de::DeserializeOwned>(url: &str, body: &[u8]) -> io::Result<T> {
