@@ -11,6 +11,7 @@ mod gates;
 mod graphs;
 mod hostile;
 mod near_duplicates;
+mod pages;
 mod readers;
 mod rerun;
 mod resume;
