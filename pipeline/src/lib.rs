@@ -1,6 +1,7 @@
 //! The engine and its command: a pipeline file becomes a graph, the graph a plan, the plan a run, the run a report.
 
 pub mod card;
+mod cells;
 pub mod cli;
 pub mod expect;
 pub mod file;
@@ -15,6 +16,7 @@ pub mod profile;
 pub mod record;
 pub mod report;
 mod rows;
+mod rows_page;
 pub mod run;
 pub mod show;
 pub mod show_graph;

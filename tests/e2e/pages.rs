@@ -54,3 +54,42 @@ fn every_row_is_measured_against_the_bounds_however_the_work_is_cut() {
         assert!(page.contains(wanted), "{wanted}");
     }
 }
+
+#[test]
+fn rows_become_a_page_that_hostile_data_cannot_leave() {
+    let project = filtered();
+    let hostile = "<script>alert(1)</script>\u{202e}\u{0}<img src=x onerror=alert(2)>";
+    let rows = [
+        json!({"id": "chat", "messages": [{"role": "user", "content": "سلام"}, {"role": "assistant", "content": hostile}]}),
+        json!({"id": hostile, "url": "javascript:alert(3)", "text": "x".repeat(10 << 20)}),
+        json!({"id": "link", "url": "https://example.org/a?b=1&c=2"}),
+    ];
+    project.write("chat.jsonl", rows.map(|row| row.to_string()).join("\n"));
+    let said = project.call(&["inspect", "chat.jsonl", "--html", "page.html"]);
+    assert_eq!((said.code, said.stdout.as_str()), (Some(0), ""), "{said:#?}");
+    let page = std::fs::read_to_string(project.path("page.html")).expect("a page");
+    assert!(page.len() < 1 << 20, "{} bytes", page.len());
+    assert!(page.contains("Content-Security-Policy") && !page.contains("<script") && !page.contains("<img"));
+    for wanted in [
+        "<div class=\"turn user\">",
+        "&lt;script&gt;alert(1)&lt;/script&gt;⟨U+202E⟩␀",
+        "cut: the first 40,000 of 10,485,760 characters",
+        "<a href=\"https://example.org/a?b=1&amp;c=2\" rel=\"noreferrer noopener nofollow\"",
+    ] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    assert!(!page.contains("href=\"javascript"));
+    assert!(!project.call(&["inspect", "chat.jsonl", "--html", "chat.jsonl"]).stderr.is_empty());
+    assert_eq!(project.call(&["inspect", "chat.jsonl", "--html", "chat.jsonl"]).code, Some(2));
+
+    // Of an output: everything in it, dropped and rejected rows with their reasons.
+    project.write("rows.jsonl", "{\"id\": \"a\", \"text\": \"short\"}\n{no json\n");
+    project.run(&[]);
+    let said = project.call(&["inspect", "out", "--html", "-"]);
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    for wanted in
+        ["dropped: <b><bdi>too_short</bdi></b> · 5 &lt; 20", "<h3><bdi>rows.jsonl@29</bdi></h3>", "<article class=\"row rejected\">"]
+    {
+        assert!(said.stdout.contains(wanted), "{wanted}: {said:#?}");
+    }
+}
