@@ -3,6 +3,7 @@
 pub mod card;
 mod cells;
 pub mod cli;
+pub mod diff;
 pub mod expect;
 pub mod file;
 pub mod fingerprint;

@@ -6,6 +6,7 @@ mod dag;
 mod details;
 pub(crate) mod html;
 mod near;
+pub(crate) mod overlay;
 mod plot;
 mod rows;
 #[cfg(test)]

@@ -93,3 +93,42 @@ fn rows_become_a_page_that_hostile_data_cannot_leave() {
         assert!(said.stdout.contains(wanted), "{wanted}: {said:#?}");
     }
 }
+
+#[test]
+fn two_runs_are_compared_and_the_other_one_is_left_alone() {
+    let project = filtered();
+    project.run(&[]);
+    std::fs::rename(project.path("out"), project.path("old")).expect("moved");
+    let old = project.files("old");
+    project.run(&["--threads", "1"]);
+    let said = project.call(&["report", "out", "--diff", "old"]);
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert!(said.stdout.contains("\nequal: recipe, settings, versions, every count, and files to the byte\n"), "{said:#?}");
+
+    project.write("pipeline.yaml", FILTERED.replace("min_chars: 20", "min_chars: 18"));
+    project.run(&[]);
+    let said = project.call(&["report", "out", "--diff", "old"]);
+    let told: Vec<&str> = said.stdout.lines().take_while(|line| !line.starts_with("time ")).collect();
+    assert_eq!(
+        told,
+        [
+            "before  old",
+            "now     out",
+            "4 differences",
+            "  recipe: 1 line new, 1 gone",
+            "  long: min_chars 20 → 18",
+            "  long: rows out 71 → 73, +2 (+2.8 %)",
+            "  long: dropped as too_short 20 → 18, −2 (−10.0 %)",
+        ],
+        "{said:#?}"
+    );
+    let page = std::fs::read_to_string(project.path("out/report-diff.html")).expect("a page");
+    for wanted in ["min_chars: 18", "<small class=\"up\">+2 (+2.8 %)</small>", "before: min_chars 20</text>", "min_chars 18</text>"] {
+        assert!(page.contains(wanted), "{wanted}");
+    }
+    assert_eq!(project.files("old"), old);
+    assert_eq!(project.call(&["report", "out", "--diff", "nowhere"]).code, Some(1));
+    assert_eq!(project.call(&["report", "out", "--output", "a.html"]).code, Some(2));
+    // A rerun that does nothing takes the page for no part of the output, and no reader is disturbed.
+    assert!(project.run(&[]).stderr.contains("nothing to do"));
+}

@@ -49,7 +49,7 @@ pub enum Command {
     Inspect(inspect::Args),
     /// Tell the life of one row: where it was read, what it passed, why it is gone
     Trace(trace::Args),
-    /// Write report.html again from run.json
+    /// Write report.html again from run.json, or compare two runs
     Report(report::Args),
     /// Remove checkpoints; what was published stays
     Clean(clean::Args),
