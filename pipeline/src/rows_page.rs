@@ -631,6 +631,7 @@ mod tests {
             "{html}"
         );
         assert!(html.contains("<b><bdi>bad_json</bdi></b>") && html.contains("wanted an object"), "{html}");
+        assert!(!html.contains("<bdi>offset</bdi>") && !html.contains("<bdi>reason</bdi>"), "{html}");
     }
 
     #[test]

@@ -238,7 +238,7 @@ mod columns {
     }
 }
 
-/// Counts the numbers of one measure where they are met, in an array, at a few nanoseconds each.
+/// Counts the numbers of one measure where they are met, in an array, at about ten nanoseconds each.
 #[derive(Debug)]
 pub(super) struct Tally {
     measure: Measure,
