@@ -1,7 +1,9 @@
 //! The engine and its command: a pipeline file becomes a graph, the graph a plan, the plan a run, the run a report.
 
 pub mod card;
+mod cells;
 pub mod cli;
+pub mod diff;
 pub mod expect;
 pub mod file;
 pub mod fingerprint;
@@ -15,6 +17,7 @@ pub mod profile;
 pub mod record;
 pub mod report;
 mod rows;
+mod rows_page;
 pub mod run;
 pub mod show;
 pub mod show_graph;

@@ -5,6 +5,7 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use stages::Measured;
 
 use crate::profile::{add, add_counts};
 
@@ -118,6 +119,9 @@ pub struct StageTotals {
     /// What the stage counts of what it does, for the report: figure, then name, then count (`cluster_size`, say).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub figures: BTreeMap<String, BTreeMap<String, u64>>,
+    /// The numbers it decided by, over all rows it saw, against the bounds it held them to: by name (`chars`, say).
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub measured: BTreeMap<String, Measured>,
     /// Time spent in the stage's own code, summed over threads.
     pub busy_seconds: f64,
     /// Most bytes of rows that came into one of its tasks.
@@ -288,6 +292,9 @@ impl StageTotals {
         for (figure, names) in other.figures {
             add_counts(self.figures.entry(figure).or_default(), names);
         }
+        for (name, measured) in other.measured {
+            self.measured.entry(name).or_default().merge(measured);
+        }
         self.busy_seconds += other.busy_seconds;
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
         self.profile.merge(other.profile);
@@ -324,6 +331,7 @@ mod tests {
             rejected: BTreeMap::new(),
             counted: [("field_not_in_schema".to_owned(), [(reason.to_owned(), 1)].into())].into(),
             figures: BTreeMap::new(),
+            measured: BTreeMap::new(),
             busy_seconds: 0.5,
             peak_bytes: n,
             profile: Profile::default(),

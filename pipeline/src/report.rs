@@ -1,14 +1,17 @@
-//! `report.html`: what a run did, as one page that needs nothing but itself. No script runs in it and nothing is fetched: its own
-//! content policy forbids both, so that no text from the data can.
+//! `report.html`: what a run did, as one page that needs nothing but itself.
 
+mod axis;
 mod counts;
 mod dag;
 mod details;
-mod html;
+pub(crate) mod html;
 mod near;
+pub(crate) mod overlay;
+mod plot;
 mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
+mod thresholds;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -26,23 +29,15 @@ use crate::show::{self, count, share};
 pub fn render(record: &RunRecord) -> String {
     let figures = Figures::of(record);
     let nears = Near::all_of(record);
-    let mut out = String::with_capacity(128 * 1024);
-    let _ = write!(
-        out,
-        "<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\">\n\
-         <meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'; img-src data:\">\n\
-         <meta name=\"viewport\" content=\"width=device-width, initial-scale=1\">\n<meta name=\"color-scheme\" content=\"light dark\">\n\
-         <title>{} · run report</title>\n<link rel=\"icon\" href=\"data:,\">\n<style>\n{}</style>\n</head>\n<body>\n\
-         <a class=\"skip\" href=\"#graph\">Skip to the graph</a>\n",
-        esc(&show::visible_line(&record.name)),
-        include_str!("report/page.css"),
-    );
+    let mut out = html::begin(&format!("{} · run report", show::visible_line(&record.name)), &[]);
+    out.push_str("<a class=\"skip\" href=\"#graph\">Skip to the graph</a>\n");
     write_head(record, &figures, &mut out);
     out.push_str("<nav aria-label=\"Sections\"><ul>");
     for (id, title, is_there) in [
         ("graph", "Graph", true),
         ("funnel", "Funnel", true),
         ("reasons", "Reasons", true),
+        ("thresholds", "Thresholds", !thresholds::is_empty(record)),
         ("near", "Near-duplicates", nears.iter().any(|near| !near.is_empty())),
         ("counts", "Counts", nears.iter().any(|near| !near.rest.is_empty())),
         ("lengths", "Lengths", true),
@@ -61,6 +56,7 @@ pub fn render(record: &RunRecord) -> String {
     write_graph(record, &mut out);
     write_funnel(record, &mut out);
     write_reasons(record, &mut out);
+    thresholds::write(record, &mut out);
     near::write(&nears, &mut out);
     counts::write(&nears, &mut out);
     rows::write_lengths(record, &mut out);
@@ -468,7 +464,7 @@ mod tests {
         assert!(!page.contains(samples::PLANTED));
         assert!(!page.contains("x\"'>"), "a quote got through");
         // It reaches every part of the near-duplicates, and the table of what no part knows.
-        for section in ["near", "counts"] {
+        for section in ["thresholds", "near", "counts"] {
             let section = page.split(&format!("<section id=\"{section}\">")).nth(1).and_then(|rest| rest.split("</section>").next());
             assert!(section.unwrap().contains("&lt;script&gt;"));
         }
@@ -500,6 +496,7 @@ mod tests {
             stage.totals.profile.lengths = [(0, u64::MAX), (255, u64::MAX)].into();
             stage.totals.profile.sources = [(String::new(), u64::MAX), ("b".to_owned(), u64::MAX)].into();
             stage.totals.figures = samples::extreme_figures();
+            stage.totals.measured = samples::extreme_measures();
             stage.totals.profile.kept = vec![Sample {
                 order: 0,
                 id: String::new(),

@@ -132,14 +132,36 @@ pub(crate) struct Table {
     pub(crate) rows: Option<u64>,
 }
 
-/// A row as text.
+/// A row; by default as text.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(crate) struct Row {
+pub(crate) struct Row<V = String> {
     /// Its number in the file, from 0.
     pub(crate) number: u64,
     /// Columns and values; not yet [`show::visible`].
-    pub(crate) values: Vec<(String, String)>,
+    pub(crate) values: Vec<(String, V)>,
 }
+
+/// What the values of a row are made into.
+pub(crate) trait FromValue: Sized {
+    /// A cell of a table; of a text about `max_chars` characters are wanted.
+    fn of_array(array: &dyn Array, row: usize, max_chars: usize) -> Self;
+
+    /// A value of a JSON object.
+    fn of_json(value: &Value, max_chars: usize) -> Self;
+}
+
+impl FromValue for String {
+    fn of_array(array: &dyn Array, row: usize, max_chars: usize) -> Self {
+        show::cell(array, row, max_chars)
+    }
+
+    fn of_json(value: &Value, max_chars: usize) -> Self {
+        show::cut(&json_text(value), max_chars)
+    }
+}
+
+/// What takes rows, and says when it has enough.
+type Each<'e, V> = &'e mut dyn FnMut(Row<V>) -> ControlFlow<()>;
 
 impl Row {
     /// The value of a column.
@@ -183,7 +205,7 @@ pub(crate) fn describe(path: &Path) -> Result<Table, ReadError> {
 ///
 /// # Errors
 /// If the file cannot be read, or lacks a column that was asked for.
-pub(crate) fn scan(path: &Path, query: Query<'_>, each: &mut dyn FnMut(Row) -> ControlFlow<()>) -> Result<ControlFlow<()>, ReadError> {
+pub(crate) fn scan<V: FromValue>(path: &Path, query: Query<'_>, each: Each<'_, V>) -> Result<ControlFlow<()>, ReadError> {
     let format = format_of(path).ok_or_else(|| ReadError::Unknown { path: path.to_owned() })?;
     guarded(path, format, || match format {
         Format::Parquet => scan_parquet(path, query, each),
@@ -251,13 +273,13 @@ fn holds(array: &dyn Array, row: usize, wanted: &str) -> bool {
     }
 }
 
-fn row_of(batch: &RecordBatch, columns: &[usize], row: usize, number: u64, max_chars: usize) -> Row {
+fn row_of<V: FromValue>(batch: &RecordBatch, columns: &[usize], row: usize, number: u64, max_chars: usize) -> Row<V> {
     let schema = batch.schema_ref();
-    let values = columns.iter().map(|&i| (schema.field(i).name().clone(), show::cell(batch.column(i), row, max_chars)));
+    let values = columns.iter().map(|&i| (schema.field(i).name().clone(), V::of_array(batch.column(i), row, max_chars)));
     Row { number, values: values.collect() }
 }
 
-fn scan_parquet(path: &Path, query: Query<'_>, each: &mut dyn FnMut(Row) -> ControlFlow<()>) -> Result<ControlFlow<()>, ReadError> {
+fn scan_parquet<V: FromValue>(path: &Path, query: Query<'_>, each: Each<'_, V>) -> Result<ControlFlow<()>, ReadError> {
     let bad = |error: &ParquetError| parquet_error(path, error);
     let file = open(path)?;
     let file_bytes = file.bytes();
@@ -397,7 +419,7 @@ fn arrow_batches(path: &Path) -> Result<(Arc<Schema>, Batches), ReadError> {
     }
 }
 
-fn scan_arrow(path: &Path, query: Query<'_>, each: &mut dyn FnMut(Row) -> ControlFlow<()>) -> Result<ControlFlow<()>, ReadError> {
+fn scan_arrow<V: FromValue>(path: &Path, query: Query<'_>, each: Each<'_, V>) -> Result<ControlFlow<()>, ReadError> {
     let (schema, batches) = arrow_batches(path)?;
     let columns = wanted_columns(path, &schema, query.columns)?;
     let key = query.filter.map(|(column, value)| index_of(path, &schema, column).map(|i| (i, value))).transpose()?;
@@ -509,27 +531,24 @@ fn json_text(value: &Value) -> String {
     }
 }
 
-fn scan_jsonl(
-    path: &Path,
-    format: Format,
-    query: Query<'_>,
-    each: &mut dyn FnMut(Row) -> ControlFlow<()>,
-) -> Result<ControlFlow<()>, ReadError> {
+fn scan_jsonl<V: FromValue>(path: &Path, format: Format, query: Query<'_>, each: Each<'_, V>) -> Result<ControlFlow<()>, ReadError> {
     each_line(path, format, &mut |number, object| {
         let object = match object {
             Ok(object) => object,
             Err(_) if query.filter.is_some() => return ControlFlow::Continue(()),
-            Err(problem) => return each(Row { number, values: vec![("(damaged)".to_owned(), problem)] }),
+            Err(problem) => {
+                return each(Row { number, values: vec![("(damaged)".to_owned(), V::of_json(&Value::String(problem), query.max_chars))] });
+            }
         };
         let holds = |value: &Value, wanted: &str| value.as_str().map_or_else(|| *value == wanted, |text| text == wanted);
         let is_wanted = query.filter.is_none_or(|(column, wanted)| object.get(column).is_some_and(|value| holds(value, wanted)));
         if !is_wanted {
             return ControlFlow::Continue(());
         }
-        let text = |value: &Value| show::cut(&json_text(value), query.max_chars);
+        let of = |name: &String, value: &Value| (name.clone(), V::of_json(value, query.max_chars));
         let values = match query.columns {
-            None => object.iter().map(|(name, value)| (name.clone(), text(value))).collect(),
-            Some(columns) => columns.iter().map(|name| (name.clone(), object.get(name).map_or_else(|| "null".to_owned(), text))).collect(),
+            None => object.iter().map(|(name, value)| of(name, value)).collect(),
+            Some(columns) => columns.iter().map(|name| of(name, object.get(name).unwrap_or(&Value::Null))).collect(),
         };
         each(Row { number, values })
     })

@@ -3,6 +3,7 @@
 mod config;
 mod emit;
 mod global;
+mod measure;
 mod source;
 
 pub(crate) use config::add_columns;
@@ -12,6 +13,7 @@ pub use global::{
     Done, Global, Ids, Keyed, MailIn, RangeIn, Route, RowRef, ShardIn, ShardRows, Step, StepKind, TablePart, TableSpec, Tables, TablesIn,
     WholeIn,
 };
+pub use measure::{Beside, Bin, Keeps, Measure, Measured, Subject};
 pub use source::{RowSink, Source, Split, SplitFile};
 
 use arrow::array::RecordBatch;

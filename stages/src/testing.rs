@@ -13,8 +13,8 @@ use arrow::util::display::array_value_to_string;
 use serde_json::{Value, json};
 
 use crate::{
-    BuildContext, Done, Emit, Global, Inputs, Keyed, MailIn, Outputs, Port, RangeIn, Rejection, Route, RowRef, ShardIn, ShardRows, Stage,
-    StageConfig, StageError, Step, StepKind, TablePart, TableSpec, Tables, TablesIn, WholeIn,
+    BuildContext, Done, Emit, Global, Inputs, Keyed, MailIn, Measured, Outputs, Port, RangeIn, Rejection, Route, RowRef, ShardIn,
+    ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
 };
 
 /// How the runner cuts what a stage gets.
@@ -58,6 +58,8 @@ pub struct Outcome {
     pub rejected: Vec<Rejection>,
     /// Rows it dropped, by reason.
     pub drop_reasons: BTreeMap<&'static str, u64>,
+    /// The numbers it decided by.
+    pub measured: BTreeMap<&'static str, Measured>,
     /// Rows that a Global program wrote to each table, all steps together.
     pub table_rows: BTreeMap<&'static str, u64>,
 }
@@ -161,7 +163,13 @@ pub fn run_stage(built: &Built, inputs: &[(Port, RecordBatch)], cut: Cut) -> Res
         }
         Stage::Global(stage) => table_rows = run_global(stage.as_ref(), &built.outputs, inputs, cut, &mut outcome)?,
     }
-    Ok(Outcome { ports: outcome.rows()?, rejected: outcome.rejected, drop_reasons: outcome.drop_reasons, table_rows })
+    Ok(Outcome {
+        ports: outcome.rows()?,
+        rejected: outcome.rejected,
+        drop_reasons: outcome.drop_reasons,
+        measured: outcome.measured,
+        table_rows,
+    })
 }
 
 /// Checks what every stage must keep to, with one input: any cut gives the same rows; no rows give no rows; rows add up; columns are as
@@ -189,6 +197,16 @@ pub fn check_contract_of<C: StageConfig>(settings: Value, inputs: &[(Port, Recor
         assert_eq!(got.ports, whole.ports, "`{}` gives other rows when cut as {cut:?}", C::NAME);
         assert_eq!(got.rejected, whole.rejected, "`{}` rejects other rows when cut as {cut:?}", C::NAME);
         assert_eq!(got.drop_reasons, whole.drop_reasons, "`{}` drops for other reasons when cut as {cut:?}", C::NAME);
+        // Which pairs are compared, of those that need not be, may depend on the cut into shards.
+        let of_rows = |outcome: &Outcome| {
+            outcome
+                .measured
+                .iter()
+                .filter(|(_, measured)| measured.of == Subject::Rows)
+                .map(|(name, of)| (*name, of.clone()))
+                .collect::<Vec<_>>()
+        };
+        assert_eq!(of_rows(&got), of_rows(&whole), "`{}` measures other numbers when cut as {cut:?}", C::NAME);
     }
 
     let n_in: usize = inputs.iter().map(|(_, rows)| rows.num_rows()).sum();
@@ -323,16 +341,26 @@ struct Collected {
     batches: Vec<(Port, RecordBatch)>,
     rejected: Vec<Rejection>,
     drop_reasons: BTreeMap<&'static str, u64>,
+    measured: BTreeMap<&'static str, Measured>,
 }
 
 impl Collected {
     fn new(outputs: &Outputs) -> Self {
-        Self { outputs: outputs.clone(), batches: Vec::new(), rejected: Vec::new(), drop_reasons: BTreeMap::new() }
+        Self {
+            outputs: outputs.clone(),
+            batches: Vec::new(),
+            rejected: Vec::new(),
+            drop_reasons: BTreeMap::new(),
+            measured: BTreeMap::new(),
+        }
     }
 
     fn take(&mut self, mut emit: Emit) {
         self.batches.extend(emit.take_batches());
         self.rejected.extend(emit.take_rejections());
+        for (name, measured) in emit.take_measured() {
+            self.measured.entry(name).or_default().merge(measured);
+        }
         for (reason, rows) in emit.dropped() {
             *self.drop_reasons.entry(reason).or_default() += rows;
         }

@@ -12,6 +12,7 @@ mod graphs;
 mod hostile;
 mod near_duplicates;
 mod object_storage;
+mod pages;
 mod readers;
 mod rerun;
 mod resume;

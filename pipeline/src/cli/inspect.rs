@@ -10,6 +10,7 @@ use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::cli::Exit;
 use crate::rows::{self, ColumnInfo, Query, Row, Table};
+use crate::rows_page::Page;
 use crate::show;
 
 /// Lines that one value may take.
@@ -21,7 +22,7 @@ const MAX_CHARS: usize = 4000;
 /// Columns of the terminal that names of columns may take.
 const MAX_NAME: usize = 24;
 
-/// Shows rows of a file, of a stage's folder, or what an output folder holds.
+/// Shows rows of a file, of a stage's folder, or what an output folder holds: in the terminal, or as a page.
 #[derive(Debug, clap::Args)]
 pub struct Args {
     /// A `.parquet`, `.arrow` or `.jsonl` file (`.zst` and `.gz` too), a stage's folder, or the output folder of a run.
@@ -35,6 +36,10 @@ pub struct Args {
     /// Only rows whose column holds exactly this.
     #[arg(long, value_name = "COLUMN=VALUE", value_parser = condition)]
     pub r#where: Option<(String, String)>,
+    /// Write a page for a browser instead: texts folded, conversations, images, links; of an output folder, rows of everything in it. One
+    /// `.html` file that needs nothing but itself; `-` writes it to stdout.
+    #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
+    pub html: Option<PathBuf>,
 }
 
 fn condition(text: &str) -> Result<(String, String), String> {
@@ -52,6 +57,9 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
     if !args.path.exists() {
         let message = format!("there is no {}", args.path.display());
         return Err(super::UsageError { message, help: Some("name a file of rows, a stage's folder, or an output".to_owned()) }.into());
+    }
+    if let Some(to) = &args.html {
+        return write_page(&args, to);
     }
     let mut out = std::io::stdout().lock();
     inspect(&args, terminal_width(), &mut out)
@@ -116,6 +124,116 @@ fn inspect(args: &Args, width: usize, out: &mut dyn Write) -> miette::Result<Exi
     Ok(Exit::Done)
 }
 
+/// Files of rows that are shown together.
+struct Group {
+    /// Empty where there is but one.
+    name: String,
+    files: Vec<PathBuf>,
+}
+
+/// What the page shows: the rows of a file or a folder; of an output, those of every folder in it.
+fn groups_of(path: &Path) -> miette::Result<Vec<Group>> {
+    if !path.is_dir() {
+        return Ok(vec![Group { name: String::new(), files: vec![path.to_owned()] }]);
+    }
+    let files = rows::files_in(path)?;
+    if !files.is_empty() {
+        return Ok(vec![Group { name: String::new(), files }]);
+    }
+    let group = |(name, path): (String, PathBuf)| Ok(Group { name: format!("{name}/"), files: rows::files_in(&path)? });
+    data_folders(path)?.into_iter().map(group).collect()
+}
+
+fn write_page(args: &Args, to: &Path) -> miette::Result<Exit> {
+    let is_stdout = to.as_os_str() == "-";
+    if !is_stdout {
+        check_page_path(&args.path, to)?;
+    }
+    let groups = groups_of(&args.path)?;
+    if groups.is_empty() {
+        return Err(holds_no_rows(&args.path));
+    }
+    let mut page = Page::new(&args.path.display().to_string());
+    for group in &groups {
+        match add_section(&mut page, group, args) {
+            Ok(()) => {}
+            // One damaged folder does not hide the others.
+            Err(problem) if groups.len() > 1 => page.end_section(Some(&problem.to_string())),
+            Err(problem) => return Err(problem.into()),
+        }
+    }
+    if let (Some((column, value)), 0) = (&args.r#where, page.rows()) {
+        tracing::error!("no row has {} = {}", show::visible_line(column), show::visible_line(value));
+        return Ok(Exit::Failed);
+    }
+    let rows = plural(page.rows(), "row");
+    let page = page.finish();
+    if is_stdout {
+        super::print(&page)?;
+    } else {
+        super::write_whole(to, &page)?;
+        tracing::info!("wrote {}: {rows}, {}", to.display(), show::bytes(page.len() as u64));
+    }
+    Ok(Exit::Done)
+}
+
+/// Refuses to write a page over data, or where readers take every file for data.
+fn check_page_path(data: &Path, to: &Path) -> Result<(), super::UsageError> {
+    super::check_page_name("--html", to)?;
+    let folder = to.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let is_same = folder.canonicalize().is_ok_and(|folder| data.canonicalize().is_ok_and(|data| folder == data));
+    if is_same && rows::files_in(data).is_ok_and(|files| !files.is_empty()) {
+        let message = format!("{} is a folder of rows: readers take every file in it for data", data.display());
+        return Err(super::UsageError { message, help: Some("write the page somewhere else".to_owned()) });
+    }
+    Ok(())
+}
+
+/// Adds a section of rows to a page. When there is an error, the section is still open, if it was begun at all.
+fn add_section(page: &mut Page, group: &Group, args: &Args) -> Result<(), rows::ReadError> {
+    let described: Result<Vec<Table>, _> = group.files.iter().map(|file| rows::describe(file)).collect();
+    let tables = described.as_deref().unwrap_or_default();
+    let total = tables.iter().map(|table| table.rows).try_fold(0u64, |sum, rows| rows.and_then(|rows| sum.checked_add(rows)));
+    page.begin_section(&group.name, total.filter(|_| !tables.is_empty()), tables.first().map_or(&[], |table| &table.columns));
+    described?;
+    let columns = (!args.columns.is_empty()).then_some(args.columns.as_slice());
+    let filter = args.r#where.as_ref().map(|(column, value)| (column.as_str(), value.as_str()));
+    let query = Query { filter, columns, max_chars: MAX_CHARS };
+    let mut shown = 0;
+    for file in &group.files {
+        if shown >= args.rows || page.is_full() {
+            break;
+        }
+        let name = if group.files.len() > 1 { file.file_name().map(|name| name.to_string_lossy().into_owned()) } else { None };
+        let _ = rows::scan(file, query, &mut |row| {
+            page.row(&row, name.as_deref());
+            shown += 1;
+            if shown < args.rows && !page.is_full() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+    }
+    let left = total.filter(|_| filter.is_none()).map_or(0, |total| total.saturating_sub(shown as u64));
+    let note = if page.is_full() && shown < args.rows {
+        Some("The page is full: browsers open no larger ones well. Ask for fewer rows or columns.".to_owned())
+    } else if left > 0 {
+        Some(format!(
+            "{} more: `--rows` shows more, `--where COLUMN=VALUE` finds some.",
+            plural(usize::try_from(left).unwrap_or(usize::MAX), "row")
+        ))
+    } else {
+        None
+    };
+    page.end_section(note.as_deref());
+    Ok(())
+}
+
+fn holds_no_rows(folder: &Path) -> miette::Report {
+    miette!(
+        help = "give a file of rows, a stage's folder, or the output folder of a run",
+        "{} holds no rows: no .parquet, .arrow or .jsonl file in it or in its folders",
+        folder.display()
+    )
+}
+
 /// Writes `text`; false when nobody reads on (`| head`).
 pub(super) fn say(out: &mut dyn Write, text: &str) -> miette::Result<bool> {
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
@@ -166,11 +284,7 @@ fn listing(folder: &Path, width: usize, out: &mut dyn Write) -> miette::Result<E
         }
     }
     if text.is_empty() {
-        return Err(miette!(
-            help = "give a file of rows, a stage's folder, or the output folder of a run",
-            "{} holds no rows: no .parquet, .arrow or .jsonl file in it or in its folders",
-            folder.display()
-        ));
+        return Err(holds_no_rows(folder));
     }
     for (file, what) in [("report.html", "the report"), ("README.md", "the dataset card"), ("run.json", "the record of the run")] {
         if folder.join(file).is_file() {
@@ -324,7 +438,7 @@ mod tests {
     use crate::rows::tests::{batch, ids, write_parquet};
 
     fn args(path: &Path) -> Args {
-        Args { path: path.to_owned(), rows: 5, columns: Vec::new(), r#where: None }
+        Args { path: path.to_owned(), rows: 5, columns: Vec::new(), r#where: None, html: None }
     }
 
     fn shown(args: &Args) -> (Exit, String) {
@@ -469,6 +583,55 @@ mod tests {
         assert!(error.to_string().contains("holds no rows"), "{error}");
         let error = inspect(&args(&folder.path().join("none.parquet")), 60, &mut Vec::new()).unwrap_err();
         assert!(error.to_string().contains("can't read"), "{error}");
+    }
+
+    #[test]
+    fn a_page_shows_the_rows_that_were_asked_for() {
+        let folder = tempfile::tempdir().unwrap();
+        let out = folder.path().join("out");
+        write_parquet(&out.join("sft/part-00000.parquet"), &batch(&ids(30)), true);
+        write_parquet(&out.join("sft/part-00001.parquet"), &batch(&ids(3)), true);
+        write_parquet(&out.join("dropped/clean/part-00000.parquet"), &batch(&ids(2)), true);
+        std::fs::create_dir_all(out.join("rejected/pages")).unwrap();
+        std::fs::write(out.join("rejected/pages/part-00000.parquet"), "PAR1 no more").unwrap();
+        let to = folder.path().join("page.html");
+        let page_of = |args: Args| {
+            assert_eq!(execute(Args { html: Some(to.clone()), ..args }).unwrap(), Exit::Done);
+            std::fs::read_to_string(&to).unwrap()
+        };
+        let page = page_of(Args { rows: 31, ..args(&out.join("sft")) });
+        assert_eq!(page.matches("<article").count(), 31);
+        assert!(page.contains("<small>part-00001.parquet row 0</small>") && page.contains("2 rows more: `--rows` shows more"), "{page}");
+        let page = page_of(Args {
+            columns: vec!["n".to_owned(), "id".to_owned()],
+            r#where: Some(("id".to_owned(), "row017".to_owned())),
+            ..args(&out.join("sft"))
+        });
+        assert_eq!(page.matches("<article").count(), 1);
+        assert!(page.contains("<dt><bdi>n</bdi></dt><dd>17</dd>") && !page.contains("text of row"), "{page}");
+        // An output: everything in it, and what is damaged says so.
+        let page = page_of(Args { rows: 1, ..args(&out) });
+        let names: Vec<&str> = page.split("<h2><bdi>").skip(1).filter_map(|rest| rest.split('<').next()).collect();
+        assert_eq!(names, ["sft/", "dropped/clean/", "rejected/pages/"]);
+        assert_eq!((page.matches("<article").count(), page.matches("</section>").count()), (2, 3));
+        assert!(page.contains("is no readable Parquet file"), "{page}");
+        assert_eq!(std::fs::read_dir(folder.path()).unwrap().count(), 2, "nothing else is left");
+    }
+
+    #[test]
+    fn a_page_is_never_written_over_data_or_beside_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let data = folder.path().join("sft/part-00000.parquet");
+        write_parquet(&data, &batch(&ids(3)), true);
+        let before = std::fs::read(&data).unwrap();
+        for to in [&data, &folder.path().join("sft/page.html"), &folder.path().join("page")] {
+            let error = execute(Args { html: Some(to.clone()), ..args(&folder.path().join("sft")) }).unwrap_err();
+            assert_eq!(super::super::exit_of(&error), Exit::Usage, "{error}");
+        }
+        assert_eq!((std::fs::read(&data).unwrap(), std::fs::read_dir(folder.path()).unwrap().count()), (before, 1));
+        let wanted = Args { r#where: Some(("id".to_owned(), "row".to_owned())), html: Some(folder.path().join("a.html")), ..args(&data) };
+        assert_eq!(execute(wanted).unwrap(), Exit::Failed);
+        assert!(!folder.path().join("a.html").exists());
     }
 
     #[test]

@@ -16,11 +16,11 @@ pub mod status;
 pub mod trace;
 
 use std::io::{ErrorKind, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use miette::{Diagnostic, IntoDiagnostic};
+use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 
 use crate::file::{LoadOptions, Problems, load};
 use crate::graph::Graph;
@@ -45,11 +45,11 @@ pub enum Command {
     Plan(plan::Args),
     /// Show how a running or stopped job stands
     Status(status::Args),
-    /// Show rows as a person wants to see them
+    /// Show rows as a person wants to see them, in the terminal or as a page
     Inspect(inspect::Args),
     /// Tell the life of one row: where it was read, what it passed, why it is gone
     Trace(trace::Args),
-    /// Write report.html again from run.json
+    /// Write report.html again from run.json, or compare two runs
     Report(report::Args),
     /// Remove checkpoints; what was published stays
     Clean(clean::Args),
@@ -162,6 +162,30 @@ pub fn exit_of(error: &miette::Report) -> Exit {
     } else {
         Exit::Failed
     }
+}
+
+/// Refuses to write a page over anything but a page.
+pub(crate) fn check_page_name(flag: &str, path: &Path) -> Result<(), UsageError> {
+    let is_page = path.extension().is_some_and(|end| end.eq_ignore_ascii_case("html") || end.eq_ignore_ascii_case("htm"));
+    if is_page {
+        return Ok(());
+    }
+    let message = format!("`{flag}` wants the name of a page to write, found `{}`", path.display());
+    Err(UsageError { message, help: Some("the name of a page ends in .html".to_owned()) })
+}
+
+/// Writes a page beside its final name first: one that someone has open is never half a page.
+///
+/// # Errors
+/// It can't be written.
+pub(crate) fn write_whole(path: &Path, page: &str) -> miette::Result<()> {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let temporary = path.with_file_name(format!(".{name}.tmp"));
+    let written = std::fs::write(&temporary, page).and_then(|()| std::fs::rename(&temporary, path));
+    if written.is_err() {
+        let _ = std::fs::remove_file(&temporary);
+    }
+    written.into_diagnostic().wrap_err_with(|| format!("can't write {}", path.display()))
 }
 
 /// Writes `text` to stdout. A reader that went away (`| head`) is no error.

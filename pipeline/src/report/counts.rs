@@ -83,7 +83,6 @@ mod tests {
         counted(&mut record, "models", &[("small", 3), ("large", 1200)]);
         // Of the figures of near-duplicates: what does not read as one.
         counted(&mut record, "cluster_size", &[("2", 5), ("1", 6), ("many", 7)]);
-        counted(&mut record, "compared", &[("0.70", 5), ("0.72", 8), ("1.05", 9)]);
         counted(&mut record, "not_compared", &[("pairs", 5), ("bands", 10)]);
         counted(&mut record, "removed_at", &[("0.7 wiki", 11), ("wiki", 12), ("1.01 wiki", 13)]);
         counted(&mut record, "rows_of_source", &[("wiki", 14)]);
@@ -92,8 +91,6 @@ mod tests {
             [
                 "cluster_size|many|7",
                 "cluster_size|1|6",
-                "compared|1.05|9",
-                "compared|0.72|8",
                 "models|large|1,200",
                 "models|small|3",
                 "not_compared|bands|10",

@@ -4,25 +4,21 @@ use std::cmp::Reverse;
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use super::html::esc;
-use super::{bar, plural};
-use crate::record::{RunRecord, StageRecord};
-use crate::show::{self, count, share, short_count};
+use stages::{Measured, Subject};
 
-/// Bins of similarity: twenty from 0 to 1, and one of pairs whose shingles are all the same.
-const BINS: u8 = 21;
+use super::html::esc;
+use super::{bar, plot, plural};
+use crate::record::{RunRecord, StageRecord};
+use crate::show::{self, count, share};
+
 const MAX_SOURCES_SHOWN: usize = 8;
-/// Counts that differ by more than this are drawn on a log scale, or the small ones could not be seen.
-const MOST_ON_LINEAR: u64 = 100;
-/// Slack for a threshold such as 0.7, whose twenty-fold is no whole number.
-const ROUNDING: f64 = 1e-6;
 
 /// The figures of one stage: those of near-duplicates, and the rest.
 pub(super) struct Near<'r> {
     pub(super) stage: &'r StageRecord,
     /// By [`size_bin`]: clusters, and the rows in them.
     clusters: BTreeMap<u8, (u64, u64)>,
-    compared: BTreeMap<u8, u64>,
+    compared: Option<&'r Measured>,
     left_out: u64,
     /// By threshold in hundredths, then source.
     removed: BTreeMap<u8, BTreeMap<&'r str, u64>>,
@@ -40,7 +36,7 @@ impl<'r> Near<'r> {
         let mut near = Self {
             stage,
             clusters: BTreeMap::new(),
-            compared: BTreeMap::new(),
+            compared: stage.totals.measured.values().find(|measured| measured.of == Subject::Pairs),
             left_out: 0,
             removed: BTreeMap::new(),
             rows: BTreeMap::new(),
@@ -72,10 +68,6 @@ impl<'r> Near<'r> {
                 }
                 _ => false,
             },
-            "compared" => match (0..BINS).find(|bin| edge(*bin) == name) {
-                Some(bin) => self.compared.insert(bin, n).is_none(),
-                None => false,
-            },
             "not_compared" if name == "pairs" => {
                 self.left_out = n;
                 true
@@ -90,30 +82,13 @@ impl<'r> Near<'r> {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.compared.is_empty() && self.left_out == 0 && self.removed.is_empty()
+        self.clusters.is_empty() && self.compared.is_none() && self.left_out == 0 && self.removed.is_empty()
     }
 
     /// Whether the stage only says what is a duplicate.
     fn is_both(&self) -> bool {
         self.stage.settings.get("scope").and_then(serde_json::Value::as_str) == Some("both")
     }
-
-    /// The threshold that was used: as set, or the lowest that removals were counted for.
-    fn threshold(&self) -> Option<f64> {
-        let set = self.stage.settings.get("jaccard_threshold").and_then(serde_json::Value::as_f64);
-        let lowest = self.removed.keys().next().map(|at| f64::from(*at) / 100.0);
-        set.filter(|at| (0.0..=1.0).contains(at)).or(lowest)
-    }
-}
-
-/// The lower edge of a bin of similarity, as the stage names it.
-fn edge(bin: u8) -> String {
-    format!("{:.2}", f64::from(bin) / 20.0)
-}
-
-/// What similarities a bin holds.
-fn span(bin: u8) -> String {
-    if bin + 1 < BINS { format!("{} to {}", edge(bin), edge(bin + 1)) } else { "1.00".to_owned() }
 }
 
 /// A threshold as the stage names it, in hundredths.
@@ -217,185 +192,13 @@ fn write_clusters(near: &Near<'_>, out: &mut String) {
     out.push_str("</tbody></table></div></div>\n");
 }
 
-/// What a similarity is against the threshold.
-#[derive(Clone, Copy, PartialEq)]
-enum Side {
-    Below,
-    /// The threshold lies within the bin.
-    Both,
-    AtOrAbove,
-}
-
-impl Side {
-    fn of(bin: u8, threshold: Option<f64>) -> Self {
-        let threshold = threshold.unwrap_or(0.0) * 20.0;
-        if f64::from(bin) + ROUNDING >= threshold {
-            Self::AtOrAbove
-        } else if f64::from(bin) + 1.0 > threshold + ROUNDING {
-            Self::Both
-        } else {
-            Self::Below
-        }
-    }
-}
-
-/// How many pairs were compared, and how many of them are duplicates.
-fn about_compared(near: &Near<'_>) -> String {
-    let pairs = sum(near.compared.values().copied());
-    let text = format!("<b>{}</b> compared in full", plural(pairs, "pair", "pairs"));
-    let Some(threshold) = near.threshold() else { return text };
-    let of_side = |side| sum(near.compared.iter().filter(|(bin, _)| Side::of(**bin, Some(threshold)) == side).map(|(_, n)| *n));
-    let (sure, perhaps) = (of_side(Side::AtOrAbove), of_side(Side::Both));
-    if perhaps == 0 {
-        format!("{text}, <b>{}</b> of them at or above {}", count(sure), show::number(threshold))
-    } else {
-        format!(
-            "{text}, between <b>{}</b> and <b>{}</b> of them at or above {}, which lies within a bar",
-            count(sure),
-            count(sure.saturating_add(perhaps)),
-            show::number(threshold)
-        )
-    }
-}
-
-/// Heights of bars.
-struct Scale {
-    is_log: bool,
-    most: u64,
-}
-
-impl Scale {
-    fn of(counts: &BTreeMap<u8, u64>) -> Self {
-        let most = counts.values().copied().max().unwrap_or(0).max(1);
-        let least = counts.values().copied().filter(|n| *n > 0).min().unwrap_or(1);
-        Self { is_log: most > least.saturating_mul(MOST_ON_LINEAR), most }
-    }
-
-    /// From 0 to 1. On the log scale a single one has a height too.
-    fn height(&self, n: u64) -> f64 {
-        let log = |n: u64| (n as f64).log10() + 0.3;
-        match n {
-            0 => 0.0,
-            n if self.is_log => log(n) / log(self.most),
-            n => n as f64 / self.most as f64,
-        }
-    }
-
-    fn ticks(&self) -> Vec<u64> {
-        const MOST_TICKS: usize = 5;
-        let powers = || std::iter::successors(Some(1u64), |power| power.checked_mul(10));
-        if self.is_log {
-            let powers: Vec<u64> = powers().take_while(|power| *power <= self.most).collect();
-            powers.iter().copied().step_by(powers.len().div_ceil(MOST_TICKS)).collect()
-        } else {
-            let steps = powers().flat_map(|power| [1, 2, 5].into_iter().filter_map(move |digit| power.checked_mul(digit)));
-            let step = steps.into_iter().find(|step| self.most / step < MOST_TICKS as u64).unwrap_or(self.most);
-            (1..=self.most / step).map(|n| n * step).collect()
-        }
-    }
-}
-
 fn write_compared(near: &Near<'_>, out: &mut String) {
-    const WIDTH: f64 = 540.0;
-    const HEIGHT: f64 = 246.0;
-    const LEFT: f64 = 62.0;
-    const TOP: f64 = 38.0;
-    const BASE: f64 = 206.0;
-    const SLOT: f64 = (WIDTH - LEFT - 6.0) / BINS as f64;
-    if near.compared.values().all(|n| *n == 0) {
-        return;
-    }
-    let about = about_compared(near);
-    let scale = Scale::of(&near.compared);
-    let threshold = near.threshold();
-    let at = |similarity: f64| LEFT + similarity * 20.0 * SLOT;
-    let y_of = |n: u64| BASE - scale.height(n) * (BASE - TOP);
-    let _ = write!(out, "<div><h4>Pairs compared, by similarity</h4><p>{about}.</p>");
-    if let Some(threshold) = threshold {
-        let threshold = show::number(threshold);
-        let _ = write!(
-            out,
-            "<ul class=\"key\"><li><i class=\"b-keep\"></i>at or above {threshold}: linked</li><li><i class=\"b-below\"></i>below: not linked</li></ul>"
-        );
-    }
-    let _ = write!(
-        out,
-        "<div class=\"scroll\"><svg class=\"plot\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" role=\"img\" aria-label=\"Pairs by Jaccard similarity: {}; the table below holds the same figures\">\
-         <text x=\"0\" y=\"11\">Pairs{}</text>",
-        about.replace("<b>", "").replace("</b>", ""),
-        if scale.is_log { ", log scale" } else { "" },
-    );
-    for tick in scale.ticks() {
-        let y = y_of(tick);
-        let _ = write!(
-            out,
-            "<path class=\"grid\" d=\"M{LEFT} {y:.1}H{WIDTH}\"/><text class=\"end\" x=\"{:.1}\" y=\"{:.1}\">{}</text>",
-            LEFT - 7.0,
-            y + 4.0,
-            short_count(tick)
-        );
-    }
-    for (bin, n) in near.compared.iter().filter(|(_, n)| **n > 0) {
-        let side = Side::of(*bin, threshold);
-        let left = at(f64::from(*bin) / 20.0);
-        let (left, right) = (left + 0.8, left + SLOT - 0.8);
-        let y = y_of(*n).min(BASE - 1.0);
-        let _ = write!(out, "<g><title>Similarity {}: {}</title>", span(*bin), plural(*n, "pair", "pairs"));
-        let middle = match side {
-            Side::Below => right,
-            Side::Both => threshold.map_or(left, at).clamp(left, right),
-            Side::AtOrAbove => left,
-        };
-        for (class, left, right) in [("below", left, middle), ("above", middle, right)] {
-            if right > left {
-                let _ = write!(
-                    out,
-                    "<rect class=\"{class}\" x=\"{left:.1}\" y=\"{y:.1}\" width=\"{:.1}\" height=\"{:.1}\"/>",
-                    right - left,
-                    BASE - y
-                );
-            }
-        }
-        out.push_str("</g>");
-    }
-    let _ = write!(out, "<path class=\"axis\" d=\"M{LEFT} {BASE}H{WIDTH}\"/>");
-    for tenth in 0..10_u8 {
-        let x = at(f64::from(tenth) / 10.0);
-        let _ = write!(
-            out,
-            "<path class=\"axis\" d=\"M{x:.1} {BASE}v4\"/><text class=\"mid\" x=\"{x:.1}\" y=\"{:.1}\">{}</text>",
-            BASE + 16.0,
-            f64::from(tenth) / 10.0
-        );
-    }
-    // The last bar is of one value, not of a span: its label stands under its middle.
-    let _ = write!(
-        out,
-        "<text class=\"mid\" x=\"{:.1}\" y=\"{:.1}\">1</text><text class=\"end\" x=\"{WIDTH}\" y=\"{:.1}\">Jaccard similarity</text>",
-        at(1.0) + SLOT / 2.0,
-        BASE + 16.0,
-        BASE + 34.0
-    );
-    if let Some(threshold) = threshold {
-        let (x, is_right) = (at(threshold), threshold > 0.6);
-        let _ = write!(
-            out,
-            "<path class=\"mark\" d=\"M{x:.1} {:.1}V{BASE}\"/><text class=\"mark{}\" x=\"{:.1}\" y=\"{:.1}\">jaccard_threshold {}</text>",
-            TOP - 16.0,
-            if is_right { " end" } else { "" },
-            if is_right { x - 5.0 } else { x + 5.0 },
-            TOP - 9.0,
-            show::number(threshold)
-        );
-    }
+    let Some(compared) = near.compared.filter(|compared| compared.counts() != [0; 2]) else { return };
+    let _ = write!(out, "<div><h4>Pairs compared, by similarity</h4><p>{}.</p>", plot::about(compared));
+    plot::write(compared, out);
     out.push_str(
-        "</svg></div><p>Only pairs that share a band are compared: the further below the threshold, the fewer of all such pairs are here. Texts with the same words in the same order are linked without being compared.</p>\
-         <details><summary>The pairs as a table</summary><table><thead><tr><th>Similarity</th><th class=\"n\">Pairs</th></tr></thead><tbody>",
+        "<p>Only pairs that share a band are compared: the further below the threshold, the fewer of all such pairs are here. Texts with the same words in the same order are linked without being compared.</p></div>\n",
     );
-    for (bin, n) in &near.compared {
-        let _ = write!(out, "<tr><th scope=\"row\">{}</th><td class=\"n\">{}</td></tr>", span(*bin), count(*n));
-    }
-    out.push_str("</tbody></table></details></div>\n");
 }
 
 /// What one source, or several, would lose.
@@ -507,6 +310,7 @@ mod tests {
         let mut record = samples::web();
         let stage = record.stages.iter_mut().find(|stage| stage.id == "unique").unwrap();
         stage.settings = json!({"jaccard_threshold": threshold});
+        stage.totals.measured.clear();
         stage.totals.figures = figures.iter().map(|(figure, names)| ((*figure).to_owned(), counted(names))).collect();
         part_of(&render(&record))
     }
@@ -526,11 +330,12 @@ mod tests {
         let text = without_tags(&section);
         for wanted in [
             "53,690 clusters of 157,812 rows; of each, one row is kept.",
-            "248,730 pairs compared in full, 111,128 of them at or above 0.8.",
+            "248,730 pairs compared in full, 111,128 of them at or above 0.8; from 0.35 to 1.",
             "In crowded bands 18,204 comparisons were left out, a pair counting in each band it shares; rows that only they link stay in.",
             "Share of each source's rows, and their number, that are removed at the threshold used, 0.80, and that would be at higher ones.",
             "so they are lower bounds",
             "jaccard_threshold 0.8",
+            "jaccard_threshold ≥ 0.8137,602+36,4900.72",
             "all sources282,23636.9 % 104,12232.7 % 92,245",
             "(small ones)20040.0 % 80",
         ] {
@@ -550,45 +355,6 @@ mod tests {
         assert!(text.contains("35 clusters of 153 rows"), "{text}");
         // Sizes, clusters, rows; sizes of no cluster in one line.
         assert!(text.contains("230603–4––5–83199–161917–64––65–128165"), "{text}");
-    }
-
-    #[test]
-    fn bars_from_the_threshold_on_stand_out() {
-        let pairs: Named<'_> = &[("0.65", 5), ("0.70", 7), ("0.75", 11), ("1.00", 2)];
-        let on_an_edge = section(0.7, &[("compared", pairs)]).unwrap();
-        assert!(without_tags(&on_an_edge).contains("25 pairs compared in full, 20 of them at or above 0.7."));
-        assert_eq!(on_an_edge.matches("<rect class=\"below\"").count(), 1);
-        assert_eq!(on_an_edge.matches("<rect class=\"above\"").count(), 3);
-        // The line stands where the bar of 0.70 begins: 62 + 14 × 472 / 21, a little before the bar itself.
-        assert!(on_an_edge.contains("class=\"mark\" d=\"M376.7 "), "{on_an_edge}");
-
-        let within = section(0.72, &[("compared", pairs)]).unwrap();
-        assert!(without_tags(&within).contains("between 13 and 20 of them at or above 0.72, which lies within a bar."));
-        assert_eq!(within.matches("<rect class=\"below\"").count(), 2);
-        assert_eq!(within.matches("<rect class=\"above\"").count(), 3);
-
-        let all = section(1.0, &[("compared", pairs)]).unwrap();
-        assert!(without_tags(&all).contains("25 pairs compared in full, 2 of them at or above 1."));
-    }
-
-    #[test]
-    fn counts_far_apart_are_drawn_on_a_log_scale_and_the_axis_says_so() {
-        let near = section(0.7, &[("compared", &[("0.70", 1), ("0.75", 100), ("0.80", 0)])]).unwrap();
-        assert!(!near.contains("log scale"));
-        let far = section(0.7, &[("compared", &[("0.70", 1), ("0.75", 101), ("0.80", 0)])]).unwrap();
-        assert!(far.contains(">Pairs, log scale</text>"));
-    }
-
-    #[test]
-    fn an_axis_has_a_few_ticks_whatever_the_counts() {
-        for most in [1, 2, 5, 7, 99, 100, 101, 12_345, 10_000_000, u64::MAX - 1, u64::MAX] {
-            for is_log in [false, true] {
-                let scale = Scale { is_log, most };
-                let ticks = scale.ticks();
-                assert!((1..=5).contains(&ticks.len()), "{most}: {ticks:?}");
-                assert!(ticks.is_sorted() && ticks.iter().all(|tick| (0.0..=1.0).contains(&scale.height(*tick))), "{most}: {ticks:?}");
-            }
-        }
     }
 
     #[test]
@@ -618,9 +384,8 @@ mod tests {
     fn only_the_parts_that_were_counted_are_there() {
         let headings = |section: Option<String>| section.map(|section| section.matches("<h4>").count());
         assert_eq!(headings(section(0.8, &[])), None);
-        assert_eq!(headings(section(0.8, &[("cluster_size", &[]), ("compared", &[]), ("not_compared", &[])])), None);
+        assert_eq!(headings(section(0.8, &[("cluster_size", &[]), ("not_compared", &[])])), None);
         assert_eq!(headings(section(0.8, &[("cluster_size", &[("2", 1)])])), Some(1));
-        assert_eq!(headings(section(0.8, &[("compared", &[("0.80", 1)])])), Some(1));
         assert_eq!(headings(section(0.8, &[("not_compared", &[("pairs", 1)])])), Some(0));
         assert_eq!(headings(section(0.8, &[("removed_at", &[("0.80 all", 1)])])), Some(1));
         let note = section(0.8, &[("not_compared", &[("pairs", 1)])]).unwrap();
@@ -632,6 +397,8 @@ mod tests {
         );
         let mut record = samples::web();
         record.stages.iter_mut().for_each(|stage| stage.totals.figures.clear());
+        assert_eq!(headings(part_of(&render(&record))), Some(1), "the pairs that were compared");
+        record.stages.iter_mut().for_each(|stage| stage.totals.measured.clear());
         let page = render(&record);
         assert!(!page.contains("#near") && !page.contains("#counts") && !page.contains("Near-duplicates"));
         assert!(!page.contains("id=\"counts\"") && !render(&samples::web()).contains("id=\"counts\""));

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use stages::{Beside, Bin, Keeps, Measured, Subject};
 use xxhash_rust::xxh3::xxh3_64;
 
 use crate::record::{Machine, Profile, Published, PublishedPart, RunRecord, Sample, StageRecord, StageTotals, TaskCounts};
@@ -79,6 +80,7 @@ fn stage(of: Of<'_>) -> StageRecord {
             rejected: counts(of.rejected),
             counted: BTreeMap::new(),
             figures: BTreeMap::new(),
+            measured: BTreeMap::new(),
             busy_seconds: of.busy_seconds,
             peak_bytes: of.peak_bytes,
             profile: Profile::default(),
@@ -112,7 +114,6 @@ fn near_figures() -> BTreeMap<String, BTreeMap<String, u64>> {
         (310, 6),
         (1204, 3),
     ];
-    let compared = [6, 48, 311, 1904, 7220, 18_114, 31_020, 40_877, 38_102, 35_990, 31_207, 24_480, 16_331, 3120];
     let sources: [(&str, u64, [u64; 4]); 7] = [
         ("blogs.example.org", 120_110, [61_220, 55_002, 44_870, 30_114]),
         ("wiki.example.net", 101_004, [20_004, 17_230, 13_110, 8209]),
@@ -127,11 +128,77 @@ fn near_figures() -> BTreeMap<String, BTreeMap<String, u64>> {
         .flat_map(|(source, _, at)| ["0.80", "0.85", "0.90", "0.95"].iter().zip(at).map(move |(t, n)| (format!("{t} {source}"), *n)));
     BTreeMap::from([
         ("cluster_size".to_owned(), sizes.iter().map(|(size, n)| (size.to_string(), *n)).collect()),
-        ("compared".to_owned(), (7..).zip(compared).map(|(bin, n)| (format!("{:.2}", f64::from(bin) / 20.0), n)).collect()),
         ("not_compared".to_owned(), counts(&[("pairs", 18_204)])),
         ("removed_at".to_owned(), removed.collect()),
         ("rows_of_source".to_owned(), sources.iter().map(|(source, rows, _)| ((*source).to_owned(), *rows)).collect()),
     ])
+}
+
+/// The pairs that `dedup_minhash` compared, as of [`web`].
+fn similarity() -> Measured {
+    let compared = [6, 48, 311, 1904, 7220, 18_114, 31_020, 40_877, 38_102, 35_990, 31_207, 24_480, 16_331, 3120];
+    let mut bins: BTreeMap<Bin, [u64; 2]> = BTreeMap::new();
+    for (twentieth, pairs) in (7_u32..).zip(compared) {
+        let from = f64::from(twentieth) / 20.0;
+        // Half of each in the lower half, but for those that are all alike.
+        for (at, n) in [(from, pairs / 2), (if twentieth < 20 { from + 0.025 } else { from }, pairs - pairs / 2)] {
+            bins.entry(Bin::of(at)).or_default()[usize::from(from < 0.8)] += n;
+        }
+    }
+    Measured {
+        what: "Jaccard similarity".to_owned(),
+        of: Subject::Pairs,
+        bins,
+        range: Some([0.35, 1.0]),
+        bounds: vec![Beside {
+            setting: "jaccard_threshold".to_owned(),
+            keeps: Keeps::AtLeast,
+            at: 0.8,
+            beyond: 137_602,
+            widened: [27_114, 36_490],
+            tightened: [24_080, 45_117],
+        }],
+        ..Measured::default()
+    }
+}
+
+/// The lengths that `filter_length` measured, as of [`web`]: a bell on a log scale, a few empty texts, and a hump of cookie banners.
+fn chars() -> Measured {
+    let mut measured = Measured { what: "characters of the text".to_owned(), range: Some([0.0, 412_009.0]), ..Measured::default() };
+    let weight = |at: f64, middle: f64, width: f64| (-((at.log2() - middle) / width).powi(2)).exp();
+    // Short, right, long: what the stage of `web` decided.
+    for (from, to, rows, side) in [(1.0, 200.0, 121_078_u64, 1), (200.0, 100_000.0, 268_120, 0), (100_000.0, 412_009.0, 8411, 1)] {
+        let mut ats = Vec::new();
+        let mut at = from;
+        while at < to {
+            ats.push(at);
+            at = Bin::of(at).to();
+        }
+        let weight = |at: &f64| 1.6 * weight(*at, 6.1, 0.7) + weight(*at, 9.6, 3.4) - 0.2 * weight(*at, 9.6, 0.2);
+        let all: f64 = ats.iter().map(weight).sum();
+        let mut left = rows;
+        for at in &ats {
+            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small positive numbers made up for a test")]
+            let n = ((weight(at) / all * rows as f64) as u64).min(left);
+            left -= n;
+            measured.bins.entry(Bin::of(*at)).or_default()[side] += n;
+        }
+        measured.bins.entry(Bin::of(from.max(2.0))).or_default()[side] += left;
+    }
+    measured.bins.insert(Bin::of(0.0), [0, 312]);
+    let beside = |setting: &str, keeps, at, beyond, widened, tightened| Beside {
+        setting: setting.to_owned(),
+        keeps,
+        at,
+        beyond,
+        widened,
+        tightened,
+    };
+    measured.bounds = vec![
+        beside("min_chars", Keeps::AtLeast, 200.0, 121_390, [2310, 4690], [2408, 4905]),
+        beside("max_chars", Keeps::AtMost, 100_000.0, 8411, [401, 812], [517, 1090]),
+    ];
+    measured
 }
 
 /// A web crawl becomes training text: two sources, filters, dedup, a hold-out.
@@ -218,6 +285,7 @@ pub(crate) fn web() -> RunRecord {
         ),
         ("no_text".to_owned(), vec![short("pages/c-0009.jsonl.zst@77", "null", 0.0)]),
     ]);
+    clean.totals.measured = [("chars".to_owned(), chars())].into();
     clean.published = vec![published("dropped/clean", 129_841)];
 
     let all = {
@@ -263,6 +331,7 @@ pub(crate) fn web() -> RunRecord {
         ("duplicate".to_owned(), vec![Sample { duplicate_of: Some("books@311".to_owned()), ..row("books@8120", TEXTS[4], "books") }]),
     ]);
     unique.totals.figures = near_figures();
+    unique.totals.measured = [("similarity".to_owned(), similarity())].into();
     unique.published = vec![published("dropped/unique", 104_122)];
 
     let mut split = stage(Of {
@@ -409,12 +478,39 @@ pub(crate) fn extreme_figures() -> BTreeMap<String, BTreeMap<String, u64>> {
     removed.extend(sources.keys().enumerate().map(|(i, source)| (format!("{:.2} {source}", (i % 101) as f64 / 100.0), u64::MAX)));
     BTreeMap::from([
         ("cluster_size".to_owned(), counted(&odd)),
-        ("compared".to_owned(), counted(&odd).into_iter().chain([("0.05".to_owned(), 1), ("0.10".to_owned(), 0)]).collect()),
         ("not_compared".to_owned(), counted(&["pairs", "rows", ""])),
         ("removed_at".to_owned(), removed),
         ("rows_of_source".to_owned(), sources),
         ("empty".to_owned(), BTreeMap::new()),
         (String::new(), counted(&odd)),
+    ])
+}
+
+/// Numbers that no stage gives: bins and counts at their ends, bounds that are no numbers or nowhere near.
+pub(crate) fn extreme_measures() -> BTreeMap<String, Measured> {
+    let bound = |at: f64| Beside {
+        setting: "x".repeat(300),
+        keeps: if at > 0.0 { Keeps::AtMost } else { Keeps::AtLeast },
+        at,
+        beyond: u64::MAX,
+        widened: [u64::MAX; 2],
+        tightened: [u64::MAX; 2],
+    };
+    let bounds: Vec<Beside> = [0.0, -0.0, 1e-300, 1e300, f64::MAX, f64::MIN, -1.0].map(bound).into();
+    let of = |numbers: &[f64], of: Subject| Measured {
+        what: String::new(),
+        of,
+        bins: numbers.iter().map(|number| (Bin::of(*number), [u64::MAX; 2])).collect(),
+        not_a_number: u64::MAX,
+        range: Some([f64::MIN, f64::MAX]),
+        bounds: bounds.clone(),
+    };
+    BTreeMap::from([
+        (String::new(), of(&[f64::MIN, -1.0, 0.0, 1.0, f64::MAX], Subject::Rows)),
+        ("one".to_owned(), of(&[0.0], Subject::Rows)),
+        ("none".to_owned(), of(&[], Subject::Rows)),
+        ("positive".to_owned(), of(&[0.0, 1e-6, f64::MAX], Subject::Rows)),
+        ("pairs".to_owned(), of(&[1e-6, 1.0], Subject::Pairs)),
     ])
 }
 
@@ -439,10 +535,12 @@ pub(crate) fn hostile() -> RunRecord {
 
 fn plant(value: &mut Value, key: &str) {
     match value {
+        Value::String(_) if matches!(key, "of" | "keeps") => {}
         Value::String(text) => text.push_str(PLANTED),
         Value::Array(items) => items.iter_mut().for_each(|item| plant(item, key)),
         Value::Object(map) => {
-            let is_data = matches!(key, "rows_out" | "dropped" | "rejected" | "sources" | "settings" | "removed_at" | "rows_of_source");
+            let is_data =
+                matches!(key, "rows_out" | "dropped" | "rejected" | "sources" | "settings" | "removed_at" | "rows_of_source" | "measured");
             let old = std::mem::take(map);
             for (name, mut value) in old {
                 plant(&mut value, &name);

@@ -157,6 +157,10 @@ impl Outputs {
             let totals = &mut self.stages.entry(node).or_default().0;
             add_counts(totals.figures.entry(figure.to_owned()).or_default(), counts);
         }
+        for (name, measured) in emit.take_measured() {
+            let totals = &mut self.stages.entry(node).or_default().0;
+            totals.measured.entry(name.to_owned()).or_default().merge(measured);
+        }
         let rejections = emit.take_rejections();
         self.reject(node, &rejections)?;
         Ok(main)

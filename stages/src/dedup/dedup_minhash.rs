@@ -21,7 +21,7 @@ use super::minhash::shingle::{ShingleUnit, Shingler};
 use super::minhash::signature::{Datasketch, Signer};
 use crate::stage::add_columns;
 use crate::units::{ColumnName, Fraction};
-use crate::{BuildContext, Inputs, Kind, Outputs, Port, Stage, StageConfig, StageError};
+use crate::{BuildContext, Inputs, Kind, Measure, Outputs, Port, Stage, StageConfig, StageError};
 
 /// The rows of clusters: which row hangs on which.
 pub(super) const CLUSTERS: Port = Port::new("clusters");
@@ -215,6 +215,9 @@ impl StageConfig for DedupMinhashConfig {
         Ok(Stage::Global(Box::new(DedupMinhash {
             verify,
             has_source: input.field_with_name(self.source_column.as_str()).is_ok_and(|field| *field.data_type() == DataType::Utf8),
+            similarity: Measure::new("similarity", "Jaccard similarity")
+                .of_pairs()
+                .at_least("jaccard_threshold", self.jaccard_threshold.get()),
             thresholds: self.thresholds(bands, verify),
             config: self.clone(),
             output,

@@ -6,7 +6,7 @@ use schemas::{ColumnSpec, document};
 use serde::{Deserialize, Serialize};
 
 use crate::units::{Chars, ColumnName};
-use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Outputs, RowLocal, Stage, StageConfig, StageError, Verdict};
+use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Measure, Outputs, RowLocal, Stage, StageConfig, StageError, Verdict};
 
 /// Drops documents whose text has fewer than `min_chars` or more than `max_chars` characters.
 ///
@@ -55,36 +55,46 @@ impl StageConfig for FilterLengthConfig {
                 "max_chars",
                 format!("wanted at least `min_chars`, which is {}, found {}", self.min_chars.get(), max.get()),
             )),
-            _ => Ok(Stage::RowLocal(Box::new(FilterLength { config: self.clone() }))),
+            _ => Ok(Stage::RowLocal(Box::new(FilterLength::new(self.clone())))),
         }
     }
 }
 
 struct FilterLength {
     config: FilterLengthConfig,
+    chars: Measure,
 }
 
 impl RowLocal for FilterLength {
     fn process(&self, batch: RecordBatch, out: &mut Emit) -> Result<(), StageError> {
         let column = document::TEXT.named(self.config.column.as_str());
-        let verdicts: Vec<Verdict> = column.try_of(&batch)?.iter().map(|text| self.verdict(text)).collect();
+        let verdicts: Vec<Verdict> = column.try_of(&batch)?.iter().map(|text| self.verdict(text, out)).collect();
         out.split(&batch, verdicts)
     }
 }
 
 impl FilterLength {
-    fn verdict(&self, text: Option<&str>) -> Verdict {
+    fn new(config: FilterLengthConfig) -> Self {
+        let chars = Measure::new("chars", "characters of the text").at_least("min_chars", config.min_chars.get() as f64);
+        let chars = match config.max_chars {
+            Some(max) => chars.at_most("max_chars", max.get() as f64),
+            None => chars,
+        };
+        Self { config, chars }
+    }
+
+    fn verdict(&self, text: Option<&str>, out: &mut Emit) -> Verdict {
         let Some(text) = text else {
             return Verdict::Drop(Dropped { reason: "no_text", value: None, threshold: None, duplicate_of: None });
         };
         let (chars, min) = (Chars::of(text), self.config.min_chars);
-        if chars < min {
-            return Verdict::Drop(Dropped::measured("too_short", chars.get() as f64, min.get() as f64));
-        }
-        match self.config.max_chars {
+        let verdict = match self.config.max_chars {
+            _ if chars < min => Verdict::Drop(Dropped::measured("too_short", chars.get() as f64, min.get() as f64)),
             Some(max) if chars > max => Verdict::Drop(Dropped::measured("too_long", chars.get() as f64, max.get() as f64)),
             _ => Verdict::Keep,
-        }
+        };
+        out.observe(&self.chars, chars.get() as f64, verdict == Verdict::Keep);
+        verdict
     }
 }
 
@@ -122,6 +132,12 @@ mod tests {
         let (values, thresholds) = (dropped::VALUE.of(dropped), dropped::THRESHOLD.of(dropped));
         assert_eq!(values.iter().collect::<Vec<_>>(), [Some(2.0), Some(6.0), None, Some(0.0)]);
         assert_eq!(thresholds.iter().collect::<Vec<_>>(), [Some(3.0), Some(5.0), None, Some(3.0)]);
+        // Every text is measured, whatever became of it.
+        let chars = &got.measured["chars"];
+        let counts: Vec<_> = chars.bins.iter().map(|(bin, counts)| (bin.from(), *counts)).collect();
+        assert_eq!(counts, [(0.0, [0, 1]), (2.0, [0, 1]), (3.0, [1, 0]), (5.0, [1, 0]), (6.0, [0, 1])]);
+        let bounds: Vec<_> = chars.bounds.iter().map(|bound| (bound.setting.as_str(), bound.at, bound.beyond)).collect();
+        assert_eq!(bounds, [("min_chars", 3.0, 2), ("max_chars", 5.0, 1)]);
     }
 
     #[test]

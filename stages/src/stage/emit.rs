@@ -7,6 +7,7 @@ use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordB
 use arrow::compute::{filter_record_batch, take_record_batch};
 use schemas::document;
 
+use super::measure::{Measure, Measured, Tally};
 use crate::{Outputs, Port, StageError};
 
 /// What a stage decides about one row.
@@ -61,6 +62,7 @@ pub struct Emit {
     rejections: Vec<Rejection>,
     dropped: BTreeMap<&'static str, u64>,
     figures: Figures,
+    tallies: Vec<Tally>,
 }
 
 /// Counts a stage makes for the report: of each figure, by name.
@@ -69,7 +71,14 @@ pub type Figures = BTreeMap<&'static str, BTreeMap<String, u64>>;
 impl Emit {
     /// An empty collector for a stage with these outputs.
     pub fn new(outputs: Outputs) -> Self {
-        Self { outputs, batches: Vec::new(), rejections: Vec::new(), dropped: BTreeMap::new(), figures: Figures::new() }
+        Self {
+            outputs,
+            batches: Vec::new(),
+            rejections: Vec::new(),
+            dropped: BTreeMap::new(),
+            figures: Figures::new(),
+            tallies: Vec::new(),
+        }
     }
 
     /// Gives rows to the main output.
@@ -185,6 +194,22 @@ impl Emit {
             Some(count) => *count = count.saturating_add(n),
             None => drop(counts.insert(name.to_owned(), n)),
         }
+    }
+
+    /// Takes in the number that decided about one row, or about one pair of rows: the report draws all of them against the measure's bounds.
+    /// `kept` is what became of the row in the end, whichever number decided. Called once for each number, also of rows that are kept.
+    pub fn observe(&mut self, measure: &Measure, number: f64, kept: bool) {
+        let known = self.tallies.iter().position(|tally| tally.is_of(measure));
+        let at = known.unwrap_or_else(|| {
+            self.tallies.push(Tally::new(measure));
+            self.tallies.len() - 1
+        });
+        self.tallies[at].take(number, kept);
+    }
+
+    /// What was observed since the last call, by measure; leaves nothing.
+    pub fn take_measured(&mut self) -> BTreeMap<&'static str, Measured> {
+        self.tallies.iter_mut().filter_map(Tally::finish).collect()
     }
 
     /// What was counted since the last call; leaves nothing.

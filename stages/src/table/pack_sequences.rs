@@ -14,8 +14,8 @@ use serde::{Deserialize, Serialize};
 use super::first_fit::FirstFit;
 use crate::units::ColumnName;
 use crate::{
-    BuildContext, Done, Dropped, Emit, Global, Inputs, Keyed, Kind, Outputs, Port, RangeIn, Route, RowRef, ShardIn, Stage, StageConfig,
-    StageError, Step, TableSpec, Tables, WholeIn,
+    BuildContext, Done, Dropped, Emit, Global, Inputs, Keyed, Kind, Measure, Outputs, Port, RangeIn, Route, RowRef, ShardIn, Stage,
+    StageConfig, StageError, Step, TableSpec, Tables, WholeIn,
 };
 
 /// Packs rows into bins of `context_length` tokens, so that a trainer wastes little on padding.
@@ -84,7 +84,9 @@ impl StageConfig for PackSequencesConfig {
         let output = cx.outputs()?.get(&Port::OUT).cloned();
         let output = output.ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?;
         let column = self.column(&input)?;
-        let pack = Pack { name: self.column.to_string(), column, capacity: self.context_length.get(), input, output };
+        let capacity = self.context_length.get();
+        let tokens = Measure::new("tokens", "tokens of the row").at_most("context_length", f64::from(capacity));
+        let pack = Pack { name: self.column.to_string(), column, capacity, tokens, input, output };
         Ok(Stage::Global(match self.scope {
             PackScope::Global => Box::new(PackAll(pack)),
             PackScope::Shard => Box::new(PackShards(pack)),
@@ -108,6 +110,7 @@ struct Pack {
     name: String,
     column: usize,
     capacity: u32,
+    tokens: Measure,
     input: SchemaRef,
     output: SchemaRef,
 }
@@ -131,10 +134,13 @@ impl Pack {
         length.and_then(|length| u32::try_from(length).ok()).filter(|length| (1..=self.capacity).contains(length))
     }
 
-    /// Gives the rows that cannot be packed to `dropped`, or rejects them.
+    /// Measures all rows, and gives those that cannot be packed to `dropped`, or rejects them.
     fn turn_away(&self, rows: &RecordBatch, lengths: &UInt64Array, out: &mut Emit) -> Result<(), StageError> {
         let (mut at, mut reasons) = (Vec::new(), Vec::new());
         for (row, length) in (0_u32..).zip(lengths) {
+            if let Some(tokens) = length {
+                out.observe(&self.tokens, tokens as f64, self.fits(length).is_some());
+            }
             let why = match length {
                 Some(0) => Dropped::measured("no_tokens", 0.0, 1.0),
                 Some(length) if self.fits(Some(length)).is_none() => {

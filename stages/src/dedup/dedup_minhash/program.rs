@@ -26,7 +26,7 @@ use crate::dedup::components::{CONNECTED, Connecting, losers, sorted};
 use crate::dedup::minhash::bands::Bands;
 use crate::dedup::minhash::shingle::{Shingler, Shingles, jaccard};
 use crate::dedup::minhash::signature::band_keys;
-use crate::{Done, Global, Port, RangeIn, RowRef, ShardIn, ShardRows, StageError, Step, TableSpec, Tables, WholeIn};
+use crate::{Done, Global, Measure, Port, RangeIn, RowRef, ShardIn, ShardRows, StageError, Step, TableSpec, Tables, WholeIn};
 
 /// Most pairs of a bucket that are compared besides those with its first row: this many, or …
 const PAIRS: usize = 100_000;
@@ -57,6 +57,8 @@ pub(super) struct DedupMinhash {
     pub(super) has_source: bool,
     /// Rank of each source by its hash; others come last.
     pub(super) priority: HashMap<u64, u32>,
+    /// How alike the pairs are that are compared.
+    pub(super) similarity: Measure,
     /// The threshold, then those at which the removal is shown too.
     pub(super) thresholds: Vec<f64>,
 }
@@ -271,7 +273,6 @@ impl DedupMinhash {
             })
             .collect();
         let (mut verified, mut buckets, mut compared, mut failed) = (Vec::new(), Vec::new(), Vec::new(), 0);
-        let mut by_similarity: BTreeMap<u8, u64> = BTreeMap::new();
         let mut cut = Shingles::default();
         let mut start = 0;
         for of_row in mail.rows.chunk_by(|a, b| a == b) {
@@ -284,7 +285,7 @@ impl DedupMinhash {
                 let missing = || StageError::Internal(format!("the shingles of {:?} were not sent", met[0].0));
                 let (other, of_other) = sent.get(&met[0].0).ok_or_else(missing)?;
                 let similarity = jaccard(of_other, &set);
-                *by_similarity.entry(bin(similarity)).or_default() += 1;
+                out.emit().observe(&self.similarity, similarity, similarity >= threshold);
                 if similarity >= threshold {
                     let bands = sorted(met.iter().map(|(_, bucket)| band_of(*bucket)).collect());
                     verified.push(Pair { a: *other, b: row, similarity: Some(similarity), equal: false, bands });
@@ -296,9 +297,6 @@ impl DedupMinhash {
                     compared.extend(met.iter().map(|_| (other.at, row.at, similarity)));
                 }
             }
-        }
-        for (bin, pairs) in by_similarity {
-            out.emit().count("compared", &format!("{:.2}", f64::from(bin) / 20.0), pairs);
         }
         self.links(verified_to, &verified, out)?;
         if first_time {
@@ -552,12 +550,6 @@ impl Met {
 /// What tells the buckets of a source from those of others; leaves the band alone.
 fn source_salt(source: u64) -> u128 {
     xxh3_128(&source.to_le_bytes()) & !BAND_BITS
-}
-
-/// Which twentieth a similarity falls in.
-#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "a similarity is from 0 to 1")]
-fn bin(similarity: f64) -> u8 {
-    (similarity * 20.0 + ROUNDING).floor() as u8
 }
 
 fn share(part: u64, whole: u64) -> f64 {
