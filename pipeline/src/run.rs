@@ -14,17 +14,21 @@ mod pool;
 mod program;
 pub mod progress;
 mod publish;
+mod survey;
 mod tasks;
 pub mod usage;
+mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub use engine::{Todo, run, todo};
+pub use engine::run;
 pub use error::RunError;
 pub use outputs::rejected_schema;
 pub use progress::Show;
+pub use survey::{NamedTask, Survey, Todo, survey, survey_for_workers};
+pub use worker::{Job, work};
 
 /// Memory that the program holds besides the tasks.
 const BASE_BYTES: u64 = 128 << 20;

@@ -87,7 +87,9 @@ impl Project {
     pub(crate) fn files(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         collect(&self.path(folder), "", &mut files);
-        for of_one_run in ["run.json", "report.html", ".pipeline/progress.json", ".pipeline/lock", ".pipeline/inputs.json"] {
+        for of_one_run in
+            ["run.json", "report.html", ".pipeline/progress.json", ".pipeline/lock", ".pipeline/inputs.json", ".pipeline/plan.json"]
+        {
             files.remove(of_one_run);
         }
         for (name, mark) in &mut files {

@@ -14,6 +14,7 @@ pub mod run;
 pub mod stages;
 pub mod status;
 pub mod trace;
+pub mod worker;
 
 use std::io::{ErrorKind, Write};
 use std::path::PathBuf;
@@ -51,6 +52,8 @@ pub enum Command {
     Trace(trace::Args),
     /// Write report.html again from run.json
     Report(report::Args),
+    /// Do tasks of a plan: what a cluster calls
+    Worker(worker::Args),
     /// Remove checkpoints; what was published stays
     Clean(clean::Args),
     /// List the stage types, or explain one
@@ -145,6 +148,7 @@ pub fn execute(cli: Cli) -> miette::Result<Exit> {
         Command::Inspect(args) => inspect::execute(args),
         Command::Trace(args) => trace::execute(args),
         Command::Report(args) => report::execute(args),
+        Command::Worker(args) => worker::execute(args),
         Command::Clean(args) => clean::execute(args),
         Command::Stages(args) => stages::execute(args),
         Command::Devices(args) => devices::execute(args),

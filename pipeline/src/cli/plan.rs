@@ -1,13 +1,14 @@
 //! `pipeline plan`: what is done and what is to do.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use stages::{Port, Stage};
 
 use super::run::{Resources, RunFailure};
 use super::{Exit, FileArgs};
 use crate::graph::Graph;
-use crate::run::{Options, Todo, todo};
+use crate::run::{Options, Survey, Todo, survey, survey_for_workers};
 
 /// Arguments of `pipeline plan`.
 #[derive(Debug, clap::Args)]
@@ -19,12 +20,22 @@ pub struct Args {
     /// Plan only this stage and what it needs
     #[arg(long, value_name = "STAGE")]
     to: Option<String>,
+    /// Plan a run that reads only the first ROWS rows of each source, and writes to <output>.limitROWS
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// List the tasks that can be done now, a name and what it is on each line, and leave in the output what `pipeline worker` needs
+    #[arg(long)]
+    tasks: bool,
     /// Print the stages as a Mermaid flow chart
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "tasks"])]
     mermaid: bool,
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    /// Rows a shard has at most (changes where parts are cut)
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "ROWS", hide = true, default_value_t = crate::run::SHARD_ROWS, value_parser = clap::value_parser!(u64).range(1..))]
+    shard_rows: u64,
 }
 
 /// Shows a plan.
@@ -37,10 +48,24 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         super::print(&mermaid(&graph))?;
         return Ok(Exit::Done);
     }
-    let options = Options { to: args.to.clone(), ..args.resources.options() };
-    let slots = options.slots().map_err(|error| RunFailure::new(error, &args.file.file))?;
-    let (graph, units) = todo(graph, &options).map_err(|error| RunFailure::new(error, &args.file.file))?;
-    let text = if args.json { json(&graph, &units, slots) } else { table(&graph, &units, slots) };
+    let options = Options {
+        to: args.to.clone(),
+        limit: args.limit,
+        #[cfg(debug_assertions)]
+        shard_rows: args.shard_rows,
+        ..args.resources.options()
+    };
+    let failure = |error| RunFailure::new(error, &args.file.file);
+    let slots = options.slots().map_err(failure)?;
+    let survey = if args.tasks { survey_for_workers(graph, &options) } else { survey(graph, &options) }.map_err(failure)?;
+    if args.tasks && survey.ready.is_empty() {
+        let _ = writeln!(std::io::stderr(), "all tasks are done; `pipeline run {}` publishes", args.file.file.display());
+    }
+    let text = match (args.json, args.tasks) {
+        (true, tasks) => json(&survey, slots, tasks),
+        (false, true) => survey.ready.iter().map(|task| format!("{}\t{}\n", task.name, task.label)).collect(),
+        (false, false) => table(&survey.graph, &survey.units, slots),
+    };
     super::print(&text)?;
     Ok(Exit::Done)
 }
@@ -72,12 +97,18 @@ fn table(graph: &Graph, units: &[Todo], slots: usize) -> String {
     text
 }
 
-fn json(graph: &Graph, units: &[Todo], slots: usize) -> String {
-    let units: Vec<_> = units
+fn json(survey: &Survey, slots: usize, tasks: bool) -> String {
+    let units: Vec<_> = survey
+        .units
         .iter()
         .map(|unit| serde_json::json!({"stages": unit.stages, "tasks_done": unit.done, "tasks_left": unit.left, "all_steps_known": unit.known}))
         .collect();
-    format!("{:#}\n", serde_json::json!({"name": graph.name, "output": graph.output, "tasks_at_once": slots, "units": units}))
+    let graph = &survey.graph;
+    let mut plan = serde_json::json!({"name": graph.name, "output": graph.output, "tasks_at_once": slots, "units": units});
+    if tasks {
+        plan["tasks"] = serde_json::json!(survey.ready);
+    }
+    format!("{plan:#}\n")
 }
 
 fn mermaid(graph: &Graph) -> String {

@@ -36,7 +36,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
             Some(error) => format!("{}: {error}", record.state),
             None => record.state.clone(),
         },
-        (None, None) => "stopped in the middle; running it again goes on".to_owned(),
+        (None, None) => "not finished, and no run works on it; running it again goes on".to_owned(),
     };
     let text = if args.json {
         format!("{:#}\n", serde_json::json!({"state": state, "running": holder.is_some(), "progress": snapshot}))

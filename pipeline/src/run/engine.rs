@@ -22,6 +22,7 @@ use crate::graph::{Edge, Graph};
 use crate::inputs::InputHashes;
 use crate::marks::{self, DoneMark, Form};
 use crate::plan::{Plan, Unit, Work};
+use crate::recipe::Recipe;
 use crate::record::{Published, RunRecord, StageTotals, TaskCounts};
 use crate::store::{Store, StoreError};
 
@@ -49,53 +50,6 @@ pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box
     (result, Some(Box::new(record)))
 }
 
-/// What is done of a pipeline and what is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Todo {
-    /// The unit's stages, by id.
-    pub stages: Vec<String>,
-    /// Tasks that are done, of the steps that are known so far.
-    pub done: u64,
-    /// Tasks to do, of the steps that are known so far.
-    pub left: u64,
-    /// Whether all of the unit's steps are known: they depend on what comes before.
-    pub known: bool,
-}
-
-/// Looks at what is done and what is to do, without doing any of it.
-///
-/// # Errors
-/// An output or an input that cannot be read.
-pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Vec<Todo>), RunError> {
-    let output = options.output_of(&graph.output);
-    let existed = output.exists();
-    let (mut engine, threads) = Engine::look(graph, options)?;
-    engine.cx.pool.close();
-    let mut all = Vec::new();
-    for index in 0..engine.cx.plan.units.len() {
-        let ready = engine.is_ready(index);
-        if ready {
-            engine.look_ahead(index)?;
-        }
-        let (unit, state) = (&engine.cx.plan.units[index], &engine.units[index]);
-        let ids = engine.cx.plan.nodes_of(unit).into_iter().map(|node| engine.cx.graph.nodes[node].id.clone());
-        all.push(Todo {
-            stages: ids.collect(),
-            done: state.found,
-            left: state.left as u64,
-            known: ready && (state.finished || !state.program),
-        });
-    }
-    for thread in threads {
-        let _ = thread.join();
-    }
-    if !existed {
-        // Opening it made it; looking leaves nothing.
-        let _ = std::fs::remove_dir(&output);
-    }
-    Ok((Arc::clone(&engine.cx.graph), all))
-}
-
 type Report = (usize, usize, Result<DoneMark, RunError>);
 
 /// A run under way.
@@ -120,12 +74,15 @@ pub(super) struct UnitState {
     begun: bool,
     /// Whether all its tasks are done.
     pub finished: bool,
-    program: bool,
+    /// Whether its steps follow from what is done: then not all are known before.
+    pub program: bool,
     state: ProgramState,
     tasks: Vec<Task>,
     marks: Vec<Option<DoneMark>>,
-    left: usize,
-    found: u64,
+    /// Tasks to do, of the step under way.
+    pub left: usize,
+    /// Tasks that were found done.
+    pub found: u64,
     n_steps: usize,
     /// Every task it had, in order.
     pub all_tasks: Vec<Fingerprint>,
@@ -138,19 +95,23 @@ pub(super) struct UnitState {
 }
 
 impl Engine {
-    fn look(graph: Graph, options: &Options) -> Result<(Self, Vec<std::thread::JoinHandle<()>>), RunError> {
+    /// Opens the output `output`, and plans; does and writes nothing.
+    ///
+    /// # Errors
+    /// An output that cannot be opened, too little memory, or a stage to run to that is not there.
+    pub(super) fn look(
+        graph: Graph,
+        options: &Options,
+        output: &std::path::Path,
+    ) -> Result<(Self, Vec<std::thread::JoinHandle<()>>), RunError> {
         let slots = options.slots()?;
         let to = match &options.to {
             Some(id) => Some(graph.nodes.iter().position(|node| node.id == *id).ok_or_else(|| RunError::NoStage(id.clone()))?),
             None => None,
         };
         let plan = Plan::new(&graph, to);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(|error| RunError::Internal(format!("no runtime for storage: {error}")))?;
-        let store = Store::open(&options.output_of(&graph.output), runtime.handle().clone(), options.crash_at)?;
+        let runtime = storage_runtime()?;
+        let store = Store::open(output, runtime.handle().clone(), options.crash_at)?;
         let inputs = InputHashes::load(&store)?;
         let progress = Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned())));
         let (pool, threads) = Pool::start(slots);
@@ -192,8 +153,10 @@ impl Engine {
     }
 
     fn start(graph: Graph, options: &Options) -> Result<(Self, Vec<std::thread::JoinHandle<()>>, Lock), RunError> {
-        refuse_foreign_output(&options.output_of(&graph.output))?;
-        let (engine, threads) = Self::look(graph, options)?;
+        let output = options.output_of(&graph.output);
+        refuse_foreign_output(&output)?;
+        let recipe = Recipe::of(&graph, options);
+        let (engine, threads) = Self::look(graph, options, &output)?;
         let prepare = || {
             let lock = Lock::take(&engine.cx.store)?;
             if options.fresh {
@@ -205,6 +168,7 @@ impl Engine {
                     publish::check_folder(&engine.cx.store, folder)?;
                 }
             }
+            recipe.save(&engine.cx.store)?;
             Ok(lock)
         };
         match prepare() {
@@ -255,7 +219,8 @@ impl Engine {
         marks::forget_maker(&self.cx.store, path).map_or_else(RunError::from, |()| error)
     }
 
-    fn is_ready(&self, unit: usize) -> bool {
+    /// Whether all that the unit reads is there.
+    pub(super) fn is_ready(&self, unit: usize) -> bool {
         let reads = Plan::reads_of(&self.cx.graph, &self.cx.plan.units[unit]);
         let stored_by = |edge: &Edge| self.cx.plan.units.iter().position(|unit| unit.root == edge.node);
         reads.iter().all(|edge| stored_by(edge).is_some_and(|unit| self.units[unit].finished))
@@ -389,29 +354,81 @@ impl Engine {
         }
     }
 
-    fn look_ahead(&mut self, unit: usize) -> Result<(), RunError> {
+    /// Finds out what of a unit that is ready is done.
+    ///
+    /// # Errors
+    /// An output or an input that cannot be read, or a step that does not fit in the memory.
+    pub(super) fn look_ahead(&mut self, unit: usize) -> Result<(), RunError> {
         self.begin(unit)?;
         self.step_over_done(unit)
     }
 
-    fn finish_unit(&mut self, unit: usize) -> Result<(), RunError> {
-        let plan_unit: &Unit = &self.cx.plan.units[unit];
-        for node in self.cx.plan.nodes_of(plan_unit) {
+    /// The tasks of a unit that can be done now.
+    pub(super) fn ready_tasks(&self, unit: usize) -> impl Iterator<Item = &Task> {
+        let unit = &self.units[unit];
+        unit.tasks.iter().zip(&unit.marks).filter(|(_, mark)| mark.is_none()).map(|(task, _)| task)
+    }
+
+    /// Does tasks that were found to be ready, and tells `each` of those that are done, with the seconds since the first began.
+    ///
+    /// # Errors
+    /// What stopped one of them; what was done by then stays.
+    pub(super) fn do_tasks(&mut self, tasks: Vec<Task>, mut each: impl FnMut(&str, f64)) -> Result<(), RunError> {
+        let began = Instant::now();
+        for (index, task) in tasks.into_iter().enumerate() {
+            self.submit((0, 0, index), task);
+        }
+        while self.in_flight > 0 {
+            let (_, _, result) = self.reports.1.recv().map_err(|_| RunError::Internal("the workers are gone".to_owned()))?;
+            self.in_flight -= 1;
+            match result {
+                Ok(mark) => each(&mark.task, began.elapsed().as_secs_f64()),
+                Err(error) => {
+                    self.abandon();
+                    return Err(self.forget_damaged(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the hashes of the inputs for those who come after.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub(super) fn save_inputs(&mut self) -> Result<(), RunError> {
+        Ok(self.inputs.save(&self.cx.store)?)
+    }
+
+    /// An error if a finished unit is not what is asked of it before it is published.
+    ///
+    /// # Errors
+    /// [`RunError::TooManyRejected`] or [`RunError::Unexpected`].
+    pub(super) fn check_gates(&self, unit: usize) -> Result<(), RunError> {
+        for node in self.cx.plan.nodes_of(&self.cx.plan.units[unit]) {
             let stage = &self.cx.graph.nodes[node];
             let totals = self.units[unit].totals.get(&stage.id).cloned().unwrap_or_default();
             let rejected = totals.rejected.values().sum();
             if stage.max_rejected.is_exceeded(rejected, totals.rows_in) {
                 let reason = totals.rejected.iter().max_by_key(|(_, rows)| **rows).map(|(reason, _)| reason.clone()).unwrap_or_default();
-                // The person needs to see what was rejected.
-                publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| *port == Port::REJECTED)?;
                 return Err(RunError::TooManyRejected { stage: stage.id.clone(), rejected, rows: totals.rows_in, reason });
             }
             let unmet = stage.expect.unmet(&totals, self.cx.limit.is_some());
             if !unmet.is_empty() {
-                // Why it dropped or rejected so many is what the person looks for.
-                publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| [Port::REJECTED, Port::DROPPED].contains(port))?;
                 return Err(RunError::Unexpected { stage: stage.id.clone(), unmet });
             }
+        }
+        Ok(())
+    }
+
+    fn finish_unit(&mut self, unit: usize) -> Result<(), RunError> {
+        let plan_unit: &Unit = &self.cx.plan.units[unit];
+        if let Err(error) = self.check_gates(unit) {
+            // Why it dropped or rejected so many is what the person looks for.
+            let wanted: &[Port] =
+                if matches!(error, RunError::Unexpected { .. }) { &[Port::REJECTED, Port::DROPPED] } else { &[Port::REJECTED] };
+            publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| wanted.contains(port))?;
+            return Err(error);
         }
         let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
         self.units[unit].published = published;
@@ -457,8 +474,23 @@ pub(super) fn guarded<T>(what: &str, job: impl FnOnce() -> Result<T, RunError>) 
     })
 }
 
+/// What storage runs on.
+///
+/// # Errors
+/// A system that gives no thread.
+pub(super) fn storage_runtime() -> Result<tokio::runtime::Runtime, RunError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Internal(format!("no runtime for storage: {error}")))
+}
+
 /// An output folder that holds something but was never one of ours is somebody's work.
-fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunError> {
+///
+/// # Errors
+/// [`RunError::ForeignFiles`].
+pub(super) fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunError> {
     if output.join(".pipeline").exists() {
         return Ok(());
     }
