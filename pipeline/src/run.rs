@@ -9,6 +9,7 @@ mod exchange;
 mod finish;
 mod legs;
 pub mod lock;
+pub mod log;
 mod outputs;
 mod pool;
 mod program;
@@ -58,6 +59,8 @@ pub struct Options {
     pub fresh: bool,
     /// How progress is shown.
     pub show: Show,
+    /// How the run was called, for its log.
+    pub command_line: String,
     /// Stop dead after so many side effects; for tests.
     pub crash_at: Option<u64>,
     /// Set from outside to end the run before it is done.
@@ -75,6 +78,7 @@ impl Default for Options {
             to: None,
             fresh: false,
             show: Show::Auto,
+            command_line: String::new(),
             crash_at: None,
             interrupted: Arc::default(),
         }

@@ -92,6 +92,7 @@ impl Project {
         {
             files.remove(of_one_run);
         }
+        files.retain(|name, _| !name.starts_with(".pipeline/logs/"));
         for (name, mark) in &mut files {
             if name.starts_with(".pipeline/done/") {
                 *mark = without_times(mark);

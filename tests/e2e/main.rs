@@ -10,6 +10,7 @@ mod errors;
 mod gates;
 mod graphs;
 mod hostile;
+mod logs;
 mod near_duplicates;
 mod readers;
 mod rerun;

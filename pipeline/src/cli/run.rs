@@ -109,6 +109,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         #[cfg(debug_assertions)]
         shard_rows: args.shard_rows,
         interrupted,
+        command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
         ..args.resources.options()
     };
     for node in &graph.nodes {

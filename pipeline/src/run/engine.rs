@@ -7,14 +7,16 @@ use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
 use stages::Port;
+use time::OffsetDateTime;
 
 use super::again::ReadAgain;
 use super::cache::ShardCache;
 use super::context::Context;
 use super::finish::{conclude, publish_unit, sweep};
 use super::lock::Lock;
+use super::log::{self, About, Level};
 use super::pool::Pool;
-use super::progress::{Display, Progress};
+use super::progress::{Display, Progress, grouped};
 use super::tasks::{ProgramState, Shards, Task, leg_tasks};
 use super::{BASE_BYTES, Options, RunError, TASK_BYTES, publish};
 use crate::fingerprint::Fingerprint;
@@ -31,12 +33,13 @@ use crate::store::{Store, StoreError};
 /// # Errors
 /// What stopped it. What was finished stays, and the next run goes on from there. The record of a run that began is there either way.
 pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box<RunRecord>>) {
-    let started = (Instant::now(), time::OffsetDateTime::now_utc());
-    let (mut engine, threads, lock) = match Engine::start(graph, options) {
+    let started = (Instant::now(), OffsetDateTime::now_utc());
+    let (mut engine, threads, lock) = match Engine::start(graph, options, started.1) {
         Ok(started) => started,
         Err(error) => return (Err(error), None),
     };
-    let display = Display::start(Arc::clone(&engine.cx.progress), engine.cx.store.clone(), options.show);
+    let log = Arc::clone(&engine.cx.log);
+    let display = Display::start(Arc::clone(&engine.cx.progress), engine.cx.store.clone(), options.show, move || log.flush());
     let mut result = engine.work();
     engine.cx.pool.close();
     drop(display);
@@ -133,6 +136,7 @@ impl Engine {
             read_again: ReadAgain::default(),
             pool,
             progress: Arc::new(progress),
+            log: Arc::default(),
             interrupted: Arc::clone(&options.interrupted),
             batch_rows: options.batch_rows.max(1),
             shard_rows: options.shard_rows,
@@ -152,13 +156,15 @@ impl Engine {
         Ok((engine, threads))
     }
 
-    fn start(graph: Graph, options: &Options) -> Result<(Self, Vec<std::thread::JoinHandle<()>>, Lock), RunError> {
+    fn start(graph: Graph, options: &Options, started: OffsetDateTime) -> Result<(Self, Vec<std::thread::JoinHandle<()>>, Lock), RunError> {
         let output = options.output_of(&graph.output);
         refuse_foreign_output(&output)?;
         let recipe = Recipe::of(&graph, options);
         let (engine, threads) = Self::look(graph, options, &output)?;
         let prepare = || {
             let lock = Lock::take(&engine.cx.store)?;
+            engine.cx.log.open(&engine.cx.store.local_path(log::FOLDER), started);
+            engine.log_start(options);
             if options.fresh {
                 super::finish::forget(&engine.cx.store)?;
             }
@@ -175,9 +181,25 @@ impl Engine {
             Ok(lock) => Ok((engine, threads, lock)),
             Err(error) => {
                 engine.cx.pool.close();
+                engine.cx.log.error(&error);
                 Err(error)
             }
         }
+    }
+
+    /// Tells with what the run begins. The environment is not told: secrets are there.
+    fn log_start(&self, options: &Options) {
+        let (graph, log) = (&self.cx.graph, &self.cx.log);
+        let info = |text: String| log.line(Level::Info, About::RUN, text);
+        info(format!("granary {}: {}", env!("CARGO_PKG_VERSION"), options.command_line));
+        let (memory, slots) = (options.memory / 1_000_000, self.cx.pool.slots());
+        info(format!("pipeline `{}`, seed {}, {slots} tasks at once, {memory} MB of memory", graph.name, graph.seed));
+        for node in self.cx.plan.active.iter().map(|&node| &graph.nodes[node]) {
+            let about = About::stage(&node.id);
+            log.line(Level::Info, about, format!("{} {}: {}", node.spec.name, node.spec.version, node.settings));
+            node.notes.iter().for_each(|note| log.line(Level::Info, about, note));
+        }
+        log.flush();
     }
 
     fn work(&mut self) -> Result<(), RunError> {
@@ -257,11 +279,17 @@ impl Engine {
         state.marks = vec![None; tasks.len()];
         state.all_tasks.extend(tasks.iter().map(|task| task.fingerprint.clone()));
         state.tasks = tasks;
+        let found_before = self.units[unit].found;
         for task in 0..self.units[unit].tasks.len() {
             if let Some(mark) = DoneMark::find(&self.cx.store, &self.units[unit].tasks[task].fingerprint)? {
                 self.units[unit].found += 1;
                 self.record(unit, task, mark, true);
             }
+        }
+        let (found, all) = (self.units[unit].found - found_before, self.units[unit].tasks.len());
+        if found > 0 {
+            let root = &self.cx.graph.nodes[self.cx.plan.units[unit].root].id;
+            self.cx.log.line(Level::Info, About::stage(root), format!("{found} of {all} tasks were done before"));
         }
         Ok(())
     }
@@ -313,7 +341,16 @@ impl Engine {
         let (cx, reports, (unit, _, index)) = (Arc::clone(&self.cx), self.reports.0.clone(), order);
         self.in_flight += 1;
         self.cx.pool.submit(order, task.weight, move || {
+            let about = About { stage: Some(&cx.graph.nodes[task.root()].id), task: Some(&task.label) };
+            cx.log.line(Level::Info, about, "begun");
+            let began = Instant::now();
             let result = guarded(&task.label, || task.run(&cx));
+            let took = began.elapsed().as_secs_f64();
+            match &result {
+                Ok(mark) => cx.log.line(Level::Info, about, format!("done in {took:.3} s: {}", mark.summary())),
+                Err(RunError::Interrupted) => cx.log.line(Level::Info, about, format!("interrupted after {took:.3} s")),
+                Err(error) => cx.log.line(Level::Error, about, format!("failed after {took:.3} s: {error}")),
+            }
             let _ = reports.send((unit, index, result));
         });
     }
@@ -431,6 +468,11 @@ impl Engine {
             return Err(error);
         }
         let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
+        for (node, Published { folder, rows, parts }) in &published {
+            let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
+            let text = format!("published {folder}: {} rows, {} bytes, parts: {}", grouped(*rows), grouped(bytes), parts.len());
+            self.cx.log.line(Level::Info, About::stage(&self.cx.graph.nodes[*node].id), text);
+        }
         self.units[unit].published = published;
         self.forget_read(unit);
         for node in self.cx.plan.nodes_of(&self.cx.plan.units[unit]) {
