@@ -1,10 +1,12 @@
 //! Runs a plan: cuts it into tasks, finds those that are done, does the others, publishes, and says what happened.
 
 mod again;
+mod amount;
 mod cache;
 mod context;
 mod engine;
 mod error;
+mod estimate;
 mod exchange;
 mod finish;
 mod legs;
@@ -24,8 +26,10 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+pub use amount::Amount;
 pub use engine::run;
 pub use error::RunError;
+pub use estimate::{Estimate, StageEstimate, estimate};
 pub use outputs::rejected_schema;
 pub use progress::Show;
 pub use survey::{NamedTask, Survey, Todo, survey, survey_for_workers};

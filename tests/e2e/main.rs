@@ -7,6 +7,7 @@ mod harness;
 mod command;
 mod damage;
 mod errors;
+mod estimates;
 mod gates;
 mod graphs;
 mod hostile;
