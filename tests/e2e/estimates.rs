@@ -85,6 +85,10 @@ fn a_corpus_that_is_read_to_its_end_is_known() {
         assert_eq!(stage(&all, id)["rows_out"], serde_json::json!({"low": truth, "high": truth, "likely": truth}), "{id}");
     }
     assert_eq!(stage(&all, "unique")["rows_out"]["high"], 600.0);
+    // Counted to the end, but few of them looked at.
+    let some = estimate(&project, &["--sample", "100"]);
+    assert_eq!(stage(&some, "long")["rows_in"], serde_json::json!({"low": 800.0, "high": 800.0, "likely": 800.0}));
+    assert!(number(&stage(&some, "long")["rows_out"]["low"]) < 600.0);
     let limited = estimate(&project, &["--sample", "100", "--limit", "50"]);
     assert_eq!(stage(&limited, "rows")["rows_out"]["likely"], 50.0);
 }

@@ -34,9 +34,9 @@ impl Amount {
         Self { low: value, high: Some(value), likely: Some(value) }
     }
 
-    /// That, give or take a share of it.
+    /// That, or as many times less or more as `spread` says: 0.25 is from four fifths of it to five quarters.
     pub(super) fn about(value: f64, spread: f64) -> Self {
-        Self { low: value * (1.0 - spread).max(0.0), high: Some(value * (1.0 + spread)), likely: Some(value) }
+        Self { low: value / (1.0 + spread), high: Some(value * (1.0 + spread)), likely: Some(value) }
     }
 
     /// That or less.
@@ -85,9 +85,9 @@ mod tests {
 
     #[test]
     fn amounts_add_up_as_far_as_they_are_known() {
-        let sum = Amount::known(5.0).plus(Amount::about(10.0, 0.1)).plus(Amount::at_most(3.0));
-        assert_eq!(sum, Amount { low: 14.0, high: Some(19.0), likely: None });
-        assert_eq!(sum.plus(Amount::at_least(1.0)), Amount { low: 15.0, high: None, likely: None });
+        let sum = Amount::known(5.0).plus(Amount::about(10.0, 0.25)).plus(Amount::at_most(3.0));
+        assert_eq!(sum, Amount { low: 13.0, high: Some(20.5), likely: None });
+        assert_eq!(sum.plus(Amount::at_least(1.0)), Amount { low: 14.0, high: None, likely: None });
         assert!(Amount::known(0.0).is_known() && !sum.is_known() && !Amount::UNKNOWN.is_known());
     }
 

@@ -80,6 +80,8 @@ struct Sampled {
     /// Rows of one place of one source, and how many rows each of them stands for.
     groups: Vec<(f64, Vec<RecordBatch>)>,
     spread: f64,
+    /// How many there are, where all were counted, though few of them were taken.
+    counted: Option<f64>,
     /// There may be none of them after all.
     at_most: bool,
 }
@@ -95,6 +97,9 @@ impl Sampled {
     }
 
     fn rows(&self) -> Amount {
+        if let (Some(counted), false) = (self.counted, self.at_most) {
+            return Amount::known(counted);
+        }
         self.amount(|batch| batch.num_rows() as f64)
     }
 
@@ -104,7 +109,7 @@ impl Sampled {
 
     /// The same with other rows in the same places.
     fn with(&self, groups: Vec<(f64, Vec<RecordBatch>)>) -> Self {
-        Self { groups, ..*self }
+        Self { groups, counted: None, ..*self }
     }
 
     /// Measures how long `job` takes for each group, and what bytes it makes; both for all rows that they stand for.
@@ -153,10 +158,8 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
     if slots < options.threads {
         let wanted = BASE_BYTES + options.threads as u64 * TASK_BYTES;
         let (given, threads) = (show::bytes(options.memory), options.threads);
-        notes.push(format!(
-            "{given} of memory hold {slots} tasks at once; {} would hold one for each of {threads} threads",
-            show::bytes(wanted)
-        ));
+        let tasks = if slots == 1 { "1 task".to_owned() } else { format!("{slots} tasks") };
+        notes.push(format!("{given} of memory hold {tasks} at once; {} would hold one for each of {threads} threads", show::bytes(wanted)));
     }
     let free_bytes = free_bytes(&options.output_of(&graph.output));
     if let Some(free) = free_bytes {
@@ -222,12 +225,13 @@ impl Estimator<'_> {
 
     /// All that comes into a stage, or into one port of it.
     fn input(&self, node: usize, port: Option<&Port>) -> Option<Sampled> {
-        let mut all = Sampled { groups: Vec::new(), spread: 0.0, at_most: false };
+        let mut all = Sampled { groups: Vec::new(), spread: 0.0, counted: Some(0.0), at_most: false };
         let ports = self.graph.nodes[node].inputs.iter().filter(|input| port.is_none_or(|port| input.port == *port));
         for edge in ports.flat_map(|input| &input.from) {
             let sampled = self.edges.get(edge)?;
             all.groups.extend(sampled.groups.iter().cloned());
             all.spread = all.spread.max(sampled.spread);
+            all.counted = all.counted.zip(sampled.counted).map(|(all, some)| all + some);
             all.at_most |= sampled.at_most;
         }
         Some(all)
@@ -278,6 +282,7 @@ impl Estimator<'_> {
             times.push(seconds / read);
         }
         let share = if read > 0.0 { all / read } else { 1.0 };
+        let counted = (takers.len() == splits.len() && takers.iter().all(|(taker, ..)| !taker.stopped)).then_some(rows);
         let spread = if is_whole { 0.0 } else { spread_of_mean(&densities) };
         let weight = if is_whole || taken == 0.0 { 1.0 } else { rows * share / taken };
         let groups = takers.into_iter().map(|(taker, ..)| (weight, taker.taken)).collect();
@@ -286,13 +291,18 @@ impl Estimator<'_> {
         if limited {
             return Ok((self.first_rows(groups, taken), Amount::about(0.0, 0.0), total, reads_again));
         }
-        Ok((Sampled { groups, spread, at_most: false }, Amount::about(seconds * share, spread_of_times(&times)), total, reads_again))
+        Ok((
+            Sampled { groups, spread, counted, at_most: false },
+            Amount::about(seconds * share, spread_of_times(&times)),
+            total,
+            reads_again,
+        ))
     }
 
     /// A sample that stands for the first rows alone.
     fn first_rows(&self, groups: Vec<(f64, Vec<RecordBatch>)>, taken: f64) -> Sampled {
         let weight = self.options.limit.unwrap_or(0) as f64 / taken.max(1.0);
-        Sampled { groups: groups.into_iter().map(|(_, batches)| (weight, batches)).collect(), spread: 0.0, at_most: false }
+        Sampled { groups: groups.into_iter().map(|(_, batches)| (weight, batches)).collect(), spread: 0.0, counted: None, at_most: false }
     }
 
     /// Takes rows through a stage; its time.
