@@ -17,6 +17,12 @@ impl Fingerprint {
         hasher
     }
 
+    /// A fingerprint as [`Fingerprint::as_str`] gives it; `None` if `text` is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let is_digit = |byte: u8| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte);
+        (text.len() == 32 && text.bytes().all(is_digit)).then(|| Self(text.to_owned()))
+    }
+
     /// The fingerprint as 32 hexadecimal digits, fit for a file name.
     pub fn as_str(&self) -> &str {
         &self.0

@@ -1,5 +1,6 @@
 //! A pipeline file, checked and built: stages in an order in which each comes after what it reads.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
@@ -16,6 +17,10 @@ pub struct Graph {
     pub file: PathBuf,
     /// The file's text, as written (nothing expanded, so it holds no secret that the file does not).
     pub text: String,
+    /// What the command line changed in it: the `--set` arguments, in order.
+    pub sets: Vec<String>,
+    /// The variables that the text names and that were set, with their values.
+    pub variables: BTreeMap<String, String>,
     /// The run's seed.
     pub seed: u64,
     /// The output folder, absolute.

@@ -14,6 +14,7 @@ pub mod manual;
 pub mod marks;
 pub mod plan;
 pub mod profile;
+pub mod recipe;
 pub mod record;
 pub mod report;
 mod rows;

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::fingerprint::Fingerprint;
 use crate::record::StageTotals;
+use crate::run::progress::grouped;
 use crate::store::{Store, StoreError};
 
 /// Where done marks lie.
@@ -127,6 +128,15 @@ impl DoneMark {
             }
         }
         Ok(Some(mark))
+    }
+
+    /// How much it was, for people.
+    pub fn summary(&self) -> String {
+        let rows = self.totals.values().map(|totals| totals.rows_in).max().unwrap_or(0);
+        let bytes: u64 = self.files.iter().map(|file| file.bytes).chain(self.tables.iter().map(|file| file.bytes)).sum();
+        let rejected: u64 = self.totals.values().flat_map(|totals| totals.rejected.values()).sum();
+        let rejected = if rejected > 0 { format!(", {} rejected", grouped(rejected)) } else { String::new() };
+        format!("{} rows in{rejected}, {} bytes stored", grouped(rows), grouped(bytes))
     }
 
     /// Leaves the mark. Another process that did the same task may have been first; its mark says the same.

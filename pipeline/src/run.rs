@@ -1,30 +1,39 @@
 //! Runs a plan: cuts it into tasks, finds those that are done, does the others, publishes, and says what happened.
 
 mod again;
+mod amount;
 mod cache;
 mod context;
 mod engine;
 mod error;
+mod estimate;
 mod exchange;
 mod finish;
 mod legs;
 pub mod lock;
+pub mod log;
 mod outputs;
 mod pool;
 mod program;
 pub mod progress;
 mod publish;
+mod survey;
 mod tasks;
 pub mod usage;
+mod worker;
 
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
-pub use engine::{Todo, run, todo};
+pub use amount::Amount;
+pub use engine::run;
 pub use error::RunError;
+pub use estimate::{Estimate, StageEstimate, estimate};
 pub use outputs::rejected_schema;
 pub use progress::Show;
+pub use survey::{NamedTask, Survey, Todo, survey, survey_for_workers};
+pub use worker::{Job, work};
 
 /// Memory that the program holds besides the tasks.
 const BASE_BYTES: u64 = 128 << 20;
@@ -54,6 +63,8 @@ pub struct Options {
     pub fresh: bool,
     /// How progress is shown.
     pub show: Show,
+    /// How the run was called, for its log.
+    pub command_line: String,
     /// Stop dead after so many side effects; for tests.
     pub crash_at: Option<u64>,
     /// Set from outside to end the run before it is done.
@@ -71,6 +82,7 @@ impl Default for Options {
             to: None,
             fresh: false,
             show: Show::Auto,
+            command_line: String::new(),
             crash_at: None,
             interrupted: Arc::default(),
         }

@@ -23,7 +23,7 @@ use object_store::{ObjectStore, ObjectStoreExt, PutMode, PutOptions, PutPayload}
 use xxhash_rust::xxh3::Xxh3;
 
 use bucket::{Bucket, BucketWriter};
-pub use bucket::{children, read, write_problem};
+pub use bucket::{Kind, children, kind, read, write, write_problem};
 pub use object_store::UpdateVersion as Version;
 
 /// The output of a run.

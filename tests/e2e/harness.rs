@@ -87,9 +87,12 @@ impl Project {
     pub(crate) fn files(&self, folder: &str) -> BTreeMap<String, Vec<u8>> {
         let mut files = BTreeMap::new();
         collect(&self.path(folder), "", &mut files);
-        for of_one_run in ["run.json", "report.html", ".pipeline/progress.json", ".pipeline/lock", ".pipeline/inputs.json"] {
+        for of_one_run in
+            ["run.json", "report.html", ".pipeline/progress.json", ".pipeline/lock", ".pipeline/inputs.json", ".pipeline/plan.json"]
+        {
             files.remove(of_one_run);
         }
+        files.retain(|name, _| !name.starts_with(".pipeline/logs/"));
         for (name, mark) in &mut files {
             if name.starts_with(".pipeline/done/") {
                 *mark = without_times(mark);

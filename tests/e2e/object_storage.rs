@@ -140,7 +140,9 @@ fn rows(from: u32, to: u32) -> String {
     let words = ["harbour", "granary", "window", "machine", "river", "letter", "number", "season", "market", "engine", "garden", "signal"];
     let word = |n: u32| words[(n as usize).wrapping_mul(2_654_435_761) % 7919 % words.len()];
     let text = |n: u32| (0..40).map(|at| word(n % 97 * 40 + at + u32::from(at == n % 50))).collect::<Vec<_>>().join(" ");
-    (from..to).map(|n| format!("{{\"id\": \"d{n:05}\", \"text\": \"{}\"}}\n", if n % 50 == 0 { "short".to_owned() } else { text(n) })).collect()
+    (from..to)
+        .map(|n| format!("{{\"id\": \"d{n:05}\", \"text\": \"{}\"}}\n", if n % 50 == 0 { "short".to_owned() } else { text(n) }))
+        .collect()
 }
 
 fn gz(text: &str) -> Vec<u8> {
@@ -150,16 +152,20 @@ fn gz(text: &str) -> Vec<u8> {
 }
 
 fn file(input: &str, output: &str) -> String {
-    format!("version: 1\nname: t\nseed: 3\noutput: \"{output}\"\nstages:\n  rows: {{use: read_jsonl, path: \"{input}\", columns: {{id: string, text: string}}}}{STAGES}")
+    format!(
+        "version: 1\nname: t\nseed: 3\noutput: \"{output}\"\nstages:\n  rows: {{use: read_jsonl, path: \"{input}\", columns: {{id: string, text: string}}}}{STAGES}"
+    )
 }
 
 /// Inputs on the storage, and the parts that the same inputs give on this machine.
 fn with_inputs(storage: &Storage) -> (Project, BTreeMap<String, Vec<u8>>) {
     let project = Project::with(&file("s3://data/in/*.jsonl*", "s3://data/out"));
     project.write("local.yaml", file("in/*.jsonl*", "out"));
-    for (name, bytes) in
-        [("a.jsonl", rows(0, 900).into_bytes()), ("b.jsonl.gz", gz(&rows(600, 1500))), ("c.jsonl.zst", zstd::encode_all(rows(1400, 2000).as_bytes(), 1).expect("compressed"))]
-    {
+    for (name, bytes) in [
+        ("a.jsonl", rows(0, 900).into_bytes()),
+        ("b.jsonl.gz", gz(&rows(600, 1500))),
+        ("c.jsonl.zst", zstd::encode_all(rows(1400, 2000).as_bytes(), 1).expect("compressed")),
+    ] {
         storage.put(&format!("in/{name}"), bytes.clone());
         project.write(&format!("in/{name}"), bytes);
     }
@@ -259,7 +265,8 @@ fn two_runs_on_one_address_are_told_apart() {
         "version: 1\nname: t\noutput: s3://data/two\nstages:\n  rows: {{use: read_jsonl, path: rows.jsonl}}\n  slow: {{use: command, from: rows, run: [sh, -c, \"touch started; while [ ! -e go ]; do sleep 0.05; done; exit 1\"], timeout: 60s}}\n"
     ));
     project.write("rows.jsonl", rows(0, 5));
-    let mut first = storage.command(&project).args(["run", "pipeline.yaml"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("starts");
+    let mut first =
+        storage.command(&project).args(["run", "pipeline.yaml"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("starts");
     let begun = Instant::now();
     while !project.path("started").exists() {
         assert!(begun.elapsed() < Duration::from_secs(60), "the first run never began");
@@ -360,7 +367,10 @@ fn what_storage_refuses_is_said_at_its_place() {
     storage.put("in/a.jsonl", rows(1, 9));
     let project = Project::new();
     let refused = |input: &str, output: &str| {
-        project.write("pipeline.yaml", format!("version: 1\nname: t\noutput: {output}\nstages:\n  rows: {{use: read_jsonl, path: {input}}}\n"));
+        project.write(
+            "pipeline.yaml",
+            format!("version: 1\nname: t\noutput: {output}\nstages:\n  rows: {{use: read_jsonl, path: {input}}}\n"),
+        );
         let said = storage.call(&project, &["check", "pipeline.yaml"]);
         assert_eq!(said.code, Some(2), "{said:#?}");
         said.stderr.split_whitespace().filter(|word| *word != "│").collect::<Vec<_>>().join(" ")
@@ -380,7 +390,10 @@ fn what_storage_refuses_is_said_at_its_place() {
         assert!(text.contains(wanted), "{input} to {output}: {text}");
     }
     // Somebody's objects are not written over.
-    project.write("pipeline.yaml", "version: 1\nname: t\noutput: s3://data/theirs\nstages:\n  rows: {use: read_jsonl, path: s3://data/in/a.jsonl}\n");
+    project.write(
+        "pipeline.yaml",
+        "version: 1\nname: t\noutput: s3://data/theirs\nstages:\n  rows: {use: read_jsonl, path: s3://data/in/a.jsonl}\n",
+    );
     storage.put("theirs/letter.txt", "dear");
     let said = storage.call(&project, &["run", "pipeline.yaml"]);
     assert_eq!(said.code, Some(1), "{said:#?}");

@@ -2,11 +2,32 @@
 
 use std::io::{self, BufReader, Read};
 use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use flate2::read::MultiGzDecoder;
 
 use crate::remote::is_remote;
 use crate::{DataError, ReadAt};
+
+/// Bytes that this process has read of inputs, as they lie on disk.
+static READ: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes that this process has read of text inputs so far, as they lie on disk: what tells how far a reader of a compressed file has come. They
+/// are read some hundred KB at a time.
+pub fn input_bytes_read() -> u64 {
+    READ.load(Ordering::Relaxed)
+}
+
+/// A file whose bytes are counted.
+struct Counted(Box<dyn Read + Send>);
+
+impl Read for Counted {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let read = self.0.read(buffer)?;
+        READ.fetch_add(read as u64, Ordering::Relaxed);
+        Ok(read)
+    }
+}
 
 /// Bytes of compressed input that are read at a time.
 const BUFFER: usize = 256 << 10;
@@ -32,18 +53,18 @@ impl Input {
         let extension = path.extension().map(std::ffi::OsStr::to_ascii_lowercase);
         Ok(match extension.as_deref().and_then(|extension| extension.to_str()) {
             Some("gz" | "zst") if is_empty => Self::of(io::empty(), true),
-            Some("gz") => Self::of(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, file)), true),
+            Some("gz") => Self::of(MultiGzDecoder::new(BufReader::with_capacity(BUFFER, Counted(file))), true),
             Some("zst") => {
-                Self::of(zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, file)).map_err(opening)?, true)
+                Self::of(zstd::stream::read::Decoder::with_buffer(BufReader::with_capacity(BUFFER, Counted(file))).map_err(opening)?, true)
             }
-            _ => Self::of(file, false),
+            _ => Self::of(Counted(file), false),
         })
     }
 
     /// The bytes of a plain file from `start` on, most of them before `until`.
     pub(crate) fn open_at(path: &Path, start: u64, until: u64) -> Result<Self, DataError> {
         let opening = |source| DataError::Io { doing: "open", path: path.to_owned(), source };
-        Ok(Self::of(ReadAt::open(path).map_err(opening)?.reader(start, until), false))
+        Ok(Self::of(Counted(ReadAt::open(path).map_err(opening)?.reader(start, until)), false))
     }
 
     /// Whether `error` says that the file's contents are damaged; else the system failed, and another try may succeed.

@@ -27,6 +27,7 @@ use crate::DataError;
 
 pub use columns::Columns;
 pub use csv::{CsvOptions, CsvReader, check_headers, csv_schema};
+pub use input::input_bytes_read;
 pub use inputs::{InputFile, list_inputs};
 pub use jsonl::{Inferred, JsonlReader, jsonl_schema};
 pub use parquet::{ParquetReader, parquet_plan, parquet_schema};

@@ -311,7 +311,9 @@ impl OpenFile {
         let row_group = self.metadata.metadata().row_group(group);
         if let ReadAt::Remote(file) = &input {
             let columns = row_group.columns().iter().enumerate().filter(|(leaf, _)| self.mask.leaf_included(*leaf));
-            let range = |column: &ColumnChunkMetaData| caught(|| Ok(column.byte_range())).map_or(0..0, |(start, bytes)| start..start.saturating_add(bytes));
+            let range = |column: &ColumnChunkMetaData| {
+                caught(|| Ok(column.byte_range())).map_or(0..0, |(start, bytes)| start..start.saturating_add(bytes))
+            };
             let ranges: Vec<Range<u64>> = columns.map(|(_, column)| range(column)).collect();
             file.hold(&ranges, MOST_HELD).map_err(|error| error.to_string())?;
         }

@@ -95,7 +95,8 @@ impl Address {
 
     /// Whether `other` is this one or lies below it.
     pub fn contains(&self, other: &Self) -> bool {
-        let below = || other.key.strip_prefix(&self.key).is_some_and(|rest| self.key.is_empty() || rest.is_empty() || rest.starts_with('/'));
+        let below =
+            || other.key.strip_prefix(&self.key).is_some_and(|rest| self.key.is_empty() || rest.is_empty() || rest.starts_with('/'));
         self.scheme == other.scheme && self.container == other.container && below()
     }
 

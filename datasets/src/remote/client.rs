@@ -6,8 +6,8 @@ use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
-use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::ClientConfigKey;
+use object_store::aws::{AmazonS3Builder, AmazonS3ConfigKey};
 use object_store::{BackoffConfig, ObjectStore, RetryConfig};
 
 use super::address::{Address, Scheme};
@@ -104,7 +104,8 @@ fn bucket(name: &str) -> std::io::Result<impl ObjectStore> {
     match endpoint.filter(|endpoint| endpoint.starts_with("http://")) {
         Some(endpoint) if is_loopback(&endpoint) => builder = builder.with_config(allow_http, "true"),
         Some(endpoint) if builder.get_config_value(&allow_http).as_deref() != Some("true") => {
-            let problem = format!("{endpoint} is plain http, where rows and signatures can be read on their way; AWS_ALLOW_HTTP=true allows it");
+            let problem =
+                format!("{endpoint} is plain http, where rows and signatures can be read on their way; AWS_ALLOW_HTTP=true allows it");
             return Err(std::io::Error::other(problem));
         }
         _ => {}
@@ -161,7 +162,8 @@ fn section(text: &str, name: &str) -> BTreeMap<String, String> {
 pub(crate) fn http() -> std::io::Result<reqwest::Client> {
     install_cryptography();
     let agent = concat!("granary/", env!("CARGO_PKG_VERSION"));
-    let builder = reqwest::Client::builder().user_agent(agent).connect_timeout(Duration::from_secs(10)).read_timeout(Duration::from_secs(30));
+    let builder =
+        reqwest::Client::builder().user_agent(agent).connect_timeout(Duration::from_secs(10)).read_timeout(Duration::from_secs(30));
     builder.build().map_err(std::io::Error::other)
 }
 

@@ -131,7 +131,10 @@ impl RemoteFile {
             return Ok(Bytes::new());
         }
         if range.end > self.bytes {
-            return Err(io::Error::new(io::ErrorKind::UnexpectedEof, format!("wanted bytes up to {}, there are {}", range.end, self.bytes)));
+            return Err(io::Error::new(
+                io::ErrorKind::UnexpectedEof,
+                format!("wanted bytes up to {}, there are {}", range.end, self.bytes),
+            ));
         }
         if let Some(held) = self.held_ahead(&range) {
             return Ok(held);

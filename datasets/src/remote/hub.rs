@@ -60,7 +60,9 @@ impl Hub {
         if let Some(token) = &mut token {
             token.set_sensitive(true);
             if endpoint.starts_with("http://") && !is_loopback(&endpoint) {
-                return Err(io::Error::other("HF_ENDPOINT is plain http, and HF_TOKEN would be readable on its way; use https, or unset one"));
+                return Err(io::Error::other(
+                    "HF_ENDPOINT is plain http, and HF_TOKEN would be readable on its way; use https, or unset one",
+                ));
             }
         }
         let mut hub = Self { endpoint, name: name.to_owned(), commit: String::new(), token, http: http()?, entries: OnceLock::new() };
@@ -172,7 +174,8 @@ fn is_commit(revision: &str) -> bool {
 }
 
 fn parse<T: serde::de::DeserializeOwned>(url: &str, body: &[u8]) -> io::Result<T> {
-    serde_json::from_slice(body).map_err(|error| io::Error::other(super::RemoteError(format!("{url} gave no such answer as the hub's: {error}"))))
+    serde_json::from_slice(body)
+        .map_err(|error| io::Error::other(super::RemoteError(format!("{url} gave no such answer as the hub's: {error}"))))
 }
 
 /// The address in `Link: <…>; rel="next"`.

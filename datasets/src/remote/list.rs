@@ -5,8 +5,8 @@ use std::path::PathBuf;
 
 use futures::TryStreamExt;
 use globset::GlobMatcher;
-use object_store::path::Path as Key;
 use object_store::ObjectStoreExt;
+use object_store::path::Path as Key;
 
 use super::address::Address;
 use super::client::{Client, client, wait};
@@ -221,7 +221,16 @@ mod tests {
 
     fn names(address: &str) -> Result<Vec<String>, String> {
         let objects = Arc::new(InMemory::new());
-        for key in ["d/b.jsonl", "d/a.jsonl.gz", "d/B.jsonl", "d/sub/c.ndjson", "d/x.jsonl/part.jsonl", "d/readme.md", "d/_log.jsonl", "d/[1].jsonl"] {
+        for key in [
+            "d/b.jsonl",
+            "d/a.jsonl.gz",
+            "d/B.jsonl",
+            "d/sub/c.ndjson",
+            "d/x.jsonl/part.jsonl",
+            "d/readme.md",
+            "d/_log.jsonl",
+            "d/[1].jsonl",
+        ] {
             wait(objects.put(&Key::parse(key).unwrap(), "{}".into())).unwrap();
         }
         let address = Address::parse(address).unwrap().unwrap();
@@ -248,7 +257,10 @@ mod tests {
 
     #[test]
     fn no_match_names_what_is_near() {
-        assert_eq!(names("s3://list-b/d/c.jsonl").unwrap_err(), "no file matches s3://list-b/d/c.jsonl; did you mean s3://list-b/d/B.jsonl?");
+        assert_eq!(
+            names("s3://list-b/d/c.jsonl").unwrap_err(),
+            "no file matches s3://list-b/d/c.jsonl; did you mean s3://list-b/d/B.jsonl?"
+        );
         assert_eq!(names("s3://list-b/dd/*.jsonl").unwrap_err(), "no file matches s3://list-b/dd/*.jsonl; did you mean s3://list-b/d?");
     }
 }

@@ -31,7 +31,8 @@ pub fn io_error(error: object_store::Error) -> io::Error {
         }
         Error::Unauthenticated { .. } => (
             io::ErrorKind::PermissionDenied,
-            "no valid credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket".to_owned(),
+            "no valid credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"
+                .to_owned(),
         ),
         _ => (io::ErrorKind::Other, with_causes(&error)),
     };

@@ -12,6 +12,7 @@ use crate::cli::Exit;
 use crate::rows::{self, ColumnInfo, Query, Row, Table};
 use crate::rows_page::Page;
 use crate::show;
+use crate::store::{self, Kind};
 
 /// Lines that one value may take.
 const MAX_LINES: usize = 8;
@@ -54,7 +55,8 @@ fn condition(text: &str) -> Result<(String, String), String> {
 /// # Errors
 /// If the path holds nothing that can be shown.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    if !args.path.exists() {
+    let kind = store::kind(&args.path).into_diagnostic().wrap_err_with(|| format!("can't read {}", args.path.display()))?;
+    if kind.is_none() {
         let message = format!("there is no {}", args.path.display());
         return Err(super::UsageError { message, help: Some("name a file of rows, a stage's folder, or an output".to_owned()) }.into());
     }
@@ -65,13 +67,17 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
     inspect(&args, terminal_width(), &mut out)
 }
 
+fn is_folder(path: &Path) -> bool {
+    matches!(store::kind(path), Ok(Some(Kind::Folder)))
+}
+
 /// Columns of the terminal; of a page of text where there is none.
 fn terminal_width() -> usize {
     terminal_size::terminal_size().map_or(100, |(width, _)| usize::from(width.0)).clamp(40, 200)
 }
 
 fn inspect(args: &Args, width: usize, out: &mut dyn Write) -> miette::Result<Exit> {
-    let (text, files) = if args.path.is_dir() {
+    let (text, files) = if is_folder(&args.path) {
         let files = rows::files_in(&args.path)?;
         if files.is_empty() {
             return listing(&args.path, width, out);
@@ -133,7 +139,7 @@ struct Group {
 
 /// What the page shows: the rows of a file or a folder; of an output, those of every folder in it.
 fn groups_of(path: &Path) -> miette::Result<Vec<Group>> {
-    if !path.is_dir() {
+    if !is_folder(path) {
         return Ok(vec![Group { name: String::new(), files: vec![path.to_owned()] }]);
     }
     let files = rows::files_in(path)?;
@@ -252,7 +258,8 @@ fn listing(folder: &Path, width: usize, out: &mut dyn Write) -> miette::Result<E
     let mut text = String::new();
     for (name, path) in data_folders(folder)? {
         let files = rows::files_in(&path)?;
-        let bytes = files.iter().filter_map(|file| file.metadata().ok()).fold(0u64, |sum, file| sum.saturating_add(file.len()));
+        let bytes =
+            files.iter().filter_map(|file| datasets::ReadAt::open(file).ok()).fold(0u64, |sum, file| sum.saturating_add(file.bytes()));
         let mut total = Some(0u64);
         let mut columns: Option<Vec<ColumnInfo>> = None;
         let mut damaged = Vec::new();
@@ -298,15 +305,16 @@ fn listing(folder: &Path, width: usize, out: &mut dyn Write) -> miette::Result<E
 /// The folders of an output that hold rows: stages, then what was dropped and rejected.
 fn data_folders(folder: &Path) -> miette::Result<Vec<(String, PathBuf)>> {
     let folders_in = |folder: &Path| -> Vec<(String, PathBuf)> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten();
-        let mut folders: Vec<_> = entries
-            .map(|entry| (entry.file_name().to_string_lossy().into_owned(), entry.path()))
-            .filter(|(name, path)| !name.starts_with(['.', '_']) && path.is_dir())
+        let names = store::children(folder).unwrap_or_default();
+        let mut folders: Vec<_> = names
+            .into_iter()
+            .map(|name| (name.to_string_lossy().into_owned(), folder.join(name)))
+            .filter(|(name, path)| !name.starts_with(['.', '_']) && is_folder(path))
             .collect();
         folders.sort();
         folders
     };
-    std::fs::read_dir(folder).into_diagnostic().wrap_err_with(|| format!("can't read {}", folder.display()))?;
+    store::children(folder).into_diagnostic().wrap_err_with(|| format!("can't read {}", folder.display()))?;
     let (kept, sides): (Vec<_>, Vec<_>) = folders_in(folder).into_iter().partition(|(name, _)| name != "dropped" && name != "rejected");
     let below = sides.into_iter().flat_map(|(side, path)| {
         folders_in(&path).into_iter().map(move |(name, path)| (format!("{side}/{name}"), path)).collect::<Vec<_>>()

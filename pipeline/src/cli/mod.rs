@@ -14,12 +14,14 @@ pub mod run;
 pub mod stages;
 pub mod status;
 pub mod trace;
+pub mod worker;
 
 use std::io::{ErrorKind, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
+use datasets::remote::Address;
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 
 use crate::file::{LoadOptions, Problems, load};
@@ -51,6 +53,8 @@ pub enum Command {
     Trace(trace::Args),
     /// Write report.html again from run.json, or compare two runs
     Report(report::Args),
+    /// Do tasks of a plan: what a cluster calls
+    Worker(worker::Args),
     /// Remove checkpoints; what was published stays
     Clean(clean::Args),
     /// List the stage types, or explain one
@@ -145,6 +149,7 @@ pub fn execute(cli: Cli) -> miette::Result<Exit> {
         Command::Inspect(args) => inspect::execute(args),
         Command::Trace(args) => trace::execute(args),
         Command::Report(args) => report::execute(args),
+        Command::Worker(args) => worker::execute(args),
         Command::Clean(args) => clean::execute(args),
         Command::Stages(args) => stages::execute(args),
         Command::Devices(args) => devices::execute(args),
@@ -179,6 +184,10 @@ pub(crate) fn check_page_name(flag: &str, path: &Path) -> Result<(), UsageError>
 /// # Errors
 /// It can't be written.
 pub(crate) fn write_whole(path: &Path, page: &str) -> miette::Result<()> {
+    if let Some(address) = Address::of(path) {
+        let written = crate::store::write(&address, page.to_owned().into());
+        return written.into_diagnostic().wrap_err_with(|| format!("can't write {address}"));
+    }
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let temporary = path.with_file_name(format!(".{name}.tmp"));
     let written = std::fs::write(&temporary, page).and_then(|()| std::fs::rename(&temporary, path));

@@ -1,13 +1,16 @@
 //! `pipeline plan`: what is done and what is to do.
 
-use std::fmt::Write;
+use std::fmt::Write as _;
+use std::io::Write as _;
 
 use stages::{Port, Stage};
 
 use super::run::{Resources, RunFailure};
 use super::{Exit, FileArgs};
 use crate::graph::Graph;
-use crate::run::{Options, Todo, todo};
+use crate::run::progress::{duration, grouped};
+use crate::run::{Amount, Estimate, Options, Survey, Todo, estimate, survey, survey_for_workers};
+use crate::show;
 
 /// Arguments of `pipeline plan`.
 #[derive(Debug, clap::Args)]
@@ -19,12 +22,26 @@ pub struct Args {
     /// Plan only this stage and what it needs
     #[arg(long, value_name = "STAGE")]
     to: Option<String>,
+    /// Plan a run that reads only the first ROWS rows of each source, and writes to <output>.limitROWS
+    #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
+    limit: Option<u64>,
+    /// Estimate rows, bytes, CPU time and disk from so many rows of each source; they go through the stages that treat each row alone, programs
+    /// of yours among them
+    #[arg(long, value_name = "ROWS", conflicts_with_all = ["tasks", "mermaid"], value_parser = clap::value_parser!(u64).range(1..))]
+    sample: Option<u64>,
+    /// List the tasks that can be done now, a name and what it is on each line, and leave in the output what `pipeline worker` needs
+    #[arg(long)]
+    tasks: bool,
     /// Print the stages as a Mermaid flow chart
-    #[arg(long, conflicts_with = "json")]
+    #[arg(long, conflicts_with_all = ["json", "tasks"])]
     mermaid: bool,
     /// Print as JSON
     #[arg(long)]
     json: bool,
+    /// Rows a shard has at most (changes where parts are cut)
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "ROWS", hide = true, default_value_t = crate::run::SHARD_ROWS, value_parser = clap::value_parser!(u64).range(1..))]
+    shard_rows: u64,
 }
 
 /// Shows a plan.
@@ -37,10 +54,25 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         super::print(&mermaid(&graph))?;
         return Ok(Exit::Done);
     }
-    let options = Options { to: args.to.clone(), ..args.resources.options() };
-    let slots = options.slots().map_err(|error| RunFailure::new(error, &args.file.file))?;
-    let (graph, units) = todo(graph, &options).map_err(|error| RunFailure::new(error, &args.file.file))?;
-    let text = if args.json { json(&graph, &units, slots) } else { table(&graph, &units, slots) };
+    let options = Options {
+        to: args.to.clone(),
+        limit: args.limit,
+        #[cfg(debug_assertions)]
+        shard_rows: args.shard_rows,
+        ..args.resources.options()
+    };
+    let failure = |error| RunFailure::new(error, &args.file.file);
+    let slots = options.slots().map_err(failure)?;
+    let estimate = args.sample.map(|rows| estimate(&graph, &options, rows)).transpose().map_err(failure)?;
+    let survey = if args.tasks { survey_for_workers(graph, &options) } else { survey(graph, &options) }.map_err(failure)?;
+    if args.tasks && survey.ready.is_empty() {
+        let _ = writeln!(std::io::stderr(), "all tasks are done; `pipeline run {}` publishes", args.file.file.display());
+    }
+    let text = match (args.json, args.tasks) {
+        (true, tasks) => json(&survey, slots, tasks, estimate.as_ref()),
+        (false, true) => survey.ready.iter().map(|task| format!("{}\t{}\n", task.name, task.label)).collect(),
+        (false, false) => table(&survey.graph, &survey.units, slots) + &estimate.as_ref().map(estimate_table).unwrap_or_default(),
+    };
     super::print(&text)?;
     Ok(Exit::Done)
 }
@@ -72,12 +104,76 @@ fn table(graph: &Graph, units: &[Todo], slots: usize) -> String {
     text
 }
 
-fn json(graph: &Graph, units: &[Todo], slots: usize) -> String {
-    let units: Vec<_> = units
+fn json(survey: &Survey, slots: usize, tasks: bool, estimate: Option<&Estimate>) -> String {
+    let units: Vec<_> = survey
+        .units
         .iter()
         .map(|unit| serde_json::json!({"stages": unit.stages, "tasks_done": unit.done, "tasks_left": unit.left, "all_steps_known": unit.known}))
         .collect();
-    format!("{:#}\n", serde_json::json!({"name": graph.name, "output": graph.output, "tasks_at_once": slots, "units": units}))
+    let graph = &survey.graph;
+    let mut plan = serde_json::json!({"name": graph.name, "output": graph.output, "tasks_at_once": slots, "units": units});
+    if tasks {
+        plan["tasks"] = serde_json::json!(survey.ready);
+    }
+    if let Some(estimate) = estimate {
+        plan["estimate"] = serde_json::json!(estimate);
+    }
+    format!("{plan:#}\n")
+}
+
+/// What a run from the beginning takes, by stage.
+fn estimate_table(estimate: &Estimate) -> String {
+    let count = |amount: Amount| about(amount, |rows| grouped(whole(rows)));
+    let size = |amount: Amount| about(amount, |bytes| show::bytes(whole(bytes)));
+    let mut rows = vec![["stage", "rows in", "rows out", "bytes out", "CPU time", ".pipeline", "output"].map(str::to_owned).to_vec()];
+    for stage in &estimate.stages {
+        let rows_in = stage.input_bytes.map_or_else(|| count(stage.rows_in), show::bytes);
+        let (out, bytes, time) = (count(stage.rows_out), size(stage.bytes_out), span(stage.cpu_seconds));
+        rows.push(vec![stage.id.clone(), rows_in, out, bytes, time, size(stage.checkpoint_bytes), size(stage.output_bytes)]);
+    }
+    let mut widths = [0; 7];
+    for row in &rows {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
+    }
+    let mut text = "\na run from the beginning\n\n".to_owned();
+    for row in rows {
+        let _ = write!(text, "{:<width$}", row[0], width = widths[0]);
+        row.iter().zip(widths).skip(1).for_each(|(cell, width)| _ = write!(text, "  {cell:>width$}"));
+        text.push('\n');
+    }
+    text += "\n~ by the sample; ≤ of at most so many rows; ≥ what its first step takes; ? depends on all rows together\n\n";
+    let free = estimate.free_bytes.map_or_else(|| "unknown".to_owned(), show::bytes);
+    let (cpu, wall, disk) = (span(estimate.cpu_seconds), span(estimate.wall_seconds), size(estimate.disk_bytes));
+    let _ = writeln!(text, "CPU time {cpu}; with these tasks at once {wall}\ndisk     {disk}; {free} are free");
+    for note in &estimate.notes {
+        let _ = writeln!(text, "note     {note}");
+    }
+    text
+}
+
+fn about(amount: Amount, text: impl Fn(f64) -> String) -> String {
+    match amount {
+        known if known.is_known() => text(known.low),
+        Amount { likely: Some(likely), .. } => format!("~{}", text(likely)),
+        Amount { low, high: Some(high), .. } if low > 0.0 => format!("{} – {}", text(low), text(high)),
+        Amount { high: Some(high), .. } => format!("≤ {}", text(high)),
+        Amount { low, .. } if low > 0.0 => format!("≥ {}", text(low)),
+        _ => "?".to_owned(),
+    }
+}
+
+/// A time, as the range it is.
+fn span(seconds: Amount) -> String {
+    match seconds.high {
+        Some(high) if high < 0.1 => "< 0.1 s".to_owned(),
+        Some(high) if !seconds.is_known() => format!("{} – {}", duration(seconds.low), duration(high)),
+        _ => about(seconds, duration),
+    }
+}
+
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an amount of something, rounded; too large ones saturate")]
+fn whole(amount: f64) -> u64 {
+    amount.round() as u64
 }
 
 fn mermaid(graph: &Graph) -> String {

@@ -97,18 +97,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 /// What stopped it.
 pub fn execute(args: Args) -> miette::Result<Exit> {
     let graph = args.file.load()?;
-    let interrupted = Arc::new(AtomicBool::new(false));
-    let flag = Arc::clone(&interrupted);
-    ctrlc::set_handler(move || {
-        if flag.swap(true, Ordering::SeqCst) {
-            // The second time the person means it. Every finished task is on disk.
-            std::process::exit(i32::from(Exit::Interrupted.code()));
-        }
-        // What they work on is not done and will be done again, and nobody may be left behind if the person presses twice.
-        stages::interrupt_programs();
-        let _ = writeln!(std::io::stderr(), "\nending the tasks under way; press Ctrl-C again to stop at once");
-    })
-    .into_diagnostic()?;
+    let interrupted = end_tidily()?;
     let options = Options {
         batch_rows: args.batch_rows,
         limit: args.limit,
@@ -120,6 +109,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         #[cfg(debug_assertions)]
         shard_rows: args.shard_rows,
         interrupted,
+        command_line: std::env::args_os().map(|arg| arg.to_string_lossy().into_owned()).collect::<Vec<_>>().join(" "),
         ..args.resources.options()
     };
     for node in &graph.nodes {
@@ -143,6 +133,26 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         }
         Err(error) => Err(RunFailure::new(error, &args.file.file).into()),
     }
+}
+
+/// Makes Ctrl-C end the tasks under way and then the program; what it sets.
+///
+/// # Errors
+/// A system that takes no handler.
+pub(super) fn end_tidily() -> miette::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    let flag = Arc::clone(&interrupted);
+    ctrlc::set_handler(move || {
+        if flag.swap(true, Ordering::SeqCst) {
+            // The second time the person means it. Every finished task is on disk.
+            std::process::exit(i32::from(Exit::Interrupted.code()));
+        }
+        // What they work on is not done and will be done again, and nobody may be left behind if the person presses twice.
+        stages::interrupt_programs();
+        let _ = writeln!(std::io::stderr(), "\nending the tasks under way; press Ctrl-C again to stop at once");
+    })
+    .into_diagnostic()?;
+    Ok(interrupted)
 }
 
 fn summary(record: &RunRecord, output: &Path) -> String {
@@ -201,6 +211,10 @@ impl RunFailure {
                 "nothing of `{stage}` or after it was published, but for what it dropped and rejected; mend the input or change `expect`, and run again: what is done stays done"
             )),
             RunError::Locked { .. } => Some("wait for it, or end it; `pipeline status OUTPUT` shows how far it is".to_owned()),
+            RunError::WorkersAtWork { .. } => Some("wait until they end, or end them: what they have done stays done".to_owned()),
+            RunError::NoPlan { .. } => Some("`pipeline plan FILE --tasks` leaves one there".to_owned()),
+            RunError::OtherVersion { .. } => Some("plan with the version that does the tasks".to_owned()),
+            RunError::NotReady { .. } => Some(format!("`pipeline plan {file} --tasks` lists the tasks that can be done now")),
             RunError::ForeignFiles { .. } => Some("name an empty or new folder as `output`, or move the file away".to_owned()),
             RunError::TooLittleMemory { .. } => Some("raise `--memory`".to_owned()),
             RunError::OverBudget { .. } => Some("raise `--memory`, or give the stage less to see at once".to_owned()),
@@ -219,7 +233,11 @@ impl RunFailure {
         match self.error {
             RunError::Interrupted => Exit::Interrupted,
             RunError::TooManyRejected { .. } | RunError::Unexpected { .. } => Exit::Rejected,
-            RunError::TooLittleMemory { .. } | RunError::NoStage(_) => Exit::Usage,
+            RunError::TooLittleMemory { .. }
+            | RunError::NoStage(_)
+            | RunError::NoPlan { .. }
+            | RunError::OtherVersion { .. }
+            | RunError::NotReady { .. } => Exit::Usage,
             _ => Exit::Failed,
         }
     }
@@ -234,8 +252,11 @@ pub fn check_output(output: &Path) -> Result<(), UsageError> {
     if there.as_ref().is_ok_and(|names| names.iter().any(|name| name == ".pipeline")) {
         return Ok(());
     }
-    let message =
-        if there.is_ok() || output.exists() { format!("{} is no output of a run", output.display()) } else { format!("there is no {}", output.display()) };
+    let message = if there.is_ok() || output.exists() {
+        format!("{} is no output of a run", output.display())
+    } else {
+        format!("there is no {}", output.display())
+    };
     Err(UsageError { message, help: Some("name the folder that `output:` names in the pipeline file".to_owned()) })
 }
 

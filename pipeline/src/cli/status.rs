@@ -7,6 +7,7 @@ use super::Exit;
 use super::run::check_output;
 use crate::record::RunRecord;
 use crate::run::lock::Lock;
+use crate::run::log::latest;
 use crate::run::progress::{self, Snapshot, duration, grouped};
 
 /// Arguments of `pipeline status`.
@@ -36,10 +37,12 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
             Some(error) => format!("{}: {error}", record.state),
             None => record.state.clone(),
         },
-        (None, None) => "stopped in the middle; running it again goes on".to_owned(),
+        (None, None) => "not finished, and no run works on it; running it again goes on".to_owned(),
     };
+    let log = latest(&args.output);
     let text = if args.json {
-        format!("{:#}\n", serde_json::json!({"state": state, "running": holder.is_some(), "progress": snapshot}))
+        let status = serde_json::json!({"state": state, "running": holder.is_some(), "progress": snapshot, "log": log});
+        format!("{status:#}\n")
     } else {
         let mut text = format!("{}: {state}\n", args.output.display());
         if let Some(snapshot) = snapshot {
@@ -59,6 +62,9 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
                 let tasks = if stage.done { "done".to_owned() } else { format!("{} of {}", stage.tasks_done, stage.tasks) };
                 let _ = writeln!(text, "{:<width$}  {rows_in:>12}  {rows_out:>12}  {dropped:>10}  {rejected:>10}  {tasks}", stage.id);
             }
+        }
+        if let Some(log) = log {
+            let _ = writeln!(text, "\nlog  {}", log.display());
         }
         text
     };

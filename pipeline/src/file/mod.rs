@@ -12,6 +12,8 @@ mod set;
 mod tests;
 mod validate;
 
+use std::cell::RefCell;
+use std::collections::BTreeMap;
 use std::fmt;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -88,7 +90,7 @@ pub(crate) fn example_settings(example: &str) -> Option<serde_json::Value> {
 pub(crate) fn load_with(path: &Path, text: &str, options: &LoadOptions, table: &'static [StageSpec]) -> Result<Graph, Problems> {
     let sources = Arc::new(Sources::new(path, text, &options.sets));
     let mut problems = Vec::new();
-    let graph = File { path, text, options, table, sources: &sources }.graph(&mut problems);
+    let graph = File { path, text, options, table, sources: &sources, variables: RefCell::default() }.graph(&mut problems);
     match graph {
         Some(graph) if problems.is_empty() => Ok(graph),
         _ => Err(Problems::new(path, &sources, problems)),
@@ -123,6 +125,8 @@ struct File<'a> {
     options: &'a LoadOptions,
     table: &'static [StageSpec],
     sources: &'a Sources,
+    /// The variables it names, and what they were.
+    variables: RefCell<BTreeMap<String, String>>,
 }
 
 impl File<'_> {
@@ -160,6 +164,8 @@ impl File<'_> {
             name,
             file: self.path.to_owned(),
             text: self.text.to_owned(),
+            sets: self.options.sets.clone(),
+            variables: self.variables.take(),
             seed,
             output: output?,
             checkpoints: checkpoints.unwrap_or(Checkpoints::Fast),
@@ -175,7 +181,12 @@ impl File<'_> {
                 set::apply(&mut root, set, index + 1, problems);
             }
         }
-        expand::expand(&mut root, &self.options.env, self.sources, problems);
+        let look_up = |name: &str| {
+            let value = (self.options.env)(name)?;
+            self.variables.borrow_mut().insert(name.to_owned(), value.clone());
+            Some(value)
+        };
+        expand::expand(&mut root, &look_up, self.sources, problems);
         Some(root)
     }
 }

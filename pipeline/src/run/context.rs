@@ -8,6 +8,7 @@ use stages::StageError;
 use super::RunError;
 use super::again::ReadAgain;
 use super::cache::ShardCache;
+use super::log::RunLog;
 use super::pool::Pool;
 use super::progress::Progress;
 use crate::graph::Graph;
@@ -30,6 +31,8 @@ pub(super) struct Context {
     pub pool: Arc<Pool>,
     /// What the person sees meanwhile.
     pub progress: Arc<Progress>,
+    /// What is told of it afterwards.
+    pub log: Arc<RunLog>,
     /// Whether the run is to end before it is done.
     pub interrupted: Arc<AtomicBool>,
     /// Rows a batch has inside a task; changes speed, never results.

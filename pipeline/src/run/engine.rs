@@ -6,16 +6,17 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use datasets::remote::Address;
 use stages::Port;
+use time::OffsetDateTime;
 
 use super::again::ReadAgain;
 use super::cache::ShardCache;
 use super::context::Context;
 use super::finish::{conclude, publish_unit, sweep};
 use super::lock::Lock;
+use super::log::{About, Level};
 use super::pool::Pool;
-use super::progress::{Display, Progress};
+use super::progress::{Display, Progress, grouped};
 use super::tasks::{ProgramState, Shards, Task, leg_tasks};
 use super::{BASE_BYTES, Options, RunError, TASK_BYTES, publish};
 use crate::fingerprint::Fingerprint;
@@ -23,6 +24,7 @@ use crate::graph::{Edge, Graph};
 use crate::inputs::InputHashes;
 use crate::marks::{self, DoneMark, Form, FoundMarks};
 use crate::plan::{Plan, Unit, Work};
+use crate::recipe::Recipe;
 use crate::record::{Published, RunRecord, StageTotals, TaskCounts};
 use crate::store::{Store, StoreError};
 
@@ -31,12 +33,13 @@ use crate::store::{Store, StoreError};
 /// # Errors
 /// What stopped it. What was finished stays, and the next run goes on from there. The record of a run that began is there either way.
 pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box<RunRecord>>) {
-    let started = (Instant::now(), time::OffsetDateTime::now_utc());
-    let (mut engine, threads, lock) = match Engine::start(graph, options) {
+    let started = (Instant::now(), OffsetDateTime::now_utc());
+    let (mut engine, threads, lock) = match Engine::start(graph, options, started.1) {
         Ok(started) => started,
         Err(error) => return (Err(error), None),
     };
-    let display = Display::start(Arc::clone(&engine.cx.progress), engine.cx.store.clone(), options.show);
+    let log = Arc::clone(&engine.cx.log);
+    let display = Display::start(Arc::clone(&engine.cx.progress), engine.cx.store.clone(), options.show, move || log.flush());
     let mut result = engine.work();
     engine.cx.pool.close();
     drop(display);
@@ -48,54 +51,6 @@ pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box
     let (result, record) = conclude(&engine, result, options, started);
     drop(lock);
     (result, Some(Box::new(record)))
-}
-
-/// What is done of a pipeline and what is to do.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Todo {
-    /// The unit's stages, by id.
-    pub stages: Vec<String>,
-    /// Tasks that are done, of the steps that are known so far.
-    pub done: u64,
-    /// Tasks to do, of the steps that are known so far.
-    pub left: u64,
-    /// Whether all of the unit's steps are known: they depend on what comes before.
-    pub known: bool,
-}
-
-/// Looks at what is done and what is to do, without doing any of it.
-///
-/// # Errors
-/// An output or an input that cannot be read.
-pub fn todo(graph: Graph, options: &Options) -> Result<(Arc<Graph>, Vec<Todo>), RunError> {
-    let output = options.output_of(&graph.output);
-    let existed = Address::of(&output).is_some() || output.exists();
-    let (mut engine, threads) = Engine::look(graph, options)?;
-    engine.cx.pool.close();
-    engine.found = FoundMarks::look(&engine.cx.store)?;
-    let mut all = Vec::new();
-    for index in 0..engine.cx.plan.units.len() {
-        let ready = engine.is_ready(index);
-        if ready {
-            engine.look_ahead(index)?;
-        }
-        let (unit, state) = (&engine.cx.plan.units[index], &engine.units[index]);
-        let ids = engine.cx.plan.nodes_of(unit).into_iter().map(|node| engine.cx.graph.nodes[node].id.clone());
-        all.push(Todo {
-            stages: ids.collect(),
-            done: state.found,
-            left: state.left as u64,
-            known: ready && (state.finished || !state.program),
-        });
-    }
-    for thread in threads {
-        let _ = thread.join();
-    }
-    if !existed {
-        // Opening it made it; looking leaves nothing.
-        let _ = std::fs::remove_dir(&output);
-    }
-    Ok((Arc::clone(&engine.cx.graph), all))
 }
 
 type Report = (usize, usize, Result<DoneMark, RunError>);
@@ -110,7 +65,7 @@ pub(super) struct Engine {
     shards: Shards,
     inputs: InputHashes,
     /// The marks that were there at the start, where they were all read at once.
-    found: Option<FoundMarks>,
+    pub(super) found: Option<FoundMarks>,
     reports: (Sender<Report>, Receiver<Report>),
     in_flight: usize,
     /// Tasks of this run.
@@ -124,12 +79,15 @@ pub(super) struct UnitState {
     begun: bool,
     /// Whether all its tasks are done.
     pub finished: bool,
-    program: bool,
+    /// Whether its steps follow from what is done: then not all are known before.
+    pub program: bool,
     state: ProgramState,
     tasks: Vec<Task>,
     marks: Vec<Option<DoneMark>>,
-    left: usize,
-    found: u64,
+    /// Tasks to do, of the step under way.
+    pub left: usize,
+    /// Tasks that were found done.
+    pub found: u64,
     n_steps: usize,
     /// Every task it had, in order.
     pub all_tasks: Vec<Fingerprint>,
@@ -142,19 +100,23 @@ pub(super) struct UnitState {
 }
 
 impl Engine {
-    fn look(graph: Graph, options: &Options) -> Result<(Self, Vec<std::thread::JoinHandle<()>>), RunError> {
+    /// Opens the output `output`, and plans; does and writes nothing.
+    ///
+    /// # Errors
+    /// An output that cannot be opened, too little memory, or a stage to run to that is not there.
+    pub(super) fn look(
+        graph: Graph,
+        options: &Options,
+        output: &std::path::Path,
+    ) -> Result<(Self, Vec<std::thread::JoinHandle<()>>), RunError> {
         let slots = options.slots()?;
         let to = match &options.to {
             Some(id) => Some(graph.nodes.iter().position(|node| node.id == *id).ok_or_else(|| RunError::NoStage(id.clone()))?),
             None => None,
         };
         let plan = Plan::new(&graph, to);
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(1)
-            .enable_all()
-            .build()
-            .map_err(|error| RunError::Internal(format!("no runtime for storage: {error}")))?;
-        let store = Store::open(&options.output_of(&graph.output), runtime.handle().clone(), options.crash_at)?;
+        let runtime = storage_runtime()?;
+        let store = Store::open(output, runtime.handle().clone(), options.crash_at)?;
         let inputs = InputHashes::load(&store)?;
         let progress = Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned())));
         let (pool, threads) = Pool::start(slots);
@@ -176,6 +138,7 @@ impl Engine {
             read_again: ReadAgain::default(),
             pool,
             progress: Arc::new(progress),
+            log: Arc::default(),
             interrupted: Arc::clone(&options.interrupted),
             batch_rows: options.batch_rows.max(1),
             shard_rows: options.shard_rows,
@@ -196,11 +159,15 @@ impl Engine {
         Ok((engine, threads))
     }
 
-    fn start(graph: Graph, options: &Options) -> Result<(Self, Vec<std::thread::JoinHandle<()>>, Lock), RunError> {
-        refuse_foreign_output(&options.output_of(&graph.output))?;
-        let (mut engine, threads) = Self::look(graph, options)?;
+    fn start(graph: Graph, options: &Options, started: OffsetDateTime) -> Result<(Self, Vec<std::thread::JoinHandle<()>>, Lock), RunError> {
+        let output = options.output_of(&graph.output);
+        refuse_foreign_output(&output)?;
+        let recipe = Recipe::of(&graph, options);
+        let (mut engine, threads) = Self::look(graph, options, &output)?;
         let prepare = || {
             let lock = Lock::take(&engine.cx.store, &options.interrupted)?;
+            engine.cx.log.open(&engine.cx.store, started);
+            engine.log_start(options);
             if options.fresh {
                 super::finish::forget(&engine.cx.store)?;
             }
@@ -210,6 +177,7 @@ impl Engine {
                     publish::check_folder(&engine.cx.store, folder)?;
                 }
             }
+            recipe.save(&engine.cx.store)?;
             Ok(lock)
         };
         let prepared = prepare().and_then(|lock| Ok((lock, FoundMarks::look(&engine.cx.store)?)));
@@ -220,9 +188,25 @@ impl Engine {
             }
             Err(error) => {
                 engine.cx.pool.close();
+                engine.cx.log.error(&error);
                 Err(error)
             }
         }
+    }
+
+    /// Tells with what the run begins. The environment is not told: secrets are there.
+    fn log_start(&self, options: &Options) {
+        let (graph, log) = (&self.cx.graph, &self.cx.log);
+        let info = |text: String| log.line(Level::Info, About::RUN, text);
+        info(format!("granary {}: {}", env!("CARGO_PKG_VERSION"), options.command_line));
+        let (memory, slots) = (options.memory / 1_000_000, self.cx.pool.slots());
+        info(format!("pipeline `{}`, seed {}, {slots} tasks at once, {memory} MB of memory", graph.name, graph.seed));
+        for node in self.cx.plan.active.iter().map(|&node| &graph.nodes[node]) {
+            let about = About::stage(&node.id);
+            log.line(Level::Info, about, format!("{} {}: {}", node.spec.name, node.spec.version, node.settings));
+            node.notes.iter().for_each(|note| log.line(Level::Info, about, note));
+        }
+        log.flush();
     }
 
     fn work(&mut self) -> Result<(), RunError> {
@@ -264,7 +248,8 @@ impl Engine {
         marks::forget_maker(&self.cx.store, path).map_or_else(RunError::from, |()| error)
     }
 
-    fn is_ready(&self, unit: usize) -> bool {
+    /// Whether all that the unit reads is there.
+    pub(super) fn is_ready(&self, unit: usize) -> bool {
         let reads = Plan::reads_of(&self.cx.graph, &self.cx.plan.units[unit]);
         let stored_by = |edge: &Edge| self.cx.plan.units.iter().position(|unit| unit.root == edge.node);
         reads.iter().all(|edge| stored_by(edge).is_some_and(|unit| self.units[unit].finished))
@@ -301,6 +286,7 @@ impl Engine {
         state.marks = vec![None; tasks.len()];
         state.all_tasks.extend(tasks.iter().map(|task| task.fingerprint.clone()));
         state.tasks = tasks;
+        let found_before = self.units[unit].found;
         for task in 0..self.units[unit].tasks.len() {
             let fingerprint = &self.units[unit].tasks[task].fingerprint;
             let mark = match &mut self.found {
@@ -311,6 +297,11 @@ impl Engine {
                 self.units[unit].found += 1;
                 self.record(unit, task, mark, true);
             }
+        }
+        let (found, all) = (self.units[unit].found - found_before, self.units[unit].tasks.len());
+        if found > 0 {
+            let root = &self.cx.graph.nodes[self.cx.plan.units[unit].root].id;
+            self.cx.log.line(Level::Info, About::stage(root), format!("{found} of {all} tasks were done before"));
         }
         Ok(())
     }
@@ -362,7 +353,16 @@ impl Engine {
         let (cx, reports, (unit, _, index)) = (Arc::clone(&self.cx), self.reports.0.clone(), order);
         self.in_flight += 1;
         self.cx.pool.submit(order, task.weight, move || {
+            let about = About { stage: Some(&cx.graph.nodes[task.root()].id), task: Some(&task.label) };
+            cx.log.line(Level::Info, about, "begun");
+            let began = Instant::now();
             let result = guarded(&task.label, || task.run(&cx));
+            let took = began.elapsed().as_secs_f64();
+            match &result {
+                Ok(mark) => cx.log.line(Level::Info, about, format!("done in {took:.3} s: {}", mark.summary())),
+                Err(RunError::Interrupted) => cx.log.line(Level::Info, about, format!("interrupted after {took:.3} s")),
+                Err(error) => cx.log.line(Level::Error, about, format!("failed after {took:.3} s: {error}")),
+            }
             let _ = reports.send((unit, index, result));
         });
     }
@@ -403,31 +403,88 @@ impl Engine {
         }
     }
 
-    fn look_ahead(&mut self, unit: usize) -> Result<(), RunError> {
+    /// Finds out what of a unit that is ready is done.
+    ///
+    /// # Errors
+    /// An output or an input that cannot be read, or a step that does not fit in the memory.
+    pub(super) fn look_ahead(&mut self, unit: usize) -> Result<(), RunError> {
         self.begin(unit)?;
         self.step_over_done(unit)
     }
 
-    fn finish_unit(&mut self, unit: usize) -> Result<(), RunError> {
-        let plan_unit: &Unit = &self.cx.plan.units[unit];
-        for node in self.cx.plan.nodes_of(plan_unit) {
+    /// The tasks of a unit that can be done now.
+    pub(super) fn ready_tasks(&self, unit: usize) -> impl Iterator<Item = &Task> {
+        let unit = &self.units[unit];
+        unit.tasks.iter().zip(&unit.marks).filter(|(_, mark)| mark.is_none()).map(|(task, _)| task)
+    }
+
+    /// Does tasks that were found to be ready, and tells `each` of those that are done, with the seconds since the first began.
+    ///
+    /// # Errors
+    /// What stopped one of them; what was done by then stays.
+    pub(super) fn do_tasks(&mut self, tasks: Vec<Task>, mut each: impl FnMut(&str, f64)) -> Result<(), RunError> {
+        let began = Instant::now();
+        for (index, task) in tasks.into_iter().enumerate() {
+            self.submit((0, 0, index), task);
+        }
+        while self.in_flight > 0 {
+            let (_, _, result) = self.reports.1.recv().map_err(|_| RunError::Internal("the workers are gone".to_owned()))?;
+            self.in_flight -= 1;
+            match result {
+                Ok(mark) => each(&mark.task, began.elapsed().as_secs_f64()),
+                Err(error) => {
+                    self.abandon();
+                    return Err(self.forget_damaged(error));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Remembers the hashes of the inputs for those who come after.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub(super) fn save_inputs(&mut self) -> Result<(), RunError> {
+        Ok(self.inputs.save(&self.cx.store)?)
+    }
+
+    /// An error if a finished unit is not what is asked of it before it is published.
+    ///
+    /// # Errors
+    /// [`RunError::TooManyRejected`] or [`RunError::Unexpected`].
+    pub(super) fn check_gates(&self, unit: usize) -> Result<(), RunError> {
+        for node in self.cx.plan.nodes_of(&self.cx.plan.units[unit]) {
             let stage = &self.cx.graph.nodes[node];
             let totals = self.units[unit].totals.get(&stage.id).cloned().unwrap_or_default();
             let rejected = totals.rejected.values().sum();
             if stage.max_rejected.is_exceeded(rejected, totals.rows_in) {
                 let reason = totals.rejected.iter().max_by_key(|(_, rows)| **rows).map(|(reason, _)| reason.clone()).unwrap_or_default();
-                // The person needs to see what was rejected.
-                publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| *port == Port::REJECTED)?;
                 return Err(RunError::TooManyRejected { stage: stage.id.clone(), rejected, rows: totals.rows_in, reason });
             }
             let unmet = stage.expect.unmet(&totals, self.cx.limit.is_some());
             if !unmet.is_empty() {
-                // Why it dropped or rejected so many is what the person looks for.
-                publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| [Port::REJECTED, Port::DROPPED].contains(port))?;
                 return Err(RunError::Unexpected { stage: stage.id.clone(), unmet });
             }
         }
+        Ok(())
+    }
+
+    fn finish_unit(&mut self, unit: usize) -> Result<(), RunError> {
+        let plan_unit: &Unit = &self.cx.plan.units[unit];
+        if let Err(error) = self.check_gates(unit) {
+            // Why it dropped or rejected so many is what the person looks for.
+            let wanted: &[Port] =
+                if matches!(error, RunError::Unexpected { .. }) { &[Port::REJECTED, Port::DROPPED] } else { &[Port::REJECTED] };
+            publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| wanted.contains(port))?;
+            return Err(error);
+        }
         let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
+        for (node, Published { folder, rows, parts }) in &published {
+            let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
+            let text = format!("published {folder}: {} rows, {} bytes, parts: {}", grouped(*rows), grouped(bytes), parts.len());
+            self.cx.log.line(Level::Info, About::stage(&self.cx.graph.nodes[*node].id), text);
+        }
         self.units[unit].published = published;
         self.forget_read(unit);
         for node in self.cx.plan.nodes_of(&self.cx.plan.units[unit]) {
@@ -471,8 +528,23 @@ pub(super) fn guarded<T>(what: &str, job: impl FnOnce() -> Result<T, RunError>) 
     })
 }
 
+/// What storage runs on.
+///
+/// # Errors
+/// A system that gives no thread.
+pub(super) fn storage_runtime() -> Result<tokio::runtime::Runtime, RunError> {
+    tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .map_err(|error| RunError::Internal(format!("no runtime for storage: {error}")))
+}
+
 /// An output that holds something but was never one of ours is somebody's work.
-fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunError> {
+///
+/// # Errors
+/// [`RunError::ForeignFiles`], or what the storage says.
+pub(super) fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunError> {
     let names = match crate::store::children(output) {
         Ok(names) => names,
         Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => return Ok(()),

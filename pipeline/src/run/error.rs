@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use arrow::error::ArrowError;
 use stages::StageError;
 
+use super::survey::NamedTask;
 use crate::store::StoreError;
 
 /// What stops a run.
@@ -41,6 +42,34 @@ pub enum RunError {
         output: PathBuf,
         /// The other process.
         process: String,
+    },
+    /// Workers do tasks of the output.
+    #[error("workers are doing tasks of {output}")]
+    WorkersAtWork {
+        /// The output folder.
+        output: PathBuf,
+    },
+    /// An output without the plan that workers go by.
+    #[error("{output} has no plan that a worker could go by")]
+    NoPlan {
+        /// The output folder.
+        output: PathBuf,
+    },
+    /// A plan of another program.
+    #[error("the plan was made by version {planned} of the program, and this is version {own}")]
+    OtherVersion {
+        /// Who made the plan.
+        planned: String,
+        /// Who reads it.
+        own: &'static str,
+    },
+    /// A task that nobody can do now.
+    #[error("`{task}` is no task that can be done now: {}", what_comes_first(.ready))]
+    NotReady {
+        /// What it was called.
+        task: String,
+        /// The tasks that can be done now.
+        ready: Vec<NamedTask>,
     },
     /// A folder to publish in holds files of somebody else.
     #[error("{folder} holds {file}, which no run wrote, and readers of the folder would take it for data")]
@@ -99,4 +128,13 @@ pub enum RunError {
     /// A bug of ours.
     #[error("internal error, please report it: {0}")]
     Internal(String),
+}
+
+fn what_comes_first(ready: &[NamedTask]) -> String {
+    let named = |task: &NamedTask| format!("`{}` ({})", task.name, task.label);
+    match ready {
+        [] => "all tasks of the plan are done, and it is none of them".to_owned(),
+        [one] => format!("it is none of the plan, or {} comes first", named(one)),
+        [one, rest @ ..] => format!("it is none of the plan, or others come first: {} and {} more", named(one), rest.len()),
+    }
 }

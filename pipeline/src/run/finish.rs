@@ -10,7 +10,10 @@ use time::format_description::well_known::Rfc3339;
 
 use super::context::Context;
 use super::engine::Engine;
-use super::{Options, RunError, lock, publish, usage};
+use super::lock::Lock;
+use super::log::{About, Level, RunLog};
+use super::progress::grouped;
+use super::{Options, RunError, publish, usage};
 use crate::graph::Edge;
 use crate::marks::{self, DoneMark, Form, StoredFile};
 use crate::plan::Unit;
@@ -88,10 +91,34 @@ pub(super) fn conclude(
     record.wall_seconds = started.0.elapsed().as_secs_f64();
     record.cpu_seconds = usage::cpu_seconds();
     record.peak_memory_bytes = usage::peak_memory_bytes();
+    log_end(&engine.cx.log, &record, finished.as_ref().err());
     // An output that was taken away in mid-run is not made again just to say so: the next run would take it for somebody else's folder.
-    let is_there = lock::Lock::is_held(&engine.cx.store);
+    let is_there = Lock::is_held(&engine.cx.store);
     let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record) } else { Ok(()) };
     (finished.and(written), record)
+}
+
+/// Tells how the run ended, and with what.
+fn log_end(log: &RunLog, record: &RunRecord, error: Option<&RunError>) {
+    for stage in &record.stages {
+        let (about, totals) = (About::stage(&stage.id), &stage.totals);
+        let sum = |counts: &std::collections::BTreeMap<String, u64>| grouped(counts.values().sum());
+        let out = grouped(totals.rows_out.get("out").copied().unwrap_or(0));
+        let (rows, dropped, rejected) = (grouped(totals.rows_in), sum(&totals.dropped), sum(&totals.rejected));
+        let busy = totals.busy_seconds;
+        log.line(Level::Info, about, format!("{rows} rows in, {out} out, {dropped} dropped, {rejected} rejected, busy for {busy:.1} s"));
+        for (what, names) in &totals.counted {
+            names.iter().for_each(|(name, times)| log.line(Level::Warn, about, format!("{what} `{name}`: {}", grouped(*times))));
+        }
+    }
+    let crate::record::TaskCounts { done, reused } = record.tasks;
+    let (wall, cpu, peak) = (record.wall_seconds, record.cpu_seconds, record.peak_memory_bytes / 1_000_000);
+    let counts = format!("{} tasks done, {} done before", grouped(done), grouped(reused));
+    log.line(Level::Info, About::RUN, format!("{} after {wall:.1} s: {counts}, {cpu:.1} s of CPU, peak memory {peak} MB", record.state));
+    if let Some(error) = error {
+        log.error(error);
+    }
+    log.end();
 }
 
 fn write_record(store: &Store, record: &RunRecord) -> Result<(), RunError> {

@@ -26,6 +26,7 @@ pub struct Lock(#[expect(dead_code, reason = "holding it is what locks")] Held);
 enum Held {
     File(#[expect(dead_code, reason = "holding the open file is what holds the lock")] File),
     Lease(#[expect(dead_code, reason = "dropping it ends the renewals")] Lease),
+    Nothing,
 }
 
 const FILE: &str = ".pipeline/lock";
@@ -51,6 +52,10 @@ impl Lock {
         let mut file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
         match file.try_lock() {
             Ok(()) => {}
+            // Whoever shares it keeps nobody else from sharing it.
+            Err(TryLockError::WouldBlock) if file.try_lock_shared().is_ok() => {
+                return Err(RunError::WorkersAtWork { output: store.root().to_owned() });
+            }
             Err(TryLockError::WouldBlock) => {
                 let holder = std::fs::read_to_string(&path).unwrap_or_default();
                 return Err(RunError::Locked { output: store.root().to_owned(), process: holder.trim().to_owned() });
@@ -59,6 +64,32 @@ impl Lock {
         }
         file.set_len(0).and_then(|()| write!(file, "{}", std::process::id())).map_err(io)?;
         Ok(Self(Held::File(file)))
+    }
+
+    /// Shares the lock of an output with other workers. While one of them has it, no run begins; while a run has it, no worker does.
+    ///
+    /// On object storage workers hold nothing: they do not begin while a run is alive, and a run is begun when they are done.
+    ///
+    /// # Errors
+    /// [`RunError::Locked`] if a run has it.
+    pub fn share(store: &Store) -> Result<Self, RunError> {
+        if store.is_remote() {
+            return Lease::wait_until_free(store, &AtomicBool::new(false)).map(|_| Self(Held::Nothing));
+        }
+        let path = store.path_of(FILE);
+        let io = |source| StoreError::Io { doing: "lock", path: path.clone(), source };
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder).map_err(io)?;
+        }
+        let file = OpenOptions::new().read(true).write(true).create(true).truncate(false).open(&path).map_err(io)?;
+        match file.try_lock_shared() {
+            Ok(()) => Ok(Self(Held::File(file))),
+            Err(TryLockError::WouldBlock) => {
+                let holder = std::fs::read_to_string(&path).unwrap_or_default();
+                Err(RunError::Locked { output: store.root().to_owned(), process: holder.trim().to_owned() })
+            }
+            Err(TryLockError::Error(error)) => Err(io(error).into()),
+        }
     }
 
     /// The process that works on an output, if one does. On object storage: that has a lease it did not give back, dead or alive.
@@ -127,41 +158,41 @@ struct Lease {
 }
 
 impl Lease {
-    fn take(store: &Store, stands: Duration, interrupted: &AtomicBool) -> Result<Self, RunError> {
-        let mut text = LeaseText { holder: this_run(), renewed: 0, stands: stands.as_secs(), released: false };
+    /// Waits until it is known whether a run is alive that has the lease; the version of what stands there if none is.
+    fn wait_until_free(store: &Store, interrupted: &AtomicBool) -> Result<Option<Version>, RunError> {
         let mut seen: Option<(Bytes, Instant)> = None;
-        let version = loop {
+        loop {
             if interrupted.load(Ordering::SeqCst) {
                 return Err(RunError::Interrupted);
             }
-            let there = store.get_version(LEASE)?;
-            let free = match &there {
-                None => true,
-                Some((bytes, _)) => match serde_json::from_slice::<LeaseText>(bytes) {
-                    Ok(other) if other.released => true,
-                    Ok(other) => {
-                        let (first, since) = seen.get_or_insert_with(|| {
-                            tracing::warn!(
-                                "a run ({}) has the lease of {}; waiting up to {} s to see whether it is alive",
-                                other.holder,
-                                store.root().display(),
-                                other.stands
-                            );
-                            (bytes.clone(), Instant::now())
-                        });
-                        if first != bytes {
-                            return Err(RunError::Locked { output: store.root().to_owned(), process: other.holder });
-                        }
-                        since.elapsed() >= Duration::from_secs(other.stands.max(2))
-                    }
-                    Err(_) => true, // no run wrote this
-                },
-            };
-            if free && let Some(version) = text.write(store, there.map(|(_, version)| version))? {
-                break version;
+            let Some((bytes, version)) = store.get_version(LEASE)? else { return Ok(None) };
+            // What no run wrote keeps none from beginning.
+            let Ok(other) = serde_json::from_slice::<LeaseText>(&bytes) else { return Ok(Some(version)) };
+            if other.released {
+                return Ok(Some(version));
             }
-            if !free {
-                std::thread::sleep(Duration::from_millis(500)); // object storage tells nobody of changes
+            match &seen {
+                None => {
+                    let (holder, output, stands) = (&other.holder, store.root().display(), other.stands);
+                    tracing::warn!("a run ({holder}) has the lease of {output}; waiting up to {stands} s to see whether it is alive");
+                    seen = Some((bytes, Instant::now()));
+                }
+                Some((first, _)) if *first != bytes => {
+                    return Err(RunError::Locked { output: store.root().to_owned(), process: other.holder });
+                }
+                Some((_, since)) if since.elapsed() >= Duration::from_secs(other.stands.max(2)) => return Ok(Some(version)),
+                Some(_) => {}
+            }
+            std::thread::sleep(Duration::from_millis(500)); // object storage tells nobody of changes
+        }
+    }
+
+    fn take(store: &Store, stands: Duration, interrupted: &AtomicBool) -> Result<Self, RunError> {
+        let mut text = LeaseText { holder: this_run(), renewed: 0, stands: stands.as_secs(), released: false };
+        let version = loop {
+            let there = Self::wait_until_free(store, interrupted)?;
+            if let Some(version) = text.write(store, there)? {
+                break version;
             }
         };
         let (end, ended) = channel();

@@ -179,6 +179,7 @@ impl Outputs {
             *totals.rejected.entry(rejection.reason.to_owned()).or_default() += 1;
         }
         self.cx.progress.rejected(node, rejections.len() as u64);
+        self.cx.log.rejected(&self.cx.graph.nodes[node].id, rejections);
         self.store(Edge { node, port: Port::REJECTED }, &rejected_batch(rejections)?)?;
         Ok(())
     }

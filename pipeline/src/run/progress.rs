@@ -197,8 +197,8 @@ pub struct Display {
 }
 
 impl Display {
-    /// Starts showing.
-    pub fn start(progress: Arc<Progress>, store: Store, show: Show) -> Self {
+    /// Starts showing; does `each_second`, too.
+    pub fn start(progress: Arc<Progress>, store: Store, show: Show, each_second: impl Fn() + Send + 'static) -> Self {
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -214,6 +214,7 @@ impl Display {
                 view.show(&snapshot, ends);
                 if ends || saved.elapsed() >= every {
                     saved = Instant::now();
+                    each_second();
                     // It only informs: a full disk is reported by the writes that matter.
                     let _ = serde_json::to_vec(&snapshot).map(|bytes| store.put_volatile(FILE, &bytes));
                 }

@@ -20,7 +20,7 @@ use crate::store::Store;
 const PART_BYTES: u64 = 500_000_000;
 
 /// A piece of this many bytes is a part by itself: nothing has to be copied.
-const PIECE_BYTES: u64 = 32_000_000;
+pub(super) const PIECE_BYTES: u64 = 32_000_000;
 
 /// Where the marks of published folders lie.
 const MARKS: &str = ".pipeline/published";

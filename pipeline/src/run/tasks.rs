@@ -57,6 +57,15 @@ pub(super) enum TaskWork {
 }
 
 impl Task {
+    /// The stage it is done for: the last one that its rows pass.
+    pub(super) fn root(&self) -> usize {
+        match &self.work {
+            TaskWork::Source { source, path, .. } => path.last().copied().unwrap_or(*source),
+            TaskWork::Stored { path, .. } => path.last().copied().unwrap_or_default(),
+            TaskWork::Step(step) => step.node,
+        }
+    }
+
     /// Does the task and leaves its mark.
     ///
     /// # Errors

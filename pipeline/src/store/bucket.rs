@@ -204,6 +204,45 @@ pub fn read(path: &Path) -> io::Result<Vec<u8>> {
     }
 }
 
+/// Whether something lies at a path or an address, and whether that is a folder.
+///
+/// # Errors
+/// What storage says; of this machine nothing, what can't be looked at is not there.
+pub fn kind(path: &Path) -> io::Result<Option<Kind>> {
+    let Some(address) = Address::of(path) else {
+        let found = std::fs::metadata(path).ok();
+        return Ok(found.map(|found| if found.is_dir() { Kind::Folder } else { Kind::File }));
+    };
+    if let Some((folder, name)) = address.parent()
+        && Bucket::open(&folder)?.size(name).map_err(io_error)?.is_some()
+    {
+        return Ok(Some(Kind::File));
+    }
+    match children(path) {
+        Ok(_) => Ok(Some(Kind::Folder)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
+/// What lies at a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Kind {
+    /// A file, or an object.
+    File,
+    /// A folder; on object storage, what has objects below it.
+    Folder,
+}
+
+/// Writes an object at an address, in the place of what was there.
+///
+/// # Errors
+/// What storage says.
+pub fn write(address: &Address, bytes: Bytes) -> io::Result<()> {
+    let (folder, name) = address.parent().ok_or(io::ErrorKind::InvalidInput)?;
+    Bucket::open(&folder)?.put(name, vec![bytes], PutMode::Overwrite).map(drop).map_err(io_error)
+}
+
 /// The files and folders right in a folder, on object storage or not; in no order.
 ///
 /// # Errors

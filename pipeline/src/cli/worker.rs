@@ -1,0 +1,58 @@
+//! `pipeline worker`: does tasks of a plan; what a cluster calls.
+
+use std::io::Write;
+use std::path::PathBuf;
+
+use super::Exit;
+use super::run::{Resources, RunFailure, check_output, end_tidily};
+use crate::run::progress::duration;
+use crate::run::{Job, NamedTask, Options, work};
+
+/// Arguments of `pipeline worker`.
+#[derive(Debug, clap::Args)]
+pub struct Args {
+    /// The output folder that `pipeline plan FILE --tasks` made
+    #[arg(value_hint = clap::ValueHint::DirPath)]
+    output: PathBuf,
+    /// The tasks to do, by the names that `pipeline plan FILE --tasks` printed
+    #[arg(value_name = "TASK", required = true)]
+    tasks: Vec<String>,
+    #[command(flatten)]
+    resources: Resources,
+    /// Stop dead after the K-th side effect
+    #[cfg(debug_assertions)]
+    #[arg(long, value_name = "K", hide = true)]
+    crash_at: Option<u64>,
+}
+
+/// Does tasks.
+///
+/// # Errors
+/// An output without a plan, a task that cannot be done now, or what stopped one.
+pub fn execute(args: Args) -> miette::Result<Exit> {
+    check_output(&args.output)?;
+    let job = Job::find(&args.output, &args.tasks).map_err(|error| RunFailure::new(error, &args.output))?;
+    tell_of(&job.done);
+    if job.left.is_empty() {
+        return Ok(Exit::Done);
+    }
+    let graph = job.recipe.graph()?;
+    let file = graph.file.clone();
+    let options = Options {
+        #[cfg(debug_assertions)]
+        crash_at: args.crash_at,
+        interrupted: end_tidily()?,
+        ..args.resources.options()
+    };
+    let each = |label: &str, seconds: f64| {
+        let _ = writeln!(std::io::stderr(), "{label}: done after {}", duration(seconds));
+    };
+    tell_of(&work(graph, &job, &options, each).map_err(|error| RunFailure::new(error, &file))?);
+    Ok(Exit::Done)
+}
+
+fn tell_of(done: &[NamedTask]) {
+    for NamedTask { name, label } in done {
+        let _ = writeln!(std::io::stderr(), "{name} ({label}) was done before");
+    }
+}

@@ -1,0 +1,95 @@
+//! What a worker needs to make the plan again that a task belongs to: the pipeline file as it was read, and how it was read.
+//!
+//! It lies in the output, so that a worker is told nothing but the output and the task. Paths in it are those of the machine that planned:
+//! inputs must be found under the same names wherever workers are.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+
+use crate::file::{LoadOptions, Problems, load_text};
+use crate::graph::Graph;
+use crate::run::{Options, RunError};
+use crate::store::Store;
+
+/// Where the plan lies.
+pub const FILE: &str = ".pipeline/plan.json";
+
+/// How a graph was made, and what of the options decides which tasks there are.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Recipe {
+    /// Version of the program.
+    granary: String,
+    /// The pipeline file, absolute; it need not be there any more, but what it says about paths starts from its folder.
+    file: PathBuf,
+    /// Its text.
+    text: String,
+    /// The `--set` arguments, in order.
+    sets: Vec<String>,
+    /// The variables that it names and that were set. A secret is none of them: secrets are named in a file, never expanded.
+    variables: BTreeMap<String, String>,
+    /// Rows a shard has at most.
+    shard_rows: u64,
+    /// Only so many rows of each source.
+    limit: Option<u64>,
+    /// The stage to run to.
+    to: Option<String>,
+}
+
+impl Recipe {
+    /// The recipe of a graph.
+    pub fn of(graph: &Graph, options: &Options) -> Self {
+        Self {
+            granary: env!("CARGO_PKG_VERSION").to_owned(),
+            file: std::path::absolute(&graph.file).unwrap_or_else(|_| graph.file.clone()),
+            text: graph.text.clone(),
+            sets: graph.sets.clone(),
+            variables: graph.variables.clone(),
+            shard_rows: options.shard_rows,
+            limit: options.limit,
+            to: options.to.clone(),
+        }
+    }
+
+    /// Leaves it in the output, unless it is there. A file whose name is no UTF-8 has no recipe: JSON has no words for it.
+    ///
+    /// # Errors
+    /// What the storage says.
+    pub fn save(&self, store: &Store) -> Result<(), RunError> {
+        let Ok(json) = serde_json::to_vec_pretty(self) else { return Ok(store.delete(FILE)?) };
+        if store.get(FILE)?.as_deref() != Some(json.as_slice()) {
+            store.put(FILE, Bytes::from(json))?;
+        }
+        Ok(())
+    }
+
+    /// The recipe that lies in an output.
+    ///
+    /// # Errors
+    /// [`RunError::NoPlan`], [`RunError::OtherVersion`], or what the storage says.
+    pub fn load(store: &Store) -> Result<Self, RunError> {
+        let found = store.get(FILE)?.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        let recipe = found.ok_or_else(|| RunError::NoPlan { output: store.root().to_owned() })?;
+        if recipe.granary != env!("CARGO_PKG_VERSION") {
+            return Err(RunError::OtherVersion { planned: recipe.granary, own: env!("CARGO_PKG_VERSION") });
+        }
+        Ok(recipe)
+    }
+
+    /// Makes the graph again.
+    ///
+    /// # Errors
+    /// What is wrong with it here: an input that this machine does not have, above all.
+    pub fn graph(&self) -> Result<Graph, Problems> {
+        let variables = self.variables.clone();
+        let options = LoadOptions { sets: self.sets.clone(), env: Box::new(move |name| variables.get(name).cloned()) };
+        load_text(&self.file, &self.text, &options)
+    }
+
+    /// The options of a run that decide which tasks there are, the others as they stand in `rest`.
+    pub fn options(&self, rest: Options) -> Options {
+        Options { shard_rows: self.shard_rows, limit: self.limit, to: self.to.clone(), ..rest }
+    }
+}
