@@ -213,7 +213,7 @@ fn a_run_on_object_storage_gives_the_same_bytes_as_on_a_disk() {
     let inspect = storage.call(&project, &["inspect", "s3://data/out"]);
     assert!(inspect.code == Some(0) && inspect.stdout.contains("dropped/near"), "{inspect:#?}");
     let trace = storage.call(&project, &["trace", "s3://data/out", "d00050"]);
-    assert!(trace.code == Some(0) && trace.stdout.contains("min_chars"), "{trace:#?}");
+    assert!(trace.code == Some(0) && trace.stdout.contains("too_short"), "{trace:#?}");
     storage.runtime.block_on(storage.bucket.delete(&Key::from("out/report.html"))).expect("removed");
     assert_eq!(storage.call(&project, &["report", "s3://data/out"]).code, Some(0));
     assert!(storage.objects("out").contains_key("report.html"));
@@ -262,7 +262,7 @@ fn a_run_killed_on_object_storage_goes_on_when_its_lease_has_run_out() {
 fn two_runs_on_one_address_are_told_apart() {
     let Some(storage) = Storage::start() else { return };
     let project = Project::with(&format!(
-        "version: 1\nname: t\noutput: s3://data/two\nstages:\n  rows: {{use: read_jsonl, path: rows.jsonl}}\n  slow: {{use: command, from: rows, run: [sh, -c, \"touch started; while [ ! -e go ]; do sleep 0.05; done; exit 1\"], timeout: 60s}}\n"
+        "version: 1\nname: t\noutput: s3://data/two\nstages:\n  rows: {{use: read_jsonl, path: rows.jsonl}}\n  slow: {{use: command, from: rows, run: [sh, -c, \"touch started; while [ ! -e go ]; do sleep 0.05; done; exit 1\"], timeout_seconds: 60}}\n"
     ));
     project.write("rows.jsonl", rows(0, 5));
     let mut first =

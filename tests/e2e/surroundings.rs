@@ -37,13 +37,13 @@ fn what_is_no_file_is_refused_by_name() {
     let made = Command::new("mkfifo").arg(project.path("rows.jsonl")).status().expect("mkfifo");
     assert!(made.success());
     refused(&project, 2, "rows.jsonl is a pipe or a device");
-    for (address, wanted) in [("s3://bucket/rows.jsonl", "is an address"), ("https://example.org/*.jsonl", "is an address")] {
+    for (address, wanted) in [("gs://bucket/rows.jsonl", "`gs://` is not supported"), ("https://example.org/*.jsonl", "`https://` is not supported")] {
         project.write("pipeline.yaml", READ_IN.replace("path: in", &format!("path: \"{address}\"")));
         refused(&project, 2, wanted);
     }
     project.write("in/a.jsonl", ROW);
-    project.write("pipeline.yaml", READ_IN.replace("output: out", "output: \"s3://bucket/out\""));
-    refused(&project, 2, "output to `s3://` is not supported yet");
+    project.write("pipeline.yaml", READ_IN.replace("output: out", "output: \"gs://bucket/out\""));
+    refused(&project, 2, "`gs://` is not supported");
     project.write("pipeline.yaml", READ_IN.replace("output: out", "output: in/a.jsonl"));
     refused(&project, 2, "in/a.jsonl");
     let said = project.call(&["run", "in"]);

@@ -20,6 +20,9 @@ pub(crate) use list::list_address;
 #[error("{0}")]
 struct RemoteError(String);
 
+const NO_CREDENTIALS: &str = "there are no valid credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_PROFILE, or for a public \
+                              bucket AWS_SKIP_SIGNATURE=true";
+
 /// An error of storage as one of reading, in words for a person.
 pub fn io_error(error: object_store::Error) -> io::Error {
     use object_store::Error;
@@ -29,12 +32,12 @@ pub fn io_error(error: object_store::Error) -> io::Error {
         Error::PermissionDenied { .. } => {
             (io::ErrorKind::PermissionDenied, "access is denied to this key, or the bucket is another one's".to_owned())
         }
-        Error::Unauthenticated { .. } => (
-            io::ErrorKind::PermissionDenied,
-            "no valid credentials; set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY, or AWS_SKIP_SIGNATURE=true for a public bucket"
-                .to_owned(),
-        ),
-        _ => (io::ErrorKind::Other, with_causes(&error)),
+        Error::Unauthenticated { .. } => (io::ErrorKind::PermissionDenied, NO_CREDENTIALS.to_owned()),
+        _ => match with_causes(&error) {
+            // What was asked last for credentials: the machine, which in a data centre has some.
+            text if text.contains("//169.254.169.254/") => (io::ErrorKind::PermissionDenied, NO_CREDENTIALS.to_owned()),
+            text => (io::ErrorKind::Other, text),
+        },
     };
     io::Error::new(kind, RemoteError(text))
 }

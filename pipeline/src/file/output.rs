@@ -16,7 +16,9 @@ pub(crate) fn resolve(text: &str, base: &Path, place: &Place) -> Result<PathBuf,
                 let problem = Problem::new("data sets of the hub are only read");
                 Err(problem.at(place, "an output is written").help("write to a folder or to `s3://BUCKET/PREFIX`".to_owned()))
             }
-            Err(problem) => Err(Problem::new(problem).at(place, "found an address")),
+            Err(problem) => {
+                Err(Problem::new(problem).at(place, "found an address").help("name a folder, or `s3://BUCKET/PREFIX`".to_owned()))
+            }
         };
     }
     Ok(clean(&base.join(text)))

@@ -645,7 +645,7 @@ fn a_stage_needs_the_right_kind_of_from() {
 
 #[test]
 fn the_top_of_the_file_is_checked_too() {
-    insta::assert_snapshot!(told("version: 2\nname: \"\"\nseed: -1\noutput: s3://bucket/x\ncheckpoints: slow\nmax_rejected: lots\nllms: {}\nstages: {}\n", &[]), @r#"
+    insta::assert_snapshot!(told("version: 2\nname: \"\"\nseed: -1\noutput: gs://bucket/x\ncheckpoints: slow\nmax_rejected: lots\nllms: {}\nstages: {}\n", &[]), @r#"
       × 8 problems in web.yaml
 
     Error:
@@ -675,24 +675,24 @@ fn the_top_of_the_file_is_checked_too() {
      3 │ seed: -1
        ·       ─┬
        ·        ╰── found the number -1
-     4 │ output: s3://bucket/x
+     4 │ output: gs://bucket/x
        ╰────
 
     Error:
-      × output to `s3://` is not supported yet
+      × `gs://` is not supported; wanted a path, `s3://…` or `hf://datasets/…`
        ╭─[web.yaml:4:9]
      3 │ seed: -1
-     4 │ output: s3://bucket/x
+     4 │ output: gs://bucket/x
        ·         ──────┬──────
        ·               ╰── found an address
      5 │ checkpoints: slow
        ╰────
-      help: give a local folder and copy it when the run is done
+      help: name a folder, or `s3://BUCKET/PREFIX`
 
     Error:
       × the file: `checkpoints` must be one of `fast`, `small`, `discard`
        ╭─[web.yaml:5:14]
-     4 │ output: s3://bucket/x
+     4 │ output: gs://bucket/x
      5 │ checkpoints: slow
        ·              ──┬─
        ·                ╰── found text "slow"
