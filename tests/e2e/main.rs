@@ -18,3 +18,4 @@ mod same_bytes;
 mod samples;
 mod surroundings;
 mod tables;
+mod tags;
