@@ -6,6 +6,7 @@ mod harness;
 
 mod command;
 mod damage;
+mod dropped;
 mod errors;
 mod gates;
 mod graphs;
