@@ -385,6 +385,10 @@ impl RowLocal for Command {
         }
         Ok(())
     }
+
+    fn finish(&self) -> Result<(), StageError> {
+        self.programs.finish()
+    }
 }
 
 #[cfg(test)]

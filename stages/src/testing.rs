@@ -136,7 +136,17 @@ pub fn run<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)]) -> O
 pub fn run_cut<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)], cut: Cut) -> Outcome {
     let schemas = inputs.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect();
     let built = build::<C>(settings, schemas).unwrap_or_else(|error| panic!("`{}` does not build: {error}", C::NAME));
-    run_stage(&built, inputs, cut).unwrap_or_else(|error| panic!("`{}` fails: {error}", C::NAME))
+    let outcome = run_stage(&built, inputs, cut).unwrap_or_else(|error| panic!("`{}` fails: {error}", C::NAME));
+    finish(&built).unwrap_or_else(|error| panic!("`{}` ends badly: {error}", C::NAME));
+    outcome
+}
+
+/// Tells a stage that it has seen all rows.
+///
+/// # Errors
+/// What the stage says.
+pub fn finish(built: &Built) -> Result<(), StageError> {
+    if let Stage::RowLocal(stage) = &built.stage { stage.finish() } else { Ok(()) }
 }
 
 /// Runs a built stage that is no source.

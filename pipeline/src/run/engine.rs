@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use stages::Port;
+use stages::{Port, Stage};
 
 use super::again::ReadAgain;
 use super::cache::ShardCache;
@@ -129,6 +129,8 @@ pub(super) struct UnitState {
     n_steps: usize,
     /// Every task it had, in order.
     pub all_tasks: Vec<Fingerprint>,
+    /// Those that this run did.
+    made: Vec<Fingerprint>,
     /// The marks of all its steps that gave rows, in order.
     pub outputs: Vec<DoneMark>,
     /// Counts of its stages.
@@ -315,6 +317,9 @@ impl Engine {
         }
         self.cx.progress.task_done(nodes.into_iter(), reused);
         let state = &mut self.units[unit];
+        if !reused {
+            state.made.push(state.tasks[task].fingerprint.clone());
+        }
         state.marks[task] = Some(mark);
         state.left -= 1;
     }
@@ -394,7 +399,24 @@ impl Engine {
         self.step_over_done(unit)
     }
 
+    /// Lets the stages of a unit end. What they made in this run is of no worth if one says so: it is made again.
+    fn finish_stages(&self, unit: usize) -> Result<(), RunError> {
+        for node in self.cx.plan.nodes_of(&self.cx.plan.units[unit]) {
+            let Stage::RowLocal(stage) = &self.cx.graph.nodes[node].stage else { continue };
+            let Err(error) = stage.finish() else { continue };
+            let error = self.cx.stage_error(node, error);
+            if !matches!(error, RunError::Interrupted) {
+                for task in &self.units[unit].made {
+                    self.cx.store.delete(&marks::path_of(task))?;
+                }
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
     fn finish_unit(&mut self, unit: usize) -> Result<(), RunError> {
+        self.finish_stages(unit)?;
         let plan_unit: &Unit = &self.cx.plan.units[unit];
         for node in self.cx.plan.nodes_of(plan_unit) {
             let stage = &self.cx.graph.nodes[node];
