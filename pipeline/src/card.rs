@@ -183,15 +183,20 @@ fn write_configs(record: &RunRecord, configs: &[Config<'_>], schemas: &BTreeMap<
 }
 
 fn write_removals(record: &RunRecord, out: &mut String) {
-    out.push_str(
-        "\n## What was removed\n\nDropped: the stage decided against the row. Rejected: it could not be read or processed.\n\n\
-         | stage | rows in | rows out | dropped | rejected |\n|---|--:|--:|---|---|\n",
-    );
+    out.push_str("\n## What was removed\n\nDropped: the stage decided against the row. Rejected: it could not be read or processed.");
+    let tags = record.stages.iter().any(|stage| stage.tags);
+    out.push_str(if tags {
+        " Tagged: the stage decided against the row, which is in its output all the same, with why in columns of the stage's name.\n\n\
+         | stage | rows in | rows out | tagged | dropped | rejected |\n|---|--:|--:|---|---|---|\n"
+    } else {
+        "\n\n| stage | rows in | rows out | dropped | rejected |\n|---|--:|--:|---|---|\n"
+    });
     for stage in &record.stages {
         let totals = &stage.totals;
+        let tagged = if tags { format!("{} | ", reasons(&totals.tagged)) } else { String::new() };
         let _ = writeln!(
             out,
-            "| {} | {} | {} | {} | {} |",
+            "| {} | {} | {} | {tagged}{} | {} |",
             code(&stage.id),
             count(totals.rows_in),
             count(stage.rows_given()),

@@ -9,19 +9,22 @@ use crate::record::StageTotals;
 #[derive(Debug, Clone, PartialEq, Default, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Expect {
-    /// How many rows leave it, such as `">= 1000"`; not asked of a run with `--limit`.
+    /// How many rows leave it, tagged ones too, such as `">= 1000"`; not asked of a run with `--limit`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rows: Option<Bound>,
     /// Columns without a null.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub not_null: Vec<String>,
-    /// The share of its rows that it drops, such as `"< 0.6"` or `"<= 60%"`.
+    /// The share of its rows that it decides against, such as `"< 0.6"` or `"<= 60%"`: those that it drops or, with `on_fail: tag`, tags.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub dropped_share: Option<Bound>,
     /// The share of its rows that it rejects. `max_rejected` always allows ten rows; this does not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rejected_share: Option<Bound>,
 }
+
+/// The keys of `expect` whose value is a [`Bound`].
+pub(crate) const BOUNDS: [&str; 3] = ["rows", "dropped_share", "rejected_share"];
 
 /// A comparison with a number: `">= 1000"`, `"< 0.6"`, `"<= 5%"`.
 #[derive(Debug, Clone, Copy, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -118,7 +121,7 @@ impl Expect {
                 unmet.push(format!("`{name}: {bound}` is wanted, it is {share:.4}, {part} of {} rows", totals.rows_in));
             }
         };
-        share("dropped_share", self.dropped_share, totals.dropped_rows());
+        share("dropped_share", self.dropped_share, totals.dropped_rows().saturating_add(totals.tagged_rows()));
         share("rejected_share", self.rejected_share, totals.rejected_rows());
         unmet
     }

@@ -43,7 +43,7 @@ pub struct Node {
     pub files: Vec<(String, String)>,
     /// What feeds it, by port; empty for a source.
     pub inputs: Vec<NodeInput>,
-    /// Schemas of what leaves it.
+    /// Schemas of what leaves it; [`Outputs::is_tagged`] where rows that it decides against stay.
     pub outputs: Outputs,
     /// The stage.
     pub stage: Stage,
@@ -104,6 +104,18 @@ pub enum DroppedRows {
     Ids,
     /// Nothing; they are only counted.
     None,
+}
+
+/// What a stage does with the rows that it decides against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFail {
+    /// They leave: `from: id.dropped`, and `dropped/<id>/` in the output.
+    #[default]
+    Drop,
+    /// They stay in their place among the others, and all rows get the columns `<id>_drop_reason`, `<id>_drop_value`,
+    /// `<id>_drop_threshold` and `<id>_duplicate_of`, which are null in rows that pass.
+    Tag,
 }
 
 /// How many of a stage's rows may be rejected: a share of the rows it saw, but at least 10 rows, unless that is all of them.

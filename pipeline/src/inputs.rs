@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, SystemTime};
 
 use bytes::Bytes;
@@ -25,13 +26,15 @@ pub struct InputHashes {
     files: BTreeMap<PathBuf, Known>,
     #[serde(skip)]
     changed: bool,
+    /// What tasks read, one for all tasks that read a file.
+    #[serde(skip)]
+    seen: BTreeMap<PathBuf, Arc<Seen>>,
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 struct Known {
-    size: u64,
-    modified_ns: i64,
-    inode: u64,
+    #[serde(flatten)]
+    stamp: Stamp,
     hash: String,
     /// Whether the file was young when it was hashed.
     young: bool,
@@ -40,12 +43,6 @@ struct Known {
 /// JSON has no words for a name that is no UTF-8; such a file is read again by the next run.
 fn with_names<S: Serializer>(files: &BTreeMap<PathBuf, Known>, serializer: S) -> Result<S::Ok, S::Error> {
     serializer.collect_map(files.iter().filter(|(path, _)| path.to_str().is_some()))
-}
-
-impl Known {
-    fn stamp(&self) -> Stamp {
-        Stamp { size: self.size, modified_ns: self.modified_ns, inode: self.inode }
-    }
 }
 
 impl InputHashes {
@@ -83,6 +80,7 @@ impl InputHashes {
         for (path, known) in found {
             if self.files.get(&path) != Some(&known) {
                 self.changed = true;
+                self.seen.remove(&path);
                 self.files.insert(path, known);
             }
         }
@@ -94,36 +92,70 @@ impl InputHashes {
         self.files.get(path).map(|known| known.hash.as_str())
     }
 
-    /// The stamp of a file when it was learnt.
-    pub fn stamp(&self, path: &Path) -> Option<Stamp> {
-        self.files.get(path).map(Known::stamp)
+    /// A file as it was when it was learnt.
+    pub fn seen(&mut self, path: &Path) -> Option<Arc<Seen>> {
+        let known = self.files.get(path)?;
+        let seen = self
+            .seen
+            .entry(path.to_owned())
+            .or_insert_with(|| Arc::new(Seen { path: path.to_owned(), hash: known.hash.clone(), stamp: Mutex::new(known.stamp) }));
+        Some(Arc::clone(seen))
+    }
+}
+
+/// A file that tasks read, as it was when its content was hashed.
+#[derive(Debug)]
+pub struct Seen {
+    /// Where it lies.
+    pub path: PathBuf,
+    hash: String,
+    stamp: Mutex<Stamp>,
+}
+
+impl Seen {
+    /// Whether it still holds what it held. Where something was done to it, its content is hashed again, once for all that ask.
+    pub fn holds(&self) -> bool {
+        let mut stamp = self.stamp.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_as = |stamp: Stamp| Stamp::of(&self.path).is_ok_and(|now| now == stamp);
+        if is_as(*stamp) {
+            return true;
+        }
+        let Ok(now) = Stamp::of(&self.path) else { return false };
+        let holds = hash_file(&self.path).is_ok_and(|hash| hash == self.hash) && is_as(now);
+        if holds {
+            *stamp = now;
+        }
+        holds
     }
 }
 
 /// What tells that a file is the one that was looked at before.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Stamp {
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+struct Stamp {
     size: u64,
     modified_ns: i64,
+    /// When anything of it was last changed, its times included: what a program that puts `modified` back can't put back.
+    #[serde(default)]
+    changed_ns: i64,
     inode: u64,
 }
 
 impl Stamp {
-    /// The stamp of a file as it is now.
-    ///
-    /// # Errors
-    /// A file that is not there any more.
-    pub fn of(path: &Path) -> Result<Self, StoreError> {
-        let io = |source| StoreError::Io { doing: "look at", path: path.to_owned(), source };
-        if let Some(address) = Address::of(path) {
-            return Ok(look_there(&address).map_err(io)?.stamp());
+    fn of(path: &Path) -> std::io::Result<Self> {
+        match Address::of(path) {
+            Some(address) => Ok(look_there(&address)?.stamp),
+            None => std::fs::metadata(path).map(|meta| Self::of_meta(&meta)),
         }
-        Ok(Self::of_meta(&std::fs::metadata(path).map_err(io)?))
     }
 
     fn of_meta(meta: &std::fs::Metadata) -> Self {
-        let modified_ns = meta.mtime().saturating_mul(1_000_000_000).saturating_add(meta.mtime_nsec());
-        Self { size: meta.len(), modified_ns, inode: meta.ino() }
+        let ns = |seconds: i64, rest: i64| seconds.saturating_mul(1_000_000_000).saturating_add(rest);
+        Self {
+            size: meta.len(),
+            modified_ns: ns(meta.mtime(), meta.mtime_nsec()),
+            changed_ns: ns(meta.ctime(), meta.ctime_nsec()),
+            inode: meta.ino(),
+        }
     }
 }
 
@@ -132,7 +164,7 @@ fn look_there(address: &Address) -> std::io::Result<Known> {
     let file = RemoteFile::open(address)?;
     let hash = format!("{}:{}", file.bytes(), file.tag().unwrap_or_default());
     let inode = xxhash_rust::xxh3::xxh3_64(hash.as_bytes());
-    Ok(Known { size: file.bytes(), modified_ns: 0, inode, hash, young: false })
+    Ok(Known { stamp: Stamp { size: file.bytes(), modified_ns: 0, changed_ns: 0, inode }, hash, young: false })
 }
 
 fn look(path: &Path, known: Option<&Known>, now: SystemTime) -> Result<Known, StoreError> {
@@ -146,13 +178,12 @@ fn look(path: &Path, known: Option<&Known>, now: SystemTime) -> Result<Known, St
     if let Some(known) = known
         && !known.young
         && !young
-        && known.stamp() == stamp
+        && known.stamp == stamp
     {
         return Ok(known.clone());
     }
     let hash = hash_file(path).map_err(io)?;
-    let Stamp { size, modified_ns, inode } = stamp;
-    Ok(Known { size, modified_ns, inode, hash, young })
+    Ok(Known { stamp, hash, young })
 }
 
 /// The content hash of a file, as 32 hexadecimal digits.
@@ -210,5 +241,29 @@ mod tests {
         std::fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(modified)).expect("time set back");
         hashes.learn(std::slice::from_ref(&path)).expect("read");
         assert_ne!(hashes.get(&path), Some(first.as_str()));
+    }
+
+    #[test]
+    fn a_file_that_is_read_may_be_touched_and_not_edited() {
+        let folder = tempfile::tempdir().expect("a temporary folder");
+        let path = folder.path().join("a.txt");
+        std::fs::write(&path, "one").expect("written");
+        let modified = SystemTime::now() - Duration::from_secs(100);
+        let set_back = || std::fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(modified)).expect("a time");
+        set_back();
+        let mut hashes = InputHashes::default();
+        hashes.learn(std::slice::from_ref(&path)).expect("read");
+        let seen = hashes.seen(&path).expect("learnt");
+        assert!(seen.holds());
+        std::fs::File::options().append(true).open(&path).and_then(|file| file.set_modified(SystemTime::now())).expect("touched");
+        assert!(seen.holds());
+        // The same size, and the time put back: only the time of the last change tells.
+        std::fs::write(&path, "two").expect("written");
+        set_back();
+        assert!(!seen.holds());
+        hashes.learn(std::slice::from_ref(&path)).expect("read");
+        assert_ne!(hashes.get(&path), Some(seen.hash.as_str()), "nor does the next run take it for what it was");
+        std::fs::remove_file(&path).expect("removed");
+        assert!(!seen.holds());
     }
 }

@@ -5,7 +5,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::datatypes::Schema;
-use schemas::{ColumnSpec, document};
+use schemas::{ColumnSpec, document, dropped};
 use serde_json::{Map, Value as Json};
 use stages::registry::{AnyConfig, StageSpec};
 use stages::{BuildContext, Inputs, Kind, Outputs, Port};
@@ -57,6 +57,16 @@ pub fn page(spec: &StageSpec) -> String {
     }
     _ = write!(text, "\nExample\n  {}: {}\n", stage_id(spec.kind), spec.example);
     text.push_str("\nEvery stage also takes `keep`, `write`, `max_rejected`, `expect` and `dropped`.\n");
+    if spec.tags {
+        let [reason, ..] = dropped::tags("<id>");
+        text.push_str(&wrapped(
+            &format!(
+                "With `on_fail: tag` the rows that it decides against stay among the others, and `{}` and its like say why.",
+                reason.name
+            ),
+            0,
+        ));
+    }
     text
 }
 
@@ -252,6 +262,8 @@ mod tests {
       next: {use: keep_long, from: rows, min_chars: 1}
 
     Every stage also takes `keep`, `write`, `max_rejected`, `expect` and `dropped`.
+    With `on_fail: tag` the rows that it decides against stay among the others, and `<id>_drop_reason`
+    and its like say why.
     ");
     }
 

@@ -90,6 +90,9 @@ pub struct StageRecord {
     /// Ports whose rows are a view of the stage's rows, not a share of them: they have other columns than `out`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub views: Vec<String>,
+    /// Whether rows that it decides against stay among the others: `on_fail: tag`.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub tags: bool,
     /// Counts, times and profile over all its tasks.
     #[serde(flatten)]
     pub totals: StageTotals,
@@ -111,6 +114,9 @@ pub struct StageTotals {
     pub nulls: BTreeMap<String, u64>,
     /// Rows dropped, by reason.
     pub dropped: BTreeMap<String, u64>,
+    /// Rows that the stage decided against and that went on with the others, by reason: those of `on_fail: tag`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub tagged: BTreeMap<String, u64>,
     /// Rows rejected, by reason.
     pub rejected: BTreeMap<String, u64>,
     /// What was met and is no rejection: what, then the name it is about, then how often (`field_not_in_schema`, say).
@@ -162,7 +168,7 @@ pub struct Profile {
     pub sources: BTreeMap<String, u64>,
     /// A few rows that were kept, chosen by hash of their id.
     pub kept: Vec<Sample>,
-    /// A few rows for each reason they were dropped for.
+    /// A few rows for each reason they were dropped or tagged for.
     pub dropped: BTreeMap<String, Vec<Sample>>,
 }
 
@@ -285,6 +291,7 @@ impl StageTotals {
         add(&mut self.bytes_out, other.bytes_out);
         add_counts(&mut self.nulls, other.nulls);
         add_counts(&mut self.dropped, other.dropped);
+        add_counts(&mut self.tagged, other.tagged);
         add_counts(&mut self.rejected, other.rejected);
         for (what, names) in other.counted {
             add_counts(self.counted.entry(what).or_default(), names);
@@ -310,6 +317,11 @@ impl StageTotals {
         self.dropped.values().fold(0, |sum, n| sum.saturating_add(*n))
     }
 
+    /// Rows tagged, whatever the reason.
+    pub fn tagged_rows(&self) -> u64 {
+        self.tagged.values().fold(0, |sum, n| sum.saturating_add(*n))
+    }
+
     /// Rows rejected, whatever the reason.
     pub fn rejected_rows(&self) -> u64 {
         self.rejected.values().fold(0, |sum, n| sum.saturating_add(*n))
@@ -328,6 +340,7 @@ mod tests {
             bytes_out: n,
             nulls: [("url".to_owned(), n)].into(),
             dropped: [(reason.to_owned(), 1)].into(),
+            tagged: [(reason.to_owned(), 2)].into(),
             rejected: BTreeMap::new(),
             counted: [("field_not_in_schema".to_owned(), [(reason.to_owned(), 1)].into())].into(),
             figures: BTreeMap::new(),
@@ -342,7 +355,7 @@ mod tests {
         assert_eq!((totals.rows_in, totals.rows_through("out"), totals.bytes_out, totals.peak_bytes), (10, 7, 10, 5));
         assert_eq!(totals.dropped, [("too_long".to_owned(), 1), ("too_short".to_owned(), 2)].into());
         assert_eq!(totals.counted["field_not_in_schema"], totals.dropped);
-        assert_eq!(totals.dropped_rows(), 3);
+        assert_eq!((totals.dropped_rows(), totals.tagged_rows()), (3, 6));
         totals.merge(task(u64::MAX, "x"));
         assert_eq!(totals.rows_in, u64::MAX);
     }

@@ -22,7 +22,7 @@ use near::Near;
 
 pub(crate) use dag::is_output;
 
-use crate::record::{RunRecord, StageRecord};
+use crate::record::{RunRecord, StageRecord, StageTotals};
 use crate::show::{self, count, share};
 
 /// The report of a run, as an HTML page.
@@ -78,6 +78,7 @@ struct Figures {
     read: u64,
     published: u64,
     dropped: u64,
+    tagged: u64,
     rejected: u64,
 }
 
@@ -88,6 +89,7 @@ impl Figures {
             read: sum(&|stage| if stage.is_source() { stage.totals.rows_in } else { 0 }),
             published: sum(&|stage| if record.is_read(&stage.id) { 0 } else { stage.rows_given() }),
             dropped: sum(&|stage| stage.totals.dropped_rows()),
+            tagged: sum(&|stage| stage.totals.tagged_rows()),
             rejected: sum(&|stage| stage.totals.rejected_rows()),
         }
     }
@@ -190,10 +192,13 @@ fn write_head(record: &RunRecord, figures: &Figures, out: &mut String) {
             "Dropped",
             if figures.dropped > 0 { "drop" } else { "" },
             &show::short_count(figures.dropped),
-            &if figures.dropped > 0 {
-                format!("{}, in {}", share(figures.dropped, figures.read), stages_with(&|stage| stage.totals.dropped_rows()))
-            } else {
-                "no stage decided against a row".to_owned()
+            &match (figures.dropped, figures.tagged) {
+                (0, 0) => "no stage decided against a row".to_owned(),
+                (0, tagged) => format!("{} tagged instead, and went on", count(tagged)),
+                (dropped, tagged) => {
+                    let more = if tagged > 0 { format!("; {} tagged, and went on", count(tagged)) } else { String::new() };
+                    format!("{}, in {}{more}", share(dropped, figures.read), stages_with(&|stage| stage.totals.dropped_rows()))
+                }
             }
         ),
         figure(
@@ -307,7 +312,13 @@ fn write_funnel(record: &RunRecord, out: &mut String) {
     }
     out.push_str(
         "<p class=\"lead\">Stage by stage, in the order in which rows meet them; all bars have one scale.</p>\n\
-         <ul class=\"key\"><li><i class=\"b-keep\"></i>went on</li><li><i class=\"b-side\"></i>went on through another port</li><li><i class=\"b-drop\"></i>dropped</li><li><i class=\"b-reject\"></i>rejected</li></ul>\n\
+         <ul class=\"key\"><li><i class=\"b-keep\"></i>went on</li>",
+    );
+    if record.stages.iter().any(|stage| stage.tags) {
+        out.push_str("<li><i class=\"b-tag\"></i>went on, tagged</li>");
+    }
+    out.push_str(
+        "<li><i class=\"b-side\"></i>went on through another port</li><li><i class=\"b-drop\"></i>dropped</li><li><i class=\"b-reject\"></i>rejected</li></ul>\n\
          <div class=\"scroll\"><table><thead><tr><th>Stage</th><th><span aria-hidden=\"true\">Rows</span></th><th class=\"n\">In</th><th class=\"n\">Out</th><th class=\"n\">Dropped</th><th class=\"n\">Rejected</th><th class=\"n\">Kept</th></tr></thead><tbody>\n",
     );
     let width_of = |stage: &StageRecord| {
@@ -318,19 +329,21 @@ fn write_funnel(record: &RunRecord, out: &mut String) {
     for stage in &record.stages {
         let totals = &stage.totals;
         let (through, given) = (totals.rows_through("out"), stage.rows_given());
-        let (dropped, rejected) = (totals.dropped_rows(), totals.rejected_rows());
+        let (dropped, tagged, rejected) = (totals.dropped_rows(), totals.tagged_rows(), totals.rejected_rows());
         let _ = writeln!(
             out,
-            "<tr><th scope=\"row\"><bdi>{}</bdi> <small>{}</small></th><td class=\"bar\"><div class=\"stack\" aria-hidden=\"true\">{}{}{}{}</div></td>\
-             <td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
+            "<tr><th scope=\"row\"><bdi>{}</bdi> <small>{}</small></th><td class=\"bar\"><div class=\"stack\" aria-hidden=\"true\">{}{}{}{}{}</div></td>\
+             <td class=\"n\">{}</td><td class=\"n\">{}{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
             esc(&show::visible_line(&stage.id)),
             esc(&show::visible_line(&stage.stage_type)),
-            bar("b-keep", through, most),
+            bar("b-keep", through.saturating_sub(tagged), most),
+            bar("b-tag", tagged, most),
             bar("b-side", given.saturating_sub(through), most),
             bar("b-drop", dropped, most),
             bar("b-reject", rejected, most),
             count(totals.rows_in),
             count(given),
+            if tagged > 0 { format!(" <small class=\"drop\">{} tagged</small>", count(tagged)) } else { String::new() },
             nothing_or(dropped, "drop"),
             nothing_or(rejected, "reject"),
             share(given, totals.rows_in),
@@ -349,8 +362,11 @@ fn nothing_or(n: u64, class: &str) -> String {
 }
 
 fn write_reasons(record: &RunRecord, out: &mut String) {
-    out.push_str("<section id=\"reasons\"><h2>Why rows did not go on</h2>\n");
-    let stages: Vec<_> = record.stages.iter().filter(|stage| stage.totals.dropped_rows() > 0 || stage.totals.rejected_rows() > 0).collect();
+    let tags = record.stages.iter().any(|stage| stage.totals.tagged_rows() > 0);
+    let title = if tags { "Why rows did not go on, or went on tagged" } else { "Why rows did not go on" };
+    let _ = writeln!(out, "<section id=\"reasons\"><h2>{title}</h2>");
+    let has_reasons = |totals: &StageTotals| totals.dropped_rows() > 0 || totals.tagged_rows() > 0 || totals.rejected_rows() > 0;
+    let stages: Vec<_> = record.stages.iter().filter(|stage| has_reasons(&stage.totals)).collect();
     if stages.is_empty() {
         out.push_str("<p class=\"empty\">No row was dropped and none rejected.</p></section>\n");
         return;
@@ -367,8 +383,8 @@ fn write_reasons(record: &RunRecord, out: &mut String) {
             esc(&show::visible_line(&stage.id)),
             folders.join(" ")
         );
-        let most = totals.dropped.values().chain(totals.rejected.values()).copied().max().unwrap_or(0);
-        for (reasons, class) in [(&totals.dropped, "drop"), (&totals.rejected, "reject")] {
+        let most = totals.dropped.values().chain(totals.tagged.values()).chain(totals.rejected.values()).copied().max().unwrap_or(0);
+        for (reasons, class) in [(&totals.dropped, "drop"), (&totals.tagged, "tag"), (&totals.rejected, "reject")] {
             let mut reasons: Vec<_> = reasons.iter().filter(|(_, n)| **n > 0).collect();
             reasons.sort_by_key(|(reason, n)| (Reverse(**n), reason.as_str()));
             for (reason, n) in reasons {
@@ -376,7 +392,11 @@ fn write_reasons(record: &RunRecord, out: &mut String) {
                     out,
                     "<tr><th scope=\"row\"><bdi>{}</bdi>{}</th><td class=\"bar\"><div class=\"stack\" aria-hidden=\"true\">{}</div></td><td class=\"n\">{}</td><td class=\"n\">{}</td></tr>",
                     esc(&show::visible_line(reason)),
-                    if class == "reject" { " <small class=\"reject\">rejected</small>" } else { "" },
+                    match class {
+                        "reject" => " <small class=\"reject\">rejected</small>",
+                        "tag" => " <small class=\"drop\">tagged</small>",
+                        _ => "",
+                    },
                     bar(&format!("b-{class}"), *n, most),
                     count(*n),
                     share(*n, totals.rows_in),

@@ -143,6 +143,7 @@ impl StageConfig for KeepLongConfig {
     const KIND: Kind = Kind::RowLocal;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: keep_long, from: rows, min_chars: 1}";
+    const TAGS: bool = true;
 
     fn reads(&self) -> Vec<ColumnSpec> {
         vec![document::TEXT.spec()]

@@ -1,4 +1,5 @@
-//! Why a row was dropped: the columns that a stage's `dropped` output has after those of the row itself.
+//! Why a row was dropped: the columns that a stage's `dropped` output has after those of the row itself, or, where the stage tags rows instead
+//! of dropping them, its main output.
 
 use arrow::array::{Float64Array, StringArray};
 use arrow::datatypes::DataType;
@@ -20,4 +21,14 @@ pub const DUPLICATE_OF: Column<StringArray> = Column::new("duplicate_of", DataTy
 /// All columns that a `dropped` output adds.
 pub fn columns() -> [ColumnSpec; 4] {
     [REASON.spec(), VALUE.spec(), THRESHOLD.spec(), DUPLICATE_OF.spec()]
+}
+
+/// All columns that stage `id` adds to its rows when it tags those it decides against: as [`columns`], each with the id before its name, so
+/// that several stages in a row can tag, and flat, so that a trainer, pandas or SQL filters on them as on any column. Null in a row that passes.
+pub fn tags(id: &str) -> [ColumnSpec; 4] {
+    columns().map(|column| ColumnSpec {
+        name: format!("{id}_{}", column.name),
+        description: format!("{}, as `{id}` tagged it; null where it passed", column.description),
+        ..column
+    })
 }

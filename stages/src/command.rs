@@ -164,6 +164,7 @@ impl StageConfig for CommandConfig {
     const KIND: Kind = Kind::RowLocal;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: command, from: pages, run: [python3, score.py], adds: {loudness: float32}, drops: [shouting]}";
+    const TAGS: bool = true;
 
     fn adds(&self) -> Vec<ColumnSpec> {
         let spec = |(name, column_type): &(String, ColumnType)| ColumnSpec {
@@ -383,6 +384,10 @@ impl RowLocal for Command {
             }
         }
         Ok(())
+    }
+
+    fn finish(&self) -> Result<(), StageError> {
+        self.programs.finish()
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use schemas::ColumnSpec;
+use schemas::{ColumnSpec, dropped};
 use serde_json::Value;
 
 use crate::registry::{AnyConfig, StageSpec};
@@ -20,6 +20,10 @@ pub fn manual(spec: &StageSpec, example: Option<&dyn AnyConfig>) -> String {
         if !(reads.is_empty() && adds.is_empty()) {
             line(&mut text, &format!("\nIn the example it reads {} and adds {}.", or_nothing(&reads), or_nothing(&adds)));
         }
+    }
+    if spec.tags {
+        let names = dropped::tags("<id>").map(|column| format!("`{}`", column.name)).join(", ");
+        line(&mut text, &format!("\nTakes `on_fail: tag`: the rows it decides against then stay in their place, with why in {names}."));
     }
     let required: Vec<&str> = schema.get("required").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str).collect();
     let settings = schema.get("properties").and_then(Value::as_object);

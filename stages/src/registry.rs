@@ -46,6 +46,8 @@ pub struct StageSpec {
     pub inputs: Inputs,
     /// One stage of a pipeline file that builds.
     pub example: &'static str,
+    /// [`StageConfig::TAGS`].
+    pub tags: bool,
     schema: fn() -> schemars::Schema,
     parse: fn(Value) -> Result<Box<dyn AnyConfig>, serde_json::Error>,
 }
@@ -59,6 +61,7 @@ impl StageSpec {
             kind: C::KIND,
             inputs: C::INPUTS,
             example: C::EXAMPLE,
+            tags: C::TAGS,
             schema: || schemars::schema_for!(C),
             parse: |settings| Ok(Box::new(serde_json::from_value::<C>(settings)?)),
         }
@@ -228,6 +231,16 @@ mod tests {
             let inputs = testing::example_inputs(spec.inputs, &from);
             let built = build(spec, config.as_ref(), inputs.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect());
             testing::run_stage(&built, &inputs, testing::CUTS[0]).unwrap_or_else(|error| panic!("EXAMPLE of `{}`: {error}", spec.name));
+        }
+    }
+
+    #[test]
+    fn a_stage_that_can_tag_says_so() {
+        for spec in fed() {
+            let (from, config) = example(spec);
+            let inputs = testing::example_inputs(spec.inputs, &from);
+            let built = build(spec, config.as_ref(), inputs.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect());
+            assert!(spec.tags || !built.outputs.can_tag(), "`{}` wants `const TAGS: bool = true`", spec.name);
         }
     }
 

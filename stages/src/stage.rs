@@ -39,4 +39,13 @@ pub trait RowLocal: Send + Sync {
     /// # Errors
     /// Only what makes the whole run wrong. A row that cannot be processed is rejected through `out`.
     fn process(&self, batch: RecordBatch, out: &mut Emit) -> Result<(), StageError>;
+
+    /// Told once when all rows of a run are processed, before any of them is published: what runs beside the stage ends, and how it does is
+    /// looked at. An error takes back what the stage made in this run.
+    ///
+    /// # Errors
+    /// What makes the rows wrong that it gave.
+    fn finish(&self) -> Result<(), StageError> {
+        Ok(())
+    }
 }

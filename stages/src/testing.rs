@@ -7,9 +7,10 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, UInt64Array};
-use arrow::compute::{concat_batches, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, is_null, take_record_batch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::util::display::array_value_to_string;
+use schemas::dropped;
 use serde_json::{Value, json};
 
 use crate::{
@@ -137,7 +138,17 @@ pub fn run<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)]) -> O
 pub fn run_cut<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)], cut: Cut) -> Outcome {
     let schemas = inputs.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect();
     let built = build::<C>(settings, schemas).unwrap_or_else(|error| panic!("`{}` does not build: {error}", C::NAME));
-    run_stage(&built, inputs, cut).unwrap_or_else(|error| panic!("`{}` fails: {error}", C::NAME))
+    let outcome = run_stage(&built, inputs, cut).unwrap_or_else(|error| panic!("`{}` fails: {error}", C::NAME));
+    finish(&built).unwrap_or_else(|error| panic!("`{}` ends badly: {error}", C::NAME));
+    outcome
+}
+
+/// Tells a stage that it has seen all rows.
+///
+/// # Errors
+/// What the stage says.
+pub fn finish(built: &Built) -> Result<(), StageError> {
+    if let Stage::RowLocal(stage) = &built.stage { stage.finish() } else { Ok(()) }
 }
 
 /// Runs a built stage that is no source.
@@ -215,6 +226,8 @@ pub fn check_contract_of<C: StageConfig>(settings: Value, inputs: &[(Port, Recor
         assert_eq!(n_in, n_out + whole.rejected.len(), "`{}`: rows in, and rows of all ports with the rejected", C::NAME);
     }
 
+    tagging_keeps_what_dropping_takes::<C>(&settings, inputs, &whole);
+
     let nothing: Vec<(Port, RecordBatch)> = inputs.iter().map(|(port, rows)| (port.clone(), rows.slice(0, 0))).collect();
     let empty = run_cut::<C>(settings.clone(), &nothing, CUTS[0]);
     if balance == Balance::KeptOrDropped {
@@ -222,6 +235,34 @@ pub fn check_contract_of<C: StageConfig>(settings: Value, inputs: &[(Port, Recor
     }
     empty_batch::<C>(settings, &nothing);
     whole
+}
+
+/// With `on_fail: tag`, for a stage that can: the rows that pass and those that do not, in one output, are those of the two outputs otherwise.
+fn tagging_keeps_what_dropping_takes<C: StageConfig>(settings: &Value, inputs: &[(Port, RecordBatch)], whole: &Outcome) {
+    let schemas = inputs.iter().map(|(port, rows)| (port.clone(), rows.schema())).collect();
+    let mut tagging = build::<C>(settings.clone(), schemas).unwrap_or_else(|error| panic!("`{}` does not build: {error}", C::NAME));
+    if !tagging.outputs.can_tag() {
+        return;
+    }
+    tagging.outputs = tagging.outputs.tagged("it").expect("columns without a clash");
+    assert!(C::TAGS, "`{}` can tag and does not say so", C::NAME);
+    let tagged = run_stage(&tagging, inputs, CUTS[0]).unwrap_or_else(|error| panic!("`{}` fails when it tags: {error}", C::NAME));
+    let rows = tagged.rows();
+    assert_eq!(tagged.drop_reasons, whole.drop_reasons, "`{}` tags for other reasons than it drops for", C::NAME);
+    let n_own = whole.rows().num_columns();
+    let passes = is_null(rows.column(n_own)).expect("a column of reasons");
+    let passed = filter_record_batch(rows, &passes).expect("rows").project(&(0..n_own).collect::<Vec<_>>()).expect("columns");
+    assert_eq!(passed.columns(), whole.rows().columns(), "`{}` passes other rows when it tags", C::NAME);
+    // The verdicts alone: a stage that changes its rows drops them as they came.
+    let told = |rows: &RecordBatch| dropped::columns().map(|reason| column(rows, &reason.name));
+    match tagging.outputs.tagged_rows(rows).expect("rows") {
+        Some(others) => assert_eq!(told(&others), told(whole.dropped()), "`{}` tags other rows than it drops", C::NAME),
+        None => assert_eq!(whole.dropped().num_rows(), 0, "`{}` tags no row", C::NAME),
+    }
+    for cut in &CUTS[1..] {
+        let got = run_stage(&tagging, inputs, *cut).unwrap_or_else(|error| panic!("`{}` fails when it tags: {error}", C::NAME));
+        assert_eq!(got.ports, tagged.ports, "`{}` tags other rows when cut as {cut:?}", C::NAME);
+    }
 }
 
 /// A `RowLocal` stage gets a batch without rows; the runner never makes one.

@@ -333,3 +333,21 @@ with pa.ipc.new_stream(sys.stdout.buffer, schema) as writer:
     let said = fails("import os, sys\n", "import os, sys\nprint(\"Loading the model\")\n");
     assert!(said.contains("its output is no Arrow IPC stream, it begins with `Loading the model"), "{said}");
 }
+
+#[test]
+fn a_program_that_fails_at_its_end_publishes_nothing_however_often_it_is_run() {
+    let end = "\nimport sys\nsys.exit('the sums are wrong')\n";
+    let project = project(&[], 50);
+    let good = fs::read_to_string(project.path("own.py")).expect("the program");
+    project.write("own.py", good.clone() + end);
+    for _ in 0..2 {
+        let said = project.call(&["run", "pipeline.yaml", "--shard-rows", "16"]);
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        assert!(plain(&said.stderr).contains("ended with exit code 1, after its last answer"), "{said:#?}");
+        assert!(plain(&said.stderr).contains("the sums are wrong"), "{said:#?}");
+        assert!(!project.path("out/score").exists());
+    }
+    project.write("own.py", good);
+    project.run(&["--shard-rows", "16"]);
+    assert!(project.count("out/score") > 0);
+}

@@ -1,6 +1,7 @@
 //! What people, disks and file systems do to an output between runs.
 
 use std::fs;
+use std::io::{Seek, SeekFrom, Write};
 
 use crate::harness::{Project, Said, differences};
 use crate::resume::{TINY, tiny};
@@ -115,28 +116,53 @@ fn checkpoints_may_lie_on_another_file_system() {
     }
 }
 
-#[test]
-fn an_input_that_changes_while_it_is_read_leaves_no_mark() {
-    let project = Project::with("{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: in.jsonl}}}");
-    let rows = |text: &str| (0..200_000).map(|n| format!("{{\"id\": \"{n}\", \"text\": \"{text}\"}}\n")).collect::<String>();
-    project.write("in.jsonl", rows("one"));
+/// Starts a run that reads `in.jsonl`, does something to the file while it is read, and waits for the end.
+fn meddle(project: &Project, with: impl FnOnce(&mut fs::File)) -> Said {
     let mut run = project.start(&["--shard-rows", "2000", "--threads", "1"]);
     // The first shard is there: the reader has begun and is far from its end.
     while fs::read_dir(project.path("out/.pipeline/data")).is_err() && run.try_wait().expect("a child").is_none() {
         std::thread::sleep(std::time::Duration::from_millis(1)); // polls for a file of another process
     }
-    let rewritten = fs::OpenOptions::new()
-        .append(true)
-        .open(project.path("in.jsonl"))
-        .and_then(|mut file| std::io::Write::write_all(&mut file, b"{}\n"));
-    rewritten.expect("changed");
-    let said = crate::harness::said(run.wait_with_output().expect("it ends"));
-    assert_eq!(said.code, Some(1), "{said:#?}");
-    assert!(said.stderr.contains("was changed while it was read"), "{said:#?}");
-    assert_eq!(fs::read_dir(project.path("out/.pipeline/done")).map_or(0, Iterator::count), 0);
-    project.write("in.jsonl", rows("two"));
+    with(&mut fs::File::options().read(true).write(true).open(project.path("in.jsonl")).expect("opened"));
+    crate::harness::said(run.wait_with_output().expect("it ends"))
+}
+
+fn many_rows(text: &str) -> String {
+    (0..200_000).map(|n| format!("{{\"id\": \"{n}\", \"text\": \"{text}\"}}\n")).collect()
+}
+
+#[test]
+fn an_input_that_changes_while_it_is_read_leaves_no_mark() {
+    let project = Project::with("{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: in.jsonl}}}");
+    let grown: &dyn Fn(&mut fs::File) = &|file| {
+        file.seek(SeekFrom::End(0)).and_then(|_| file.write_all(b"{}\n")).expect("changed");
+    };
+    // Of the same size, and with the time put back.
+    let edited: &dyn Fn(&mut fs::File) = &|file| {
+        let modified = file.metadata().and_then(|meta| meta.modified()).expect("a time");
+        file.seek(SeekFrom::End(-6)).and_then(|_| file.write_all(b"an")).expect("changed");
+        file.set_modified(modified).expect("put back");
+    };
+    for change in [grown, edited] {
+        project.write("in.jsonl", many_rows("one"));
+        let said = meddle(&project, change);
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        assert!(said.stderr.contains("was changed while it was read"), "{said:#?}");
+        assert_eq!(fs::read_dir(project.path("out/.pipeline/done")).map_or(0, Iterator::count), 0);
+        fs::remove_dir_all(project.path("out")).expect("removed");
+    }
+    project.write("in.jsonl", many_rows("two"));
     project.run(&["--shard-rows", "2000"]);
     assert_eq!(project.column("out/rows", "text"), vec![Some("two".to_owned()); 200_000]);
+}
+
+#[test]
+fn an_input_that_is_touched_while_it_is_read_is_what_it_was() {
+    let project = Project::with("{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: in.jsonl}}}");
+    project.write("in.jsonl", many_rows("one"));
+    let said = meddle(&project, |file| file.set_modified(std::time::SystemTime::now()).expect("touched"));
+    assert_eq!(said.code, Some(0), "{said:#?}");
+    assert_eq!(project.count("out/rows"), 200_000);
 }
 
 #[test]

@@ -40,6 +40,8 @@ fn make(random: &mut Random, inputs: &[(&str, Rows)]) -> Made {
     let mut open: Vec<(String, Rows)> = Vec::new();
     let (mut read, mut kept, mut halves) = (BTreeSet::new(), BTreeSet::new(), Vec::new());
     let mut dropped = BTreeMap::new();
+    // What has more columns than `id` and `text`: what was tagged, and what passed a filter behind dropped or tagged rows.
+    let mut wide: BTreeSet<String> = BTreeSet::new();
     for (name, rows) in inputs {
         let _ = writeln!(yaml, "  {name}: {{use: read_jsonl, path: '{name}.jsonl', columns: {{id: string, text: string}}}}");
         open.push(((*name).to_owned(), rows.clone()));
@@ -48,11 +50,12 @@ fn make(random: &mut Random, inputs: &[(&str, Rows)]) -> Made {
         let mut from: Vec<(String, Rows)> = Vec::new();
         let only_plain = random.below(3) == 0;
         for _ in 0..=random.below(3) / 2 {
-            let plain: Vec<&(String, Rows)> = open.iter().filter(|(name, _)| !name.contains('.')).collect();
-            let side: Vec<&(String, Rows)> = open.iter().filter(|(name, _)| name.contains('.')).collect();
+            let is_plain = |name: &str| !name.contains('.') && !wide.contains(name);
+            let plain: Vec<&(String, Rows)> = open.iter().filter(|(name, _)| is_plain(name)).collect();
+            let side: Vec<&(String, Rows)> = open.iter().filter(|(name, _)| !is_plain(name)).collect();
             let chosen = if side.is_empty() || only_plain || !from.is_empty() { random.pick(&plain) } else { random.pick(&side) };
-            // A list needs equal columns, and what was dropped has more of them.
-            if from.is_empty() || (!from[0].0.contains('.') && from[0].0 != chosen.0) {
+            // A list needs equal columns, and what was dropped or tagged has more of them.
+            if from.is_empty() || (is_plain(&from[0].0) && from[0].0 != chosen.0) {
                 from.push((*chosen).clone());
             }
         }
@@ -60,11 +63,23 @@ fn make(random: &mut Random, inputs: &[(&str, Rows)]) -> Made {
         let names: Vec<&str> = from.iter().map(|(name, _)| name.as_str()).collect();
         let list = if names.len() == 1 { names[0].to_owned() } else { format!("[{}]", names.join(", ")) };
         let rows: Rows = from.iter().flat_map(|(_, rows)| rows.clone()).collect();
-        let was_dropped = names[0].contains('.');
+        let is_wide = names[0].contains('.') || wide.contains(names[0]);
         read.extend(names.iter().map(|name| (*name).to_owned()));
         let keep = if random.below(4) == 0 { ", keep: true" } else { "" };
-        let kind = if was_dropped { 3 + random.below(2) } else { random.below(5) };
+        let kind = random.below(5);
+        let tags = kind < 2 && random.below(3) == 0;
+        if tags || (is_wide && kind < 2) {
+            wide.insert(id.clone());
+        }
         match kind {
+            0 | 1 if tags => {
+                // Nothing leaves, whatever the stage would have decided.
+                let _ = match kind {
+                    0 => writeln!(yaml, "  {id}: {{use: filter_length, from: {list}, min_chars: 8{keep}, on_fail: tag}}"),
+                    _ => writeln!(yaml, "  {id}: {{use: dedup_exact, from: {list}{keep}, on_fail: tag}}"),
+                };
+                open.push((id.clone(), rows));
+            }
             0 => {
                 let min = 6 + random.below(4);
                 let _ = writeln!(yaml, "  {id}: {{use: filter_length, from: {list}, min_chars: {min}{keep}}}");

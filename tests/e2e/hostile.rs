@@ -243,6 +243,21 @@ fn rows_of_tens_of_megabytes_pass_within_the_memory() {
 }
 
 #[test]
+fn rows_are_sorted_by_long_texts_within_the_memory() {
+    let project = Project::with(
+        "{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: rows.jsonl}, sorted: {use: sort_rows, from: rows, by: [text]}}}",
+    );
+    let filler = "a text as long as its key ".repeat(115);
+    let rows: Vec<String> =
+        (0..50_000_u64).map(|n| format!("{{\"id\": \"{n}\", \"text\": \"{:05}{filler}\"}}\n", n * 7919 % 50_000)).collect();
+    project.write("rows.jsonl", rows.concat());
+    project.run(&["--memory", "448MiB"]);
+    let texts = project.column("out/sorted", "text");
+    assert!(texts.len() == 50_000 && texts.is_sorted());
+    assert!(peak(&project) < (448 << 20) + 150_000_000, "{}", peak(&project));
+}
+
+#[test]
 fn bombs_burst_where_they_stand() {
     let zeros = vec![0; 1 << 20];
     let mut gz = GzEncoder::new(Vec::new(), Compression::fast());

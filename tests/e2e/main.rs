@@ -6,6 +6,7 @@ mod harness;
 
 mod command;
 mod damage;
+mod dropped;
 mod errors;
 mod estimates;
 mod gates;
@@ -22,4 +23,5 @@ mod same_bytes;
 mod samples;
 mod surroundings;
 mod tables;
+mod tags;
 mod worker;

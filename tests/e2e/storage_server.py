@@ -2,9 +2,10 @@
 
 It ends when its standard input does. Faults are asked for by POST /__faults with JSON: {"seed": 1, "rate": 0.1} makes that share of the
 requests fail in one of these ways: refused before (503, or with half of what was sent thrown away), answered with 500 although it was done
-(a lost reply), or late. GET /__counts tells how many requests of each kind there were.
+(a lost reply), or late. GET /__counts tells how many requests of each kind there were, GET /__objects/PREFIX what people read of an output.
 """
 
+import base64
 import collections
 import json
 import random
@@ -43,6 +44,12 @@ class Storage:
             length = int(environ["CONTENT_LENGTH"])
             self.hub_files[path.removeprefix("/__hub/")] = environ["wsgi.input"].read(length)
             return answer(start, "200 OK", b"")
+        if path.startswith("/__objects/"):
+            prefix = path.removeprefix("/__objects/")
+            objects = self.client().get_paginator("list_objects_v2").paginate(Bucket="data", Prefix=prefix)
+            names = [found["Key"] for page in objects for found in page.get("Contents", [])]
+            found = {name: self.client().get_object(Bucket="data", Key=name)["Body"].read() for name in names if "/.pipeline/" not in name}
+            return answer(start, "200 OK", json.dumps({name: base64.b64encode(body).decode() for name, body in found.items()}).encode())
         is_list = environ["REQUEST_METHOD"] == "GET" and ("list-type" in query or "/tree/" in path)
         with self.lock:
             self.counts["LIST" if is_list else environ["REQUEST_METHOD"]] += 1
@@ -64,6 +71,9 @@ class Storage:
             b"".join(result)
             return answer(start, "500 Internal Server Error", b"")
         return result
+
+    def client(self):
+        return boto3.client("s3", endpoint_url=endpoint, **settings)
 
     def hub(self, environ, start, path, query):
         """owner/name with the files that were put, the same at each revision; what is below private/ wants a token."""
@@ -113,6 +123,6 @@ server = make_server("127.0.0.1", 0, Storage(), threaded=True, request_handler=Q
 threading.Thread(target=server.serve_forever, daemon=True).start()
 endpoint = f"http://127.0.0.1:{server.server_port}"
 settings = {"aws_access_key_id": "test", "aws_secret_access_key": "test", "region_name": "us-east-1"}
-boto3.client("s3", endpoint_url=endpoint, **settings).create_bucket(Bucket="data")
+server.app.client().create_bucket(Bucket="data")
 print(server.server_port, flush=True)
 sys.stdin.read()

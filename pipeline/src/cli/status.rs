@@ -59,8 +59,10 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
             for stage in &snapshot.stages {
                 let (rows_in, rows_out) = (grouped(stage.rows_in), grouped(stage.rows_out));
                 let (dropped, rejected) = (grouped(stage.dropped), grouped(stage.rejected));
+                let tagged = if stage.tagged > 0 { format!(", {} rows tagged", grouped(stage.tagged)) } else { String::new() };
                 let tasks = if stage.done { "done".to_owned() } else { format!("{} of {}", stage.tasks_done, stage.tasks) };
-                let _ = writeln!(text, "{:<width$}  {rows_in:>12}  {rows_out:>12}  {dropped:>10}  {rejected:>10}  {tasks}", stage.id);
+                let _ =
+                    writeln!(text, "{:<width$}  {rows_in:>12}  {rows_out:>12}  {dropped:>10}  {rejected:>10}  {tasks}{tagged}", stage.id);
             }
         }
         if let Some(log) = log {

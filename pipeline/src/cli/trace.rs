@@ -5,7 +5,7 @@ use std::fmt::Write as _;
 use std::ops::ControlFlow;
 use std::path::{Component, Path, PathBuf};
 
-use schemas::{document, dropped};
+use schemas::{ColumnSpec, document, dropped};
 use unicode_width::UnicodeWidthStr;
 
 use crate::cli::Exit;
@@ -239,7 +239,8 @@ impl<'r> Tracer<'r> {
                 let head = if k == 0 { head.clone() } else { " ".repeat(head.width()) };
                 let _ = writeln!(out, "{}", format!("{head}{line}").trim_end());
             }
-            duplicates.extend(life.places[i].iter().filter_map(|place| duplicate_of(place).map(ToOwned::to_owned)));
+            let verdicts = life.places[i].iter().filter_map(|place| Verdict::of_place(place, stage));
+            duplicates.extend(verdicts.filter_map(|verdict| verdict.duplicate_of.map(ToOwned::to_owned)));
         }
         for chain in (0..self.record.stages.len()).filter_map(|i| self.chain(&life, i)) {
             let _ = write!(out, "\n{chain}");
@@ -273,7 +274,13 @@ impl<'r> Tracer<'r> {
         let has_given = life.places[i].iter().any(|place| matches!(place.port, Port::Given(_)));
         let has_ended = life.places[i].iter().any(|place| !matches!(place.port, Port::Given(_)));
         if !has_given && !has_ended {
+            // What a stage tagged is told by what comes after it, where its own rows are not kept.
+            let tagged = life.places[i..].iter().flatten().filter(|place| place.port != Port::Rejected);
+            let tagged = tagged.filter(|_| stage.tags).find_map(|place| Verdict::of(&place.row, dropped::tags(&stage.id)));
             lines.push(match (life.left[i], stage.is_source()) {
+                (left, false) if left > Sure::No && tagged.is_some() => {
+                    format!("tagged {}", tagged.map(|verdict| verdict.because()).unwrap_or_default())
+                }
                 (Sure::Yes, true) => "read".to_owned(),
                 (Sure::Maybe, true) => "may have been read here".to_owned(),
                 (Sure::Yes, false) => "kept".to_owned(),
@@ -455,9 +462,41 @@ fn is_port(place: &Port, port: &str) -> bool {
     }
 }
 
-fn duplicate_of(place: &Place) -> Option<&str> {
-    let is_dropped = place.port == Port::Dropped;
-    place.row.get(dropped::DUPLICATE_OF.name()).filter(|id| is_dropped && *id != "null")
+/// What a stage said against a row: the columns behind `prefix`.
+struct Verdict<'r> {
+    reason: &'r str,
+    value: Option<f64>,
+    threshold: Option<f64>,
+    duplicate_of: Option<&'r str>,
+}
+
+impl<'r> Verdict<'r> {
+    /// The verdict that a row carries, if there is one, in columns of these names.
+    fn of(row: &'r Row, [reason, value, threshold, duplicate_of]: [ColumnSpec; 4]) -> Option<Self> {
+        let text = |column: &ColumnSpec| row.get(&column.name).filter(|value| *value != "null");
+        let number = |column: &ColumnSpec| text(column)?.parse().ok();
+        Some(Self { reason: text(&reason)?, value: number(&value), threshold: number(&threshold), duplicate_of: text(&duplicate_of) })
+    }
+
+    /// The verdict of `stage` on a row that was found, in its own output or in that of a stage after it.
+    fn of_place(place: &'r Place, stage: &StageRecord) -> Option<Self> {
+        match place.port {
+            Port::Dropped => Self::of(&place.row, dropped::columns()),
+            Port::Given(_) => Self::of(&place.row, dropped::tags(&stage.id)).filter(|_| stage.tags),
+            Port::Rejected => None,
+        }
+    }
+
+    fn because(&self) -> String {
+        let mut out = format!("because {}", show::visible_line(self.reason));
+        if let Some(against) = show::against(self.value, self.threshold) {
+            let _ = write!(out, ": {against}");
+        }
+        if let Some(kept) = self.duplicate_of {
+            let _ = write!(out, ", a duplicate of {}", show::visible_line(kept));
+        }
+        out
+    }
 }
 
 /// What is said of a row that was found.
@@ -470,18 +509,14 @@ fn told(place: &Place, stage: &StageRecord) -> String {
             if stage.views.contains(port) {
                 return format!("shown in {} {at}", show::visible_line(port));
             }
+            if let Some(verdict) = Verdict::of_place(place, stage) {
+                return format!("tagged {} {at}", verdict.because());
+            }
             if port == "out" { format!("{how} {at}") } else { format!("{how} as {} {at}", show::visible_line(port)) }
         }
         Port::Dropped => {
-            let number = |column: &str| place.row.get(column).and_then(|value| value.parse::<f64>().ok());
-            let mut out = format!("dropped because {}", value(dropped::REASON.name()).unwrap_or_else(|| "of no reason given".to_owned()));
-            if let Some(against) = show::against(number(dropped::VALUE.name()), number(dropped::THRESHOLD.name())) {
-                let _ = write!(out, ": {against}");
-            }
-            if let Some(kept) = duplicate_of(place) {
-                let _ = write!(out, ", a duplicate of {}", show::visible_line(kept));
-            }
-            format!("{out} {at}")
+            let why = Verdict::of_place(place, stage).map_or_else(|| "because of no reason given".to_owned(), |verdict| verdict.because());
+            format!("dropped {why} {at}")
         }
         Port::Rejected => {
             let mut out = format!("rejected because {}", value("reason").unwrap_or_else(|| "of no reason given".to_owned()));

@@ -14,8 +14,8 @@ use super::draft::{Draft, Reference, max_rejected};
 use super::node::{Node as Tree, Value};
 use super::output::{could_match_inside, input_path, real};
 use super::problem::{Place, Problem, Sources, did_you_mean, quoted};
-use crate::expect::Expect;
-use crate::graph::{DroppedRows, Edge, MaxRejected, Node, NodeInput};
+use crate::expect::{BOUNDS, Bound};
+use crate::graph::{DroppedRows, Edge, MaxRejected, Node, NodeInput, OnFail};
 use crate::inputs::hash_file;
 
 /// What all stages are built with.
@@ -50,6 +50,7 @@ impl Builder<'_> {
         let spec = draft.spec?;
         // Its settings are read even when its inputs failed: their problems are its own.
         let config = config(draft, spec, problems);
+        check_bounds(draft, problems);
         let inputs = self.inputs(draft, built, nodes, problems)?;
         let config = config?;
         let schemas = inputs.iter().map(|input| (input.port.clone(), Arc::clone(&input.schema))).collect();
@@ -61,26 +62,22 @@ impl Builder<'_> {
         if problems.len() > before {
             return None;
         }
-        let mut fail = |error| {
-            problems.push(self.stage_problem(draft, error));
-            None
-        };
-        let outputs = match config.outputs(&cx) {
-            Ok(outputs) => outputs,
-            Err(error) => return fail(error),
-        };
-        cx.outputs = Some(outputs.clone());
+        let own = config.outputs(&cx).map_err(|error| problems.push(self.stage_problem(draft, error))).ok()?;
+        // The stage gives what it always gives; what tags are made of is behind it.
+        cx.outputs = Some(own.clone());
+        let outputs = tagged(draft, own).map_err(|problem| problems.push(problem)).ok();
+        if let Some(outputs) = &outputs {
+            check_expected_columns(draft, outputs, problems);
+        }
         let built = config.build(&cx).and_then(|stage| Ok((stage, config.settings()?, hashes(config.files(&cx)?)?)));
-        let (stage, settings, files) = match built {
-            Ok(built) => built,
-            Err(error) => return fail(error),
-        };
+        let (stage, settings, files) = built.map_err(|error| problems.push(self.stage_problem(draft, error))).ok()?;
         if let Stage::Source(source) = &stage
             && let Some(problem) = self.input_problem(draft, source.as_ref())
         {
             problems.push(problem);
         }
-        let expect = expectations(draft, &outputs, problems)?;
+        let outputs = outputs?;
+        let expect = draft.node.get("expect").and_then(|expect| serde_json::from_value(expect.to_json()).ok()).unwrap_or_default();
         Some(Node {
             id: draft.id.clone(),
             spec,
@@ -218,7 +215,7 @@ fn hashes(files: Vec<(String, PathBuf)>) -> Result<Vec<(String, String)>, StageE
 fn config(draft: &Draft<'_>, spec: &'static StageSpec, problems: &mut Vec<Problem>) -> Option<Box<dyn AnyConfig>> {
     let settings = draft.settings();
     let error = match spec.parse(settings.clone()) {
-        Ok(config) if draft.sound => return Some(config),
+        Ok(config) if draft.connected && !draft.node.is_broken() => return Some(config),
         Ok(_) => return None,
         Err(error) => error,
     };
@@ -241,17 +238,51 @@ fn config(draft: &Draft<'_>, spec: &'static StageSpec, problems: &mut Vec<Proble
     None
 }
 
-/// What is expected of a stage with these outputs. Its shape was checked against the schema; the bounds and the columns are checked here.
-fn expectations(draft: &Draft<'_>, outputs: &Outputs, problems: &mut Vec<Problem>) -> Option<Expect> {
-    let Some(node) = draft.node.get("expect") else { return Some(Expect::default()) };
-    let before = problems.len();
-    for (key, value) in node.entries().iter().filter(|(key, _)| key.name != "not_null") {
-        let alone = Json::Object([(key.name.clone(), value.to_json())].into_iter().collect());
-        if let Err(error) = serde_json::from_value::<Expect>(alone) {
+/// What leaves a stage: what it gives, or with `on_fail: tag` all of its rows, tagged.
+fn tagged(draft: &Draft<'_>, outputs: Outputs) -> Result<Outputs, Problem> {
+    let is_tag = |value: &Tree| serde_json::from_value(value.to_json()).ok() == Some(OnFail::Tag);
+    let entry = draft.node.entry("on_fail").filter(|(_, value)| is_tag(value) && draft.spec.is_some_and(|spec| spec.tags));
+    let Some((on_fail, _)) = entry else { return Ok(outputs) };
+    let whose = draft.whose();
+    if let Some((dropped, _)) = draft.node.entry("dropped") {
+        let problem = Problem::new(format!("{whose} drops no row: with `on_fail: tag` all stay, so `dropped` has no meaning"));
+        return Err(problem
+            .at(&dropped.place, "of rows that are dropped")
+            .also_at(&on_fail.place, "none is")
+            .help("remove one of them".to_owned()));
+    }
+    if !outputs.can_tag() {
+        let (why, help) = match outputs.get(&Port::DROPPED) {
+            Some(_) => (
+                "what it drops, as it is set here, has no place among the rows it gives",
+                format!("read them by `from: {}.dropped`", draft.id),
+            ),
+            None => (
+                "as it is set here, it drops none",
+                format!("`pipeline stages {}` says when it drops rows", draft.spec.map_or("", |spec| spec.name)),
+            ),
+        };
+        return Err(Problem::new(format!("{whose} can't tag rows: {why}")).at(&on_fail.place, "no row to tag").help(help));
+    }
+    outputs.tagged(&draft.id).map_err(|error| {
+        let help = "the columns are called by the stage's id: choose another id, or rename the column before this stage".to_owned();
+        Problem::new(format!("{whose} {error}")).at(&on_fail.place, "adds what the stage says of each row").help(help)
+    })
+}
+
+/// Checks the bounds of `expect`. Its shape was checked against the schema.
+fn check_bounds(draft: &Draft<'_>, problems: &mut Vec<Problem>) {
+    for (key, value) in draft.node.get("expect").map(Tree::entries).unwrap_or_default() {
+        let text = value.as_str().filter(|_| BOUNDS.contains(&key.name.as_str()));
+        if let Some(Err(error)) = text.map(|text| Bound::try_from(text.to_owned())) {
             problems.push(Problem::new(format!("{}: `{}`: {error}", draft.whose(), key.name)).at(&value.place, "no bound"));
         }
     }
-    let schema = outputs.get(&Port::OUT)?;
+}
+
+/// Checks that a stage with these outputs gives the columns of which `expect` says something.
+fn check_expected_columns(draft: &Draft<'_>, outputs: &Outputs, problems: &mut Vec<Problem>) {
+    let (Some(node), Some(schema)) = (draft.node.get("expect"), outputs.get(&Port::OUT)) else { return };
     for column in node.get("not_null").into_iter().flat_map(Tree::items) {
         let Some(name) = column.as_str().filter(|name| schema.field_with_name(name).is_err()) else { continue };
         let names = schema.fields().iter().map(|field| field.name().as_str());
@@ -259,7 +290,6 @@ fn expectations(draft: &Draft<'_>, outputs: &Outputs, problems: &mut Vec<Problem
         let problem = Problem::new(format!("{} expects something of `{name}`, a column it does not give", draft.whose()));
         problems.push(problem.at(&column.place, "no such column").help(help));
     }
-    if problems.len() > before { None } else { serde_json::from_value(node.to_json()).ok() }
 }
 
 /// One input port, resolved.
@@ -282,6 +312,9 @@ fn port_problem(draft: &Draft<'_>, node: &Node, reference: &Reference) -> Proble
     let has = format!("`{id}` ({}) has {}", node.spec.name, quoted(ports.iter().copied()));
     let help = if reference.port == Port::REJECTED {
         format!("what was rejected is kept under `rejected/{id}`; no stage reads it")
+    } else if reference.port == Port::DROPPED && node.outputs.is_tagged() {
+        let [reason, ..] = schemas::dropped::tags(id);
+        format!("`{id}` has `on_fail: tag`: read `{id}`, in which `{}` says why it would have dropped a row", reason.name)
     } else {
         near.map_or(has.clone(), |near| format!("{near} {has}"))
     };

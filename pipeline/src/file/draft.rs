@@ -24,7 +24,9 @@ pub(crate) struct Draft<'n> {
     pub(crate) from: Vec<(Port, Vec<Reference>)>,
     /// Names of the settings that are as the type's schema wants them.
     pub(crate) valid: Vec<&'n str>,
-    /// Whether it may be built: false once something is wrong with it or with what it reads.
+    /// Whether it may be built, if only to tell more of what is wrong: false where `from` names what is not there.
+    pub(crate) connected: bool,
+    /// Whether nothing is wrong with it so far.
     pub(crate) sound: bool,
 }
 
@@ -92,8 +94,16 @@ pub(crate) fn drafts<'n>(stages: &'n Node, table: &'static [StageSpec], problems
     let mut drafts: Vec<Draft<'n>> = Vec::new();
     let mut schemas: HashMap<&str, Json> = HashMap::new();
     for (key, node) in stages.entries() {
-        let mut draft =
-            Draft { id: key.name.clone(), place: key.place.clone(), node, spec: None, from: Vec::new(), valid: Vec::new(), sound: true };
+        let mut draft = Draft {
+            id: key.name.clone(),
+            place: key.place.clone(),
+            node,
+            spec: None,
+            from: Vec::new(),
+            valid: Vec::new(),
+            connected: true,
+            sound: true,
+        };
         let before = problems.len();
         problems.extend(id_problem(&draft));
         match stage_type(&draft, table) {
@@ -101,6 +111,7 @@ pub(crate) fn drafts<'n>(stages: &'n Node, table: &'static [StageSpec], problems
                 draft.spec = Some(spec);
                 let schema = schemas.entry(spec.name).or_insert_with(|| stage_schema(spec));
                 draft.valid = check_settings(&draft, spec, schema, problems);
+                problems.extend(on_fail_problem(&draft, spec, table));
             }
             Err(problem) => problems.extend(problem),
         }
@@ -111,7 +122,8 @@ pub(crate) fn drafts<'n>(stages: &'n Node, table: &'static [StageSpec], problems
     for draft in &mut drafts {
         let before = problems.len();
         draft.from = references(draft, &ids, problems);
-        draft.sound &= problems.len() == before;
+        draft.connected = problems.len() == before;
+        draft.sound &= draft.connected;
     }
     drafts
 }
@@ -170,13 +182,25 @@ fn stage_type(draft: &Draft<'_>, table: &'static [StageSpec]) -> Result<&'static
     })
 }
 
+/// Keys of a stage that its schema does not check; `on_fail` only where the stage does not take it.
+const CHECKED_HERE: [&str; 4] = ["on_fail", "use", "from", "max_rejected"];
+
+/// That a stage which never decides against a row has no `on_fail`.
+fn on_fail_problem(draft: &Draft<'_>, spec: &StageSpec, table: &[StageSpec]) -> Option<Problem> {
+    let (key, _) = draft.node.entry("on_fail").filter(|_| !spec.tags)?;
+    let problem =
+        Problem::new(format!("{} takes no `on_fail`: it drops no rows, or none that have a place among those it gives", draft.whose()));
+    let those = table.iter().filter(|spec| spec.tags).map(|spec| spec.name);
+    Some(problem.at(&key.place, "not for this stage").help(format!("the stages that take it are {}", quoted(those))))
+}
+
 /// Checks the settings of a stage; gives the names of those that are right.
 fn check_settings<'n>(draft: &Draft<'n>, spec: &'static StageSpec, schema: &Json, problems: &mut Vec<Problem>) -> Vec<&'n str> {
     let validator = Validator {
         root: schema,
         whose: draft.whose(),
         manual: Some(format!("pipeline stages {}", spec.name)),
-        skip: &["use", "from", "max_rejected"],
+        skip: if spec.tags { &CHECKED_HERE[1..] } else { &CHECKED_HERE },
     };
     problems.extend(validator.check(draft.node, &draft.place));
     problems.extend(max_rejected(draft.node, MaxRejected::default(), &draft.whose()).err());

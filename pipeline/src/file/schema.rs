@@ -5,10 +5,10 @@ use stages::Inputs;
 use stages::registry::StageSpec;
 
 use crate::expect::Expect;
-use crate::graph::DroppedRows;
+use crate::graph::{DroppedRows, OnFail};
 
 /// Keys of a stage that are not its type's settings.
-pub(crate) const COMMON: [&str; 7] = ["use", "from", "keep", "write", "max_rejected", "expect", "dropped"];
+pub(crate) const COMMON: [&str; 8] = ["use", "from", "keep", "write", "max_rejected", "expect", "dropped", "on_fail"];
 
 /// The JSON Schema of a whole pipeline file with stages of these types.
 pub(crate) fn file_schema(stages: &[StageSpec]) -> Value {
@@ -105,7 +105,8 @@ pub(crate) fn stage_schema(spec: &StageSpec) -> Value {
             "What must hold of its rows before they are published; otherwise the run stops.",
         ),
     ];
-    for (key, schema, description) in common {
+    let on_fail = spec.tags.then(|| ("on_fail", schemars::schema_for!(OnFail).to_value(), "What becomes of rows that it decides against."));
+    for (key, schema, description) in common.into_iter().chain(on_fail) {
         let mut schema = described(schema, description);
         lift_defs(&mut schema, &mut defs);
         properties.insert(key.to_owned(), schema);

@@ -1147,3 +1147,245 @@ fn the_schema_in_the_repository_is_current() {
     let kept = std::fs::read_to_string(&path).unwrap_or_default();
     assert!(kept == current, "pipeline.schema.json is out of date: run `UPDATE_GOLDEN=1 cargo test -p pipeline`");
 }
+
+#[test]
+fn a_stage_that_tags_has_its_verdicts_in_its_rows() {
+    let graph = loaded(&format!(
+        "{HEAD}  rows: {{use: read_rows, path: a.txt}}
+  long: {{use: keep_long, from: rows, min_chars: 1, on_fail: tag, expect: {{not_null: [text]}}}}
+  longer: {{use: keep_long, from: long, min_chars: 2, on_fail: tag}}
+  plain: {{use: keep_long, from: rows, min_chars: 2, on_fail: drop}}
+"
+    ));
+    let ports = |node: usize| graph.nodes[node].outputs.iter().map(|(port, _)| port.to_string()).collect::<Vec<_>>();
+    assert_eq!((ports(1), ports(3)), (vec!["out".to_owned()], vec!["out".to_owned(), "dropped".to_owned()]));
+    let schema = graph.nodes[2].outputs.get(&Port::OUT).unwrap();
+    let names: Vec<&str> = schema.fields().iter().map(|field| field.name().as_str()).collect();
+    assert_eq!(
+        names,
+        [
+            "text",
+            "long_drop_reason",
+            "long_drop_value",
+            "long_drop_threshold",
+            "long_duplicate_of",
+            "longer_drop_reason",
+            "longer_drop_value",
+            "longer_drop_threshold",
+            "longer_duplicate_of",
+        ]
+    );
+    let field = schema.field_with_name("long_drop_reason").unwrap();
+    assert_eq!(field.metadata()["description"], "why the stage dropped the row, as `long` tagged it; null where it passed");
+}
+
+#[test]
+fn tags_that_cannot_be_are_told() {
+    insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: a.txt, columns: [{{name: text}}, {{name: a_drop_value, type: number}}]}}
+  a: {{use: keep_long, from: rows, min_chars: 1, on_fail: tag}}
+  b: {{use: keep_long, from: rows, min_chars: 1, on_fail: tag, dropped: none}}
+  c: {{use: keep_long, from: rows, min_chars: 1, on_fail: tag}}
+  d: {{use: join_all, from: c.dropped}}
+  e: {{use: join_all, from: c, on_fail: tag}}
+  f: {{use: keep_long, from: rows, min_chars: 1, on_fail: keep}}
+"), &[]), @r#"
+      × 5 problems in web.yaml
+
+    Error:
+      × stage `a` (keep_long) adds column `a_drop_value`, which the input already has
+       ╭─[web.yaml:5:49]
+     4 │   rows: {use: read_rows, path: a.txt, columns: [{name: text}, {name: a_drop_value, type: number}]}
+     5 │   a: {use: keep_long, from: rows, min_chars: 1, on_fail: tag}
+       ·                                                 ───┬───
+       ·                                                    ╰── adds what the stage says of each row
+     6 │   b: {use: keep_long, from: rows, min_chars: 1, on_fail: tag, dropped: none}
+       ╰────
+      help: the columns are called by the stage's id: choose another id, or rename the column before this stage
+
+    Error:
+      × stage `b` (keep_long) drops no row: with `on_fail: tag` all stay, so `dropped` has no meaning
+       ╭─[web.yaml:6:49]
+     5 │   a: {use: keep_long, from: rows, min_chars: 1, on_fail: tag}
+     6 │   b: {use: keep_long, from: rows, min_chars: 1, on_fail: tag, dropped: none}
+       ·                                                 ───┬───       ───┬───
+       ·                                                    │             ╰── of rows that are dropped
+       ·                                                    ╰── none is
+     7 │   c: {use: keep_long, from: rows, min_chars: 1, on_fail: tag}
+       ╰────
+      help: remove one of them
+
+    Error:
+      × stage `d` (join_all) reads `c.dropped`, an output that `c` does not have
+       ╭─[web.yaml:8:28]
+     7 │   c: {use: keep_long, from: rows, min_chars: 1, on_fail: tag}
+     8 │   d: {use: join_all, from: c.dropped}
+       ·                            ────┬────
+       ·                                ╰── no such output
+     9 │   e: {use: join_all, from: c, on_fail: tag}
+       ╰────
+      help: `c` has `on_fail: tag`: read `c`, in which `c_drop_reason` says why it would have dropped a row
+
+    Error:
+      × stage `e` (join_all) takes no `on_fail`: it drops no rows, or none that have a place among those it gives
+        ╭─[web.yaml:9:31]
+      8 │   d: {use: join_all, from: c.dropped}
+      9 │   e: {use: join_all, from: c, on_fail: tag}
+        ·                               ───┬───
+        ·                                  ╰── not for this stage
+     10 │   f: {use: keep_long, from: rows, min_chars: 1, on_fail: keep}
+        ╰────
+      help: the stages that take it are `keep_long`
+
+    Error:
+      × stage `f` (keep_long): `on_fail` must be one of `drop`, `tag`
+        ╭─[web.yaml:10:58]
+      9 │   e: {use: join_all, from: c, on_fail: tag}
+     10 │   f: {use: keep_long, from: rows, min_chars: 1, on_fail: keep}
+        ·                                                          ──┬─
+        ·                                                            ╰── found text "keep"
+        ╰────
+    "#);
+}
+
+#[test]
+fn dropped_rows_of_different_columns_are_no_list() {
+    insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: a.txt}}
+  more: {{use: read_rows, path: b.txt, columns: [{{name: text}}, {{name: n, type: number}}]}}
+  a: {{use: keep_long, from: rows, min_chars: 1}}
+  b: {{use: keep_long, from: more, min_chars: 1}}
+  all: {{use: join_all, from: [a.dropped, b.dropped]}}
+  gone: {{use: join_all, from: a.rejected}}
+"), &[]), @r"
+      × 2 problems in web.yaml
+
+    Error:
+      × stage `all` (join_all) reads one after the other what has different columns
+       ╭─[web.yaml:8:31]
+     7 │   b: {use: keep_long, from: more, min_chars: 1}
+     8 │   all: {use: join_all, from: [a.dropped, b.dropped]}
+       ·                               ────┬────  ────┬────
+       ·                                   │          ╰── has `n` too
+       ·                                   ╰── the columns it must have
+     9 │   gone: {use: join_all, from: a.rejected}
+       ╰────
+      help: `a.dropped` has `text: Utf8`, `drop_reason: Utf8`, `drop_value: Float64`, `drop_threshold: Float64`, `duplicate_of: Utf8`
+            `b.dropped` has `text: Utf8`, `n: Int64`, `drop_reason: Utf8`, `drop_value: Float64`, `drop_threshold: Float64`, `duplicate_of: Utf8`
+            `sql` makes them agree
+
+    Error:
+      × stage `gone` (join_all) reads `a.rejected`, an output that `a` does not have
+       ╭─[web.yaml:9:31]
+     8 │   all: {use: join_all, from: [a.dropped, b.dropped]}
+     9 │   gone: {use: join_all, from: a.rejected}
+       ·                               ─────┬────
+       ·                                    ╰── no such output
+       ╰────
+      help: what was rejected is kept under `rejected/a`; no stage reads it
+    ");
+}
+
+#[test]
+fn what_is_wrong_with_expectations_is_told_with_what_is_wrong_with_settings() {
+    insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: a.txt}}
+  a: {{use: keep_long, from: rows, min_chars: many, expect: {{rows: lots}}}}
+  b: {{use: keep_long, from: rows, min_chars: 13, expect: {{not_null: [txet], dropped_share: 5}}}}
+  c: {{use: keep_long, from: rows, min_chars: 13, expect: {{not_null: [txet]}}}}
+  d: {{use: keep_long, from: nowhere, min_chars: 1, expect: {{rejected_share: none}}}}
+"), &[]), @r#"
+      × 9 problems in web.yaml
+
+    Error:
+      × stage `a` (keep_long): `min_chars` must be a whole number, 0 or more
+       ╭─[web.yaml:5:46]
+     4 │   rows: {use: read_rows, path: a.txt}
+     5 │   a: {use: keep_long, from: rows, min_chars: many, expect: {rows: lots}}
+       ·                                              ──┬─
+       ·                                                ╰── found text "many"
+     6 │   b: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet], dropped_share: 5}}
+       ╰────
+
+    Error:
+      × stage `a` (keep_long): `rows`: a bound is `<`, `<=`, `==`, `>=` or `>` and a number, such as `>= 1000` or `< 5%`, not "lots"
+       ╭─[web.yaml:5:67]
+     4 │   rows: {use: read_rows, path: a.txt}
+     5 │   a: {use: keep_long, from: rows, min_chars: many, expect: {rows: lots}}
+       ·                                                                   ──┬─
+       ·                                                                     ╰── no bound
+     6 │   b: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet], dropped_share: 5}}
+       ╰────
+
+    Error:
+      × stage `b` (keep_long): 13 brings bad luck
+       ╭─[web.yaml:6:46]
+     5 │   a: {use: keep_long, from: rows, min_chars: many, expect: {rows: lots}}
+     6 │   b: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet], dropped_share: 5}}
+       ·                                              ─┬
+       ·                                               ╰── `min_chars`
+     7 │   c: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet]}}
+       ╰────
+      help: take 12
+
+    Error:
+      × stage `b` (keep_long) expects something of `txet`, a column it does not give
+       ╭─[web.yaml:6:70]
+     5 │   a: {use: keep_long, from: rows, min_chars: many, expect: {rows: lots}}
+     6 │   b: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet], dropped_share: 5}}
+       ·                                                                      ──┬─
+       ·                                                                        ╰── no such column
+     7 │   c: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet]}}
+       ╰────
+      help: did you mean `text`?
+
+    Error:
+      × stage `b` (keep_long): `expect.dropped_share` must be text
+       ╭─[web.yaml:6:92]
+     5 │   a: {use: keep_long, from: rows, min_chars: many, expect: {rows: lots}}
+     6 │   b: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet], dropped_share: 5}}
+       ·                                                                                            ┬
+       ·                                                                                            ╰── found the number 5
+     7 │   c: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet]}}
+       ╰────
+      help: quote it: "5"
+
+    Error:
+      × stage `c` (keep_long): 13 brings bad luck
+       ╭─[web.yaml:7:46]
+     6 │   b: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet], dropped_share: 5}}
+     7 │   c: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet]}}
+       ·                                              ─┬
+       ·                                               ╰── `min_chars`
+     8 │   d: {use: keep_long, from: nowhere, min_chars: 1, expect: {rejected_share: none}}
+       ╰────
+      help: take 12
+
+    Error:
+      × stage `c` (keep_long) expects something of `txet`, a column it does not give
+       ╭─[web.yaml:7:70]
+     6 │   b: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet], dropped_share: 5}}
+     7 │   c: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet]}}
+       ·                                                                      ──┬─
+       ·                                                                        ╰── no such column
+     8 │   d: {use: keep_long, from: nowhere, min_chars: 1, expect: {rejected_share: none}}
+       ╰────
+      help: did you mean `text`?
+
+    Error:
+      × stage `d` (keep_long) reads `nowhere`, which is no stage of this file
+       ╭─[web.yaml:8:29]
+     7 │   c: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet]}}
+     8 │   d: {use: keep_long, from: nowhere, min_chars: 1, expect: {rejected_share: none}}
+       ·                             ───┬───
+       ·                                ╰── no such stage
+       ╰────
+      help: the other stages are `rows`, `a`, `b`, `c`
+
+    Error:
+      × stage `d` (keep_long): `rejected_share`: a bound is `<`, `<=`, `==`, `>=` or `>` and a number, such as `>= 1000` or `< 5%`, not "none"
+       ╭─[web.yaml:8:77]
+     7 │   c: {use: keep_long, from: rows, min_chars: 13, expect: {not_null: [txet]}}
+     8 │   d: {use: keep_long, from: nowhere, min_chars: 1, expect: {rejected_share: none}}
+       ·                                                                             ──┬─
+       ·                                                                               ╰── no bound
+       ╰────
+    "#);
+}

@@ -225,7 +225,7 @@ impl<'r> Drawing<'r> {
 
     fn has_branch(&self, stage: usize) -> bool {
         let totals = &self.record.stages[stage].totals;
-        totals.dropped_rows() > 0 || totals.rejected_rows() > 0
+        totals.dropped_rows() > 0 || totals.tagged_rows() > 0 || totals.rejected_rows() > 0
     }
 
     fn top(&self, item: usize) -> f64 {
@@ -334,24 +334,27 @@ impl<'r> Drawing<'r> {
         let stage = &self.record.stages[index];
         let totals = &stage.totals;
         let (left, top) = (self.x[item] - NODE_WIDTH / 2.0, self.top(item));
-        let (dropped, rejected) = (totals.dropped_rows(), totals.rejected_rows());
+        let (dropped, tagged, rejected) = (totals.dropped_rows(), totals.tagged_rows(), totals.rejected_rows());
         let right = left + NODE_WIDTH;
         // What the stage decided against, then what it could not read, with the largest reasons.
         let mut lines: Vec<(&str, String)> = Vec::new();
         if dropped > 0 {
             lines.push(("drop", format!("−{} dropped ({})", show::count(dropped), show::share(dropped, totals.rows_in))));
         }
+        if tagged > 0 {
+            lines.push(("why", format!("{} tagged ({})", show::count(tagged), show::share(tagged, totals.rows_in))));
+        }
         if rejected > 0 {
             lines.push(("reject", format!("−{} rejected", show::count(rejected))));
         }
-        let mut reasons: Vec<_> = totals.dropped.iter().filter(|(_, n)| **n > 0).collect();
+        let mut reasons: Vec<_> = totals.dropped.iter().chain(&totals.tagged).filter(|(_, n)| **n > 0).collect();
         reasons.sort_by_key(|(reason, n)| (std::cmp::Reverse(**n), reason.as_str()));
         let room = 3 - lines.len().min(3);
         let shown = if reasons.len() > room { room.saturating_sub(1) } else { reasons.len() };
         for (reason, n) in &reasons[..shown] {
             lines.push(("why", show::cut(&format!("{} {}", show::visible_line(reason), show::count(**n)), 27)));
         }
-        if reasons.len() > shown && room > 0 && dropped > 0 {
+        if reasons.len() > shown && room > 0 {
             let others = reasons.len() - shown;
             lines.push(("why", if shown == 0 { format!("{others} reasons") } else { format!("{others} more reasons") }));
         }
@@ -359,7 +362,9 @@ impl<'r> Drawing<'r> {
             let middle = top + NODE_HEIGHT / 2.0;
             let width = ribbon(dropped.max(rejected));
             let class = if dropped > 0 { "flow drop" } else { "flow reject" };
-            let _ = write!(out, "<path class=\"{class}\" d=\"M{right:.1} {middle:.1}h20\" stroke-width=\"{width:.1}\"/>");
+            if dropped > 0 || rejected > 0 {
+                let _ = write!(out, "<path class=\"{class}\" d=\"M{right:.1} {middle:.1}h20\" stroke-width=\"{width:.1}\"/>");
+            }
             let first = middle - (lines.len() as f64 - 1.0) * 7.5 + 4.0;
             for (k, (class, line)) in lines.iter().enumerate() {
                 let _ = write!(

@@ -248,16 +248,17 @@ pub(super) fn write_samples(record: &RunRecord, out: &mut String) {
     out.push_str("<p class=\"lead\">Chosen by hash of the id, so they are the same rows in every run, and no one picked them. Long values are cut; <code>pipeline trace OUTPUT ID</code> tells the life of any row.</p>\n");
     for stage in record.stages.iter().filter(|stage| stage.totals.profile.dropped.values().any(|samples| !samples.is_empty())) {
         let mut reasons: Vec<_> = stage.totals.profile.dropped.iter().collect();
-        let rows = |reason: &str| stage.totals.dropped.get(reason).copied().unwrap_or(0);
+        let (counts, verb) = if stage.tags { (&stage.totals.tagged, "Tagged") } else { (&stage.totals.dropped, "Dropped") };
+        let rows = |reason: &str| counts.get(reason).copied().unwrap_or(0);
         reasons.sort_by_key(|(reason, _)| (std::cmp::Reverse(rows(reason)), reason.as_str()));
         let cards: Vec<(&str, &Sample)> =
             reasons.into_iter().flat_map(|(reason, samples)| samples.iter().map(move |sample| (reason.as_str(), sample))).collect();
         let _ = write!(
             out,
-            "<details class=\"rowset\" open><summary><b class=\"drop\">Dropped</b> by <b><bdi>{}</bdi></b> · {} of {}</summary><div class=\"cards\">",
+            "<details class=\"rowset\" open><summary><b class=\"drop\">{verb}</b> by <b><bdi>{}</bdi></b> · {} of {}</summary><div class=\"cards\">",
             esc(&show::visible_line(&stage.id)),
             cards.len(),
-            plural(stage.totals.dropped_rows().max(cards.len() as u64), "row", "rows"),
+            plural(stage.totals.dropped_rows().max(stage.totals.tagged_rows()).max(cards.len() as u64), "row", "rows"),
         );
         let (first, more) = cards.split_at(cards.len().min(MAX_CARDS));
         for (reason, sample) in first {

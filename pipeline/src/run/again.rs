@@ -2,8 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::PathBuf;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use arrow::array::RecordBatch;
 use stages::{Rejection, RowSink, Split, Stage, StageError};
@@ -12,7 +11,7 @@ use super::RunError;
 use super::context::Context;
 use super::outputs::ShardCutter;
 use crate::fingerprint::Fingerprint;
-use crate::inputs::Stamp;
+use crate::inputs::Seen;
 use crate::marks::{StoredFile, data_of};
 
 /// What the tasks of this run read whose rows can be read again, by the folder of the task.
@@ -27,7 +26,7 @@ pub(super) struct SourceSplit {
     /// What is read.
     pub split: Split,
     /// Its files.
-    pub stamps: Vec<(PathBuf, Stamp)>,
+    pub files: Vec<Arc<Seen>>,
 }
 
 impl SourceSplit {
@@ -35,9 +34,9 @@ impl SourceSplit {
     ///
     /// # Errors
     /// [`RunError::InputChanged`].
-    pub(super) fn check(stamps: &[(PathBuf, Stamp)]) -> Result<(), RunError> {
-        match stamps.iter().find(|(file, stamp)| Stamp::of(file).ok().as_ref() != Some(stamp)) {
-            Some((file, _)) => Err(RunError::InputChanged(file.clone())),
+    pub(super) fn check(files: &[Arc<Seen>]) -> Result<(), RunError> {
+        match files.iter().find(|file| !file.holds()) {
+            Some(file) => Err(RunError::InputChanged(file.path.clone())),
             None => Ok(()),
         }
     }
@@ -67,12 +66,12 @@ impl ReadAgain {
 pub(super) fn rows_of(cx: &Context, file: &StoredFile) -> Result<Vec<RecordBatch>, RunError> {
     cx.cache.read(&cx.store, file, |shard| {
         let lost = || RunError::Internal(format!("nobody knows what `{}` was read from", file.path));
-        let SourceSplit { source, split, stamps } = cx.read_again.find(file).ok_or_else(lost)?;
+        let SourceSplit { source, split, files } = cx.read_again.find(file).ok_or_else(lost)?;
         let Stage::Source(reader) = &cx.graph.nodes[source].stage else { return Err(lost()) };
         let mut wanted =
             WantedShard { batch_rows: cx.batch_rows, cutter: ShardCutter::new(cx.shard_rows), before: shard, rows: Vec::new() };
         let read = reader.read(&split, &mut wanted);
-        SourceSplit::check(&stamps)?;
+        SourceSplit::check(&files)?;
         read.map_err(|error| cx.stage_error(source, error))?;
         if wanted.rows.iter().map(|batch| batch.num_rows() as u64).sum::<u64>() != file.rows {
             return Err(RunError::Internal(format!("`{}` was read again and is not what it was", file.path)));

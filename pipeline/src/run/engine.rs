@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use stages::Port;
+use stages::{Port, Stage};
 use time::OffsetDateTime;
 
 use super::again::ReadAgain;
@@ -91,6 +91,8 @@ pub(super) struct UnitState {
     n_steps: usize,
     /// Every task it had, in order.
     pub all_tasks: Vec<Fingerprint>,
+    /// Those that this run did.
+    made: Vec<Fingerprint>,
     /// The marks of all its steps that gave rows, in order.
     pub outputs: Vec<DoneMark>,
     /// Counts of its stages.
@@ -320,6 +322,9 @@ impl Engine {
         }
         self.cx.progress.task_done(nodes.into_iter(), reused);
         let state = &mut self.units[unit];
+        if !reused {
+            state.made.push(state.tasks[task].fingerprint.clone());
+        }
         state.marks[task] = Some(mark);
         state.left -= 1;
     }
@@ -412,6 +417,34 @@ impl Engine {
         self.step_over_done(unit)
     }
 
+    /// Lets the stages of a unit end. What they made in this run is of no worth if one says so: it is made again.
+    fn finish_stages(&self, unit: usize) -> Result<(), RunError> {
+        self.end_stages(&self.cx.plan.units[unit], &self.units[unit].made)
+    }
+
+    /// The same for tasks that a worker did.
+    ///
+    /// # Errors
+    /// What a stage says at its end.
+    pub(super) fn finish_all_stages(&self, made: &[Fingerprint]) -> Result<(), RunError> {
+        self.cx.plan.units.iter().try_for_each(|unit| self.end_stages(unit, made))
+    }
+
+    fn end_stages(&self, unit: &Unit, made: &[Fingerprint]) -> Result<(), RunError> {
+        for node in self.cx.plan.nodes_of(unit) {
+            let Stage::RowLocal(stage) = &self.cx.graph.nodes[node].stage else { continue };
+            let Err(error) = stage.finish() else { continue };
+            let error = self.cx.stage_error(node, error);
+            if !matches!(error, RunError::Interrupted) {
+                for task in made {
+                    self.cx.store.delete(&marks::path_of(task))?;
+                }
+            }
+            return Err(error);
+        }
+        Ok(())
+    }
+
     /// The tasks of a unit that can be done now.
     pub(super) fn ready_tasks(&self, unit: usize) -> impl Iterator<Item = &Task> {
         let unit = &self.units[unit];
@@ -471,6 +504,7 @@ impl Engine {
     }
 
     fn finish_unit(&mut self, unit: usize) -> Result<(), RunError> {
+        self.finish_stages(unit)?;
         let plan_unit: &Unit = &self.cx.plan.units[unit];
         if let Err(error) = self.check_gates(unit) {
             // Why it dropped or rejected so many is what the person looks for.

@@ -353,7 +353,10 @@ impl Estimator<'_> {
                         let mut bytes = 0;
                         for (name, parts) in out.into_parts().0 {
                             let Some(spec) = specs.iter().find(|spec| spec.name == name) else { continue };
-                            bytes += encode_table(spec, parts)?.map_or(0, |(encoded, ..)| encoded.len() as u64);
+                            encode_table(spec, parts, |block| {
+                                bytes += block.len() as u64;
+                                Ok(())
+                            })?;
                         }
                         Ok::<u64, RunError>(bytes)
                     })?;

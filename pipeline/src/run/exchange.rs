@@ -3,7 +3,6 @@
 use arrow::array::{Array, ArrayRef, AsArray, BinaryArray, FixedSizeBinaryArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat, concat_batches, take_record_batch};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef, UInt32Type};
-use bytes::Bytes;
 use stages::{Keyed, RowRef, StageError, TablePart, TableSpec};
 
 use super::RunError;
@@ -37,11 +36,62 @@ impl KeyRange {
     }
 }
 
-/// Sorts what a task wrote to one table and encodes it. `None` if it wrote no row.
+/// Sorts what a task wrote to one table and stores it at `path`. `None` if it wrote no row.
 ///
 /// # Errors
-/// What Arrow says of the rows.
-pub(super) fn encode_table(spec: &TableSpec, parts: Vec<TablePart>) -> Result<Option<(Bytes, Vec<Block>, u64)>, RunError> {
+/// What Arrow says of the rows, or the storage.
+pub(super) fn write_table(store: &Store, spec: &TableSpec, path: &str, parts: Vec<TablePart>) -> Result<Option<TableFile>, RunError> {
+    let mut object = None;
+    let (rows, blocks) = encode_table(spec, parts, |block| {
+        let object = match &mut object {
+            Some(object) => object,
+            None => object.insert(store.begin(path)?),
+        };
+        Ok(object.write(block)?)
+    })?;
+    let Some(object) = object else { return Ok(None) };
+    let (bytes, _) = object.finish()?;
+    Ok(Some(TableFile { table: spec.name.to_owned(), path: path.to_owned(), rows, bytes, blocks }))
+}
+
+/// Sorts what a task wrote to one table and gives it to `write`, block by block; how many rows there are, and the blocks.
+///
+/// Keys can be as long as the rows, so nothing is held twice for longer than it takes: rows and keys are brought into one piece one after the
+/// other, put in order block by block, and a block is written before the next one is made.
+///
+/// # Errors
+/// What Arrow says of the rows, or what `write` says.
+pub(super) fn encode_table(
+    spec: &TableSpec,
+    parts: Vec<TablePart>,
+    mut write: impl FnMut(&[u8]) -> Result<(), RunError>,
+) -> Result<(u64, Vec<Block>), RunError> {
+    let (table, order) = sorted(spec, parts)?;
+    let sizes = schemas::row_bytes(&table);
+    let (mut bytes, mut blocks) = (0, Vec::new());
+    let mut start = 0;
+    while start < order.len() {
+        let (mut end, mut data_bytes) = (start, 0);
+        while end < order.len() && end - start < BLOCK_ROWS && (end == start || data_bytes < BLOCK_BYTES) {
+            data_bytes += sizes[order[end] as usize];
+            end += 1;
+        }
+        let block = take_record_batch(&table, &UInt32Array::from(order[start..end].to_vec()))?;
+        let mut part = IpcPart::try_new(&block.schema())?;
+        part.write(&block)?;
+        let encoded = part.finish()?.concat();
+        let length = encoded.len() as u64;
+        let (hash, first) = (hash_bytes(&encoded), hex(key_at(block.column(0), 0)));
+        blocks.push(Block { start: bytes, end: bytes + length, data_bytes, hash, first });
+        write(&encoded)?;
+        bytes += length;
+        start = end;
+    }
+    Ok((order.len() as u64, blocks))
+}
+
+/// The rows of all parts with their keys and positions, and the order in which they are stored.
+fn sorted(spec: &TableSpec, parts: Vec<TablePart>) -> Result<(RecordBatch, Vec<u32>), RunError> {
     let mut batches = Vec::new();
     let mut hashed: Vec<u128> = Vec::new();
     let mut ordered: Vec<BinaryArray> = Vec::new();
@@ -60,56 +110,30 @@ pub(super) fn encode_table(spec: &TableSpec, parts: Vec<TablePart>) -> Result<Op
     }
     let rows = concat_batches(&spec.schema, &batches)?;
     drop(batches);
-    if rows.num_rows() == 0 {
-        return Ok(None);
-    }
     let n_rows =
         u32::try_from(rows.num_rows()).map_err(|_| StageError::Internal(format!("over 2^32 rows of table `{}` in one task", spec.name)))?;
     let mut order: Vec<u32> = (0..n_rows).collect();
     let keys: ArrayRef = if !hashed.is_empty() {
-        let mut rows: Vec<(u128, u32)> = hashed.iter().copied().zip(0..).collect();
-        rows.sort_unstable();
+        let mut places: Vec<(u128, u32)> = hashed.iter().copied().zip(0..).collect();
+        places.sort_unstable();
         order.clear();
-        order.extend(rows.iter().map(|(_, row)| *row));
-        let keys: Vec<u8> = rows.iter().flat_map(|(key, _)| key.to_be_bytes()).collect();
+        order.extend(places.iter().map(|(_, row)| *row));
+        drop(places);
+        let keys: Vec<u8> = hashed.iter().flat_map(|key| key.to_be_bytes()).collect();
         std::sync::Arc::new(FixedSizeBinaryArray::try_new(16, keys.into(), None)?)
     } else if !ordered.is_empty() {
         let all = concat(&ordered.iter().map(|keys| keys as &dyn Array).collect::<Vec<_>>())?;
-        let all: &BinaryArray = all.as_any().downcast_ref().expect("binary arrays concatenate to one");
-        order.sort_unstable_by(|&a, &b| all.value(a as usize).cmp(all.value(b as usize)).then(a.cmp(&b)));
-        std::sync::Arc::new(order.iter().map(|&row| Some(all.value(row as usize))).collect::<BinaryArray>())
+        drop(ordered);
+        let keys: &BinaryArray = all.as_any().downcast_ref().expect("binary arrays concatenate to one");
+        order.sort_unstable_by(|&a, &b| keys.value(a as usize).cmp(keys.value(b as usize)).then(a.cmp(&b)));
+        all
     } else {
         std::sync::Arc::new(BinaryArray::from_iter_values(std::iter::repeat_n(b"", rows.num_rows())))
     };
-    let positions = UInt32Array::from(order);
-    let rows = take_record_batch(&rows, &positions)?;
+    let positions = std::sync::Arc::new(UInt32Array::from_iter_values(0..n_rows)) as ArrayRef;
     let schema = stored_schema(&spec.schema, keys.data_type());
-    let columns = [keys, std::sync::Arc::new(positions) as ArrayRef].into_iter().chain(rows.columns().iter().cloned()).collect();
-    let sorted = RecordBatch::try_new(schema, columns)?;
-    let (mut bytes, mut blocks) = (Vec::new(), Vec::new());
-    let sizes = schemas::row_bytes(&sorted);
-    let mut start = 0;
-    while start < sizes.len() {
-        let (mut end, mut data_bytes) = (start, 0);
-        while end < sizes.len() && end - start < BLOCK_ROWS && (end == start || data_bytes < BLOCK_BYTES) {
-            data_bytes += sizes[end];
-            end += 1;
-        }
-        let mut part = IpcPart::try_new(&sorted.schema())?;
-        let block = sorted.slice(start, end - start);
-        part.write(&block)?;
-        let encoded = part.finish()?.concat();
-        blocks.push(Block {
-            start: bytes.len() as u64,
-            end: (bytes.len() + encoded.len()) as u64,
-            data_bytes,
-            hash: hash_bytes(&encoded),
-            first: hex(key_at(block.column(0), 0)),
-        });
-        bytes.extend(encoded);
-        start = end;
-    }
-    Ok(Some((Bytes::from(bytes), blocks, sizes.len() as u64)))
+    let columns = [keys, positions].into_iter().chain(rows.columns().iter().cloned()).collect();
+    Ok((RecordBatch::try_new(schema, columns)?, order))
 }
 
 fn stored_schema(rows: &Schema, key: &DataType) -> SchemaRef {
@@ -291,11 +315,7 @@ mod tests {
     }
 
     fn write(store: &Store, spec: &TableSpec, task: usize, parts: Vec<TablePart>) -> Option<TableFile> {
-        let (bytes, blocks, rows) = encode_table(spec, parts).expect("encoded")?;
-        let path = format!("t-{task}");
-        let length = bytes.len() as u64;
-        store.put(&path, bytes).expect("written");
-        Some(TableFile { table: "t".to_owned(), path, rows, bytes: length, blocks })
+        write_table(store, spec, &format!("t-{task}"), parts).expect("written")
     }
 
     proptest! {

@@ -151,6 +151,7 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             inputs: node.inputs.iter().map(|input| (input.port.to_string(), input.from.iter().map(source).collect())).collect(),
             notes: node.notes.clone(),
             views: views_of(node),
+            tags: node.outputs.is_tagged(),
             totals,
             published: engine
                 .units

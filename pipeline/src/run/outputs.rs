@@ -140,11 +140,14 @@ impl Outputs {
                     add(totals.nulls.entry(field.name().clone()).or_default(), column.null_count() as u64);
                 }
                 self.cx.progress.went_out(node, rows);
+                if let Some(tagged) = self.cx.graph.nodes[node].outputs.tagged_rows(&batch)? {
+                    profiler.dropped(&tagged);
+                    count_reasons(&tagged, &mut totals.tagged);
+                    self.cx.progress.tagged(node, tagged.num_rows() as u64);
+                }
             } else if port == Port::DROPPED {
                 profiler.dropped(&batch);
-                for reason in schemas::dropped::REASON.of(&batch).iter().flatten() {
-                    *totals.dropped.entry(reason.to_owned()).or_default() += 1;
-                }
+                count_reasons(&batch, &mut totals.dropped);
                 self.cx.progress.dropped(node, rows);
             }
             let bytes = self.store(Edge { node, port: port.clone() }, &batch)?;
@@ -225,6 +228,16 @@ impl Outputs {
             (self.cx.graph.nodes[node].id.clone(), totals)
         });
         Ok(Finished { totals: totals.collect(), files })
+    }
+}
+
+/// Adds up the reasons of rows that were dropped.
+fn count_reasons(rows: &RecordBatch, counts: &mut BTreeMap<String, u64>) {
+    for reason in schemas::dropped::REASON.of(rows).iter().flatten() {
+        match counts.get_mut(reason) {
+            Some(count) => *count += 1,
+            None => drop(counts.insert(reason.to_owned(), 1)),
+        }
     }
 }
 

@@ -10,7 +10,7 @@ use stages::{Global, MailIn, Port, RangeIn, Route, ShardIn, ShardRows, Stage, St
 use super::RunError;
 use super::again::rows_of;
 use super::context::Context;
-use super::exchange::{KeyRange, encode_table, read_range};
+use super::exchange::{KeyRange, read_range, write_table};
 use super::outputs::Outputs;
 use crate::fingerprint::Fingerprint;
 use crate::marks::{DoneMark, StoredFile, TableFile, data_of};
@@ -112,11 +112,8 @@ pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: Stri
     let mut tables = Vec::new();
     for &name in &task.step.writes {
         let Some(parts) = written.remove(name) else { continue };
-        if let Some((bytes, blocks, rows)) = encode_table(spec_of(&specs, name)?, parts)? {
-            let path = format!("{}/{name}.table", data_of(fingerprint));
-            tables.push(TableFile { table: name.to_owned(), path: path.clone(), rows, bytes: bytes.len() as u64, blocks });
-            cx.store.put(&path, bytes)?;
-        }
+        let path = format!("{}/{name}.table", data_of(fingerprint));
+        tables.extend(write_table(&cx.store, spec_of(&specs, name)?, &path, parts)?);
     }
     if let Some((name, _)) = written.first_key_value() {
         return Err(StageError::Internal(format!("step `{}` wrote table `{name}` without declaring it", task.step.name)).into());

@@ -44,6 +44,7 @@ struct Counts {
     came_in: AtomicU64,
     went_out: AtomicU64,
     dropped: AtomicU64,
+    tagged: AtomicU64,
     rejected: AtomicU64,
     tasks: AtomicU64,
     tasks_done: AtomicU64,
@@ -83,6 +84,9 @@ pub struct StageSnapshot {
     pub rows_out: u64,
     /// Rows dropped.
     pub dropped: u64,
+    /// Rows tagged; they are among those that left.
+    #[serde(default)]
+    pub tagged: u64,
     /// Rows rejected.
     pub rejected: u64,
     /// Tasks of the unit it works in, as far as known.
@@ -122,6 +126,11 @@ impl Progress {
         self.stages[node].dropped.fetch_add(rows, Ordering::Relaxed);
     }
 
+    /// Counts rows a stage tagged.
+    pub fn tagged(&self, node: usize, rows: u64) {
+        self.stages[node].tagged.fetch_add(rows, Ordering::Relaxed);
+    }
+
     /// Counts rows a stage rejected.
     pub fn rejected(&self, node: usize, rows: u64) {
         self.stages[node].rejected.fetch_add(rows, Ordering::Relaxed);
@@ -148,6 +157,7 @@ impl Progress {
         counts.old_rows.fetch_add(totals.rows_in, Ordering::Relaxed);
         self.went_out(node, totals.rows_out.get("out").copied().unwrap_or(0));
         self.dropped(node, totals.dropped.values().sum());
+        self.tagged(node, totals.tagged.values().sum());
         self.rejected(node, totals.rejected.values().sum());
     }
 
@@ -174,6 +184,7 @@ impl Progress {
                 rows_in: load(&counts.came_in),
                 rows_out: load(&counts.went_out),
                 dropped: load(&counts.dropped),
+                tagged: load(&counts.tagged),
                 rejected: load(&counts.rejected),
                 tasks,
                 tasks_done,
@@ -314,6 +325,9 @@ impl View {
 
 fn describe(stage: &StageSnapshot) -> String {
     let mut text = format!("{} rows", grouped(stage.rows_out));
+    if stage.tagged > 0 {
+        text += &format!(", {} of them tagged", grouped(stage.tagged));
+    }
     if stage.dropped > 0 {
         text += &format!(", {} dropped", grouped(stage.dropped));
     }

@@ -14,7 +14,7 @@ use super::program::{StepPart, StepTask, Written, program, run_step};
 use super::{RunError, SHARD_ROWS, TASK_BYTES};
 use crate::fingerprint::{Fingerprint, Hasher};
 use crate::graph::{DroppedRows, Edge};
-use crate::inputs::{InputHashes, Stamp};
+use crate::inputs::{InputHashes, Seen};
 use crate::marks::{DoneMark, StoredFile, TableFile};
 use crate::plan::{Leg, Start, own_fingerprint};
 
@@ -43,7 +43,7 @@ pub(super) enum TaskWork {
         /// The splits.
         splits: Vec<Split>,
         /// Their files, as they were when their contents were hashed.
-        stamps: Vec<(PathBuf, Stamp)>,
+        files: Vec<Arc<Seen>>,
     },
     /// Reads a stored shard.
     Stored {
@@ -73,10 +73,10 @@ impl Task {
     pub(super) fn run(&self, cx: &Arc<Context>) -> Result<DoneMark, RunError> {
         cx.check_interrupted()?;
         let finished = match &self.work {
-            TaskWork::Source { source, path, splits, stamps } => {
+            TaskWork::Source { source, path, splits, files } => {
                 let finished = run_source(cx, &self.fingerprint, *source, path, splits)?;
                 // If what was read is not what the fingerprint says, there is no mark.
-                SourceSplit::check(stamps)?;
+                SourceSplit::check(files)?;
                 finished
             }
             TaskWork::Stored { path, file } => run_stored(cx, &self.fingerprint, path, file)?,
@@ -163,26 +163,25 @@ fn source_tasks(cx: &Context, base: &Hasher, source: usize, path: &[usize], inpu
     paths.sort();
     paths.dedup();
     inputs.learn(&paths)?;
-    let add_split = |hasher: &mut Hasher, split: &Split| {
+    let add_split = |hasher: &mut Hasher, split: &Split, inputs: &InputHashes| {
         hasher.add(&split.identity);
         for file in &split.files {
             hasher.add(&file.name).add(inputs.get(&file.path).unwrap_or_default()).number(file.start).number(file.end);
         }
     };
-    let task = |label: String, splits: Vec<Split>| -> Task {
+    let mut task = |label: String, splits: Vec<Split>| -> Task {
         let mut hasher = base.clone();
         hasher.number(cx.limit.map_or(0, |limit| limit + 1));
-        splits.iter().for_each(|split| add_split(&mut hasher, split));
-        let files = splits.iter().flat_map(|split| &split.files);
-        let stamps: Vec<_> = files.filter_map(|file| Some((file.path.clone(), inputs.stamp(&file.path)?))).collect();
+        splits.iter().for_each(|split| add_split(&mut hasher, split, inputs));
+        let files: Vec<_> = splits.iter().flat_map(|split| &split.files).filter_map(|file| inputs.seen(&file.path)).collect();
         let fingerprint = hasher.finish();
         if path.is_empty()
             && let [split] = splits.as_slice()
             && reader.reads_again(split)
         {
-            cx.read_again.learn(&fingerprint, SourceSplit { source, split: split.clone(), stamps: stamps.clone() });
+            cx.read_again.learn(&fingerprint, SourceSplit { source, split: split.clone(), files: files.clone() });
         }
-        let work = TaskWork::Source { source, path: path.to_vec(), splits, stamps };
+        let work = TaskWork::Source { source, path: path.to_vec(), splits, files };
         Task { fingerprint, label, weight: 1, work }
     };
     if cx.limit.is_some() {

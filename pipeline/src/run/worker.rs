@@ -81,7 +81,9 @@ fn find_and_do(engine: &mut Engine, job: &Job, each: impl FnMut(&str, f64)) -> R
         if job.left.iter().all(|name| known.contains(name)) {
             let is_left = |name: &&String| tasks.iter().any(|task| task.fingerprint.as_str() == *name);
             let meanwhile: Vec<&String> = job.left.iter().filter(|name| !is_left(name)).collect();
+            let made: Vec<Fingerprint> = tasks.iter().map(|task| task.fingerprint.clone()).collect();
             engine.do_tasks(tasks, each)?;
+            engine.finish_all_stages(&made)?;
             return meanwhile.into_iter().filter_map(|name| done(&engine.cx.store, name).transpose()).collect();
         }
     }

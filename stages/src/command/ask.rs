@@ -3,19 +3,19 @@
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Condvar, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use arrow::array::{Array, AsArray, RecordBatch};
 
 use super::judge::{Judge, Judged};
-use super::process::{Program, end_tidily, is_interrupted};
+use super::process::{GRACE, Program, end_tidily, is_interrupted};
 use super::session::{Answers, Bad, Protocol, Session, Stopped};
 use crate::StageError;
 use crate::error::last_words;
 
 /// So many rows in a row that fail alone, and it is the program that is wrong.
 const ROWS_IN_A_ROW: u32 = 16;
-/// A row that hangs counts for more: each costs the whole time-out.
+/// A row that hangs counts for more, as does one that is answered without end: each costs the whole time-out, or as many bytes as may come.
 const WEIGHT_OF_A_HANG: u32 = 4;
 /// So many rows that fail before any was ever answered, and it is the program that is wrong, however small the batches are.
 const ROWS_BEFORE_ANY: u64 = 64;
@@ -60,7 +60,8 @@ struct Permit<'p> {
 /// Why a batch was not answered.
 struct Failure {
     bad: Bad,
-    is_hang: bool,
+    /// Whether it took as long as may be, or as many bytes, so that it is not tried again for nothing.
+    is_costly: bool,
     /// Rows at its beginning that were answered before.
     answered: Judged,
 }
@@ -69,8 +70,10 @@ struct Failure {
 #[derive(Default)]
 pub(super) struct Work {
     pub(super) judged: Judged,
-    /// Rows that failed alone since the last one that was answered, and what they weigh.
+    /// Rows that failed alone since the last one that was answered, and what they and batches among them weigh.
     in_a_row: (u32, u32),
+    /// Batches that hung without a single answer since the last one that was answered.
+    hung: u32,
 }
 
 impl Programs {
@@ -116,29 +119,85 @@ impl Programs {
         while rows.num_rows() > 0 {
             let failure = match self.ask(&rows)? {
                 Ok(judged) => {
+                    work.hung = 0;
                     work.answered(judged);
                     return Ok(());
                 }
                 Err(failure) => failure,
             };
-            if !failure.is_hang {
+            if !failure.is_costly {
                 self.probe()?;
             }
             let n = rows.num_rows();
             let answered = failure.answered.len();
             if answered > 0 || n == 1 {
                 // It fails at the first row that it did not answer.
+                work.hung = 0;
                 work.answered(failure.answered);
                 self.alone(&rows.slice(answered, 1), work)?;
                 rows = rows.slice(answered + 1, n - answered - 1);
-            } else {
-                for half in [rows.slice(0, n / 2), rows.slice(n / 2, n - n / 2)] {
-                    if half.num_rows() == 1 { self.alone(&half, work)? } else { self.resolve(&half, work)? }
+            } else if failure.is_costly {
+                // Before it is tried with less and less: does it answer any row at all?
+                self.hung(n, &failure.bad, work)?;
+                self.alone(&rows.slice(0, 1), work)?;
+                rows = rows.slice(1, n - 1);
+                if work.in_a_row.0 == 0 {
+                    return self.halves(&rows, work);
                 }
-                return Ok(());
+            } else {
+                return self.halves(&rows, work);
             }
         }
         Ok(())
+    }
+
+    fn halves(&self, rows: &RecordBatch, work: &mut Work) -> Result<(), StageError> {
+        let n = rows.num_rows();
+        for half in [rows.slice(0, n / 2), rows.slice(n / 2, n - n / 2)] {
+            match half.num_rows() {
+                0 => {}
+                1 => self.alone(&half, work)?,
+                _ => self.resolve(&half, work)?,
+            }
+        }
+        Ok(())
+    }
+
+    /// Counts a batch that came to nothing and took long for it.
+    fn hung(&self, rows: usize, bad: &Bad, work: &mut Work) -> Result<(), StageError> {
+        work.hung += 1;
+        // One row that hangs is alone after so many halvings.
+        if work.hung > rows.ilog2().max(8) + 2 {
+            return Err(self.error(format!("answers rows alone, but fails on batch after batch: {}", bad.detail)));
+        }
+        if work.in_a_row.0 > 0 {
+            work.in_a_row.1 += WEIGHT_OF_A_HANG;
+            self.check_in_a_row(bad, String::new(), work)?;
+        }
+        Ok(())
+    }
+
+    /// That not all rows of late failed.
+    fn check_in_a_row(&self, bad: &Bad, which: String, work: &Work) -> Result<(), StageError> {
+        if work.in_a_row.1 < ROWS_IN_A_ROW {
+            return Ok(());
+        }
+        Err(self.error(format!("fails on row after row ({} so far{which}): {}", work.in_a_row.0, bad.detail)))
+    }
+
+    /// Lets the programs end that wait for more rows, of which there are none, and says what is wrong with how they end.
+    pub(super) fn finish(&self) -> Result<(), StageError> {
+        let mut idle = std::mem::take(&mut self.pool().idle);
+        self.pool().running -= idle.len();
+        idle.iter_mut().for_each(Session::close);
+        let mut problem = None;
+        for session in idle {
+            problem = problem.or(session.finish().err());
+        }
+        if is_interrupted() {
+            return Err(StageError::Interrupted);
+        }
+        problem.map_or(Ok(()), |problem| Err(self.error(problem)))
     }
 
     /// Asks about rows together: a program that is idle, or a new one.
@@ -172,7 +231,7 @@ impl Programs {
             let Err(stopped) = answers else { return Err(StageError::Internal("answers without a judgement".to_owned())) };
             let failure = self.failure(rows, stopped, session)?;
             // One that was asked before may have died of something else since, or may end after every batch.
-            if !was_used || failure.is_hang || failure.answered.len() > 0 {
+            if !was_used || failure.is_costly || failure.answered.len() > 0 {
                 return Ok(Err(failure));
             }
         }
@@ -197,50 +256,56 @@ impl Programs {
         };
         let failure = self.failure(row, stopped, session)?;
         drop(permit);
-        if !failure.is_hang {
+        if !failure.is_costly {
             self.probe()?;
         }
         let failed = self.failed.fetch_add(1, Ordering::Relaxed) + 1;
         work.in_a_row.0 += 1;
-        work.in_a_row.1 += if failure.is_hang { WEIGHT_OF_A_HANG } else { 1 };
-        let never = self.answered.load(Ordering::Relaxed) == 0 && failed >= ROWS_BEFORE_ANY;
-        if work.in_a_row.1 >= ROWS_IN_A_ROW || never {
-            let id = self.judge.id.map(|column| row.column(column).as_string::<i32>()).filter(|ids| ids.is_valid(0));
-            let which = id.map_or_else(String::new, |ids| format!(", the last of them `{}`", ids.value(0)));
-            let rows = if never { failed } else { u64::from(work.in_a_row.0) };
-            return Err(self.error(format!("fails on row after row ({rows} so far{which}): {}", failure.bad.detail)));
+        work.in_a_row.1 += if failure.is_costly { WEIGHT_OF_A_HANG } else { 1 };
+        let id = self.judge.id.map(|column| row.column(column).as_string::<i32>()).filter(|ids| ids.is_valid(0));
+        let which = id.map_or_else(String::new, |ids| format!(", the last of them `{}`", ids.value(0)));
+        if self.answered.load(Ordering::Relaxed) == 0 && failed >= ROWS_BEFORE_ANY {
+            return Err(self.error(format!("fails on row after row ({failed} so far{which}): {}", failure.bad.detail)));
         }
+        self.check_in_a_row(&failure.bad, which, work)?;
         work.judged.reject(failure.bad);
         Ok(())
     }
 
     /// What to say of a program that stopped answering; it is ended.
     fn failure(&self, rows: &RecordBatch, stopped: Stopped, session: Session) -> Result<Failure, StageError> {
-        let patient = matches!(stopped, Stopped::Ended(_));
-        let ended = session.process.end(patient);
+        let time = if matches!(stopped, Stopped::Ended(_)) { GRACE } else { Duration::ZERO };
+        let unfinished = !session.process.unread().trim_ascii().is_empty();
+        let ended = session.process.end(time);
         if is_interrupted() {
             return Err(StageError::Interrupted);
         }
-        let (bad, is_hang, answers) = match stopped {
+        let (bad, is_costly, answers) = match stopped {
             Stopped::Ended(answers) => {
                 let reason = if ended.failed { "command_died" } else { "no_answer" };
                 let how = if ended.failed { ended.how.clone() } else { format!("{} without an answer", ended.how) };
-                (Bad { reason, detail: format!("{how}{}", last_words(&ended.said)) }, false, Some(answers))
+                (Bad { reason, detail: format!("{how}{}", last_words(&ended.said)) }, ended.went_on, Some(answers))
             }
             Stopped::TooLate(answers) => {
-                let flush =
-                    if answers.each.is_empty() { "; a program has to flush what it wrote before it waits for more rows" } else { "" };
+                let flush = match (unfinished, answers.each.is_empty()) {
+                    (true, _) => "; the last line that it wrote has no end",
+                    (false, true) => "; a program has to flush what it wrote before it waits for more rows",
+                    (false, false) => "",
+                };
                 let detail = format!("no answer within {} s{flush}{}", self.protocol.timeout.as_secs(), last_words(&ended.said));
                 (Bad { reason: "command_timed_out", detail }, true, Some(answers))
             }
-            Stopped::Wrong(bad) => (bad, false, None),
+            Stopped::Wrong(bad) => {
+                let is_too_long = bad.reason == "answer_too_long";
+                (bad, is_too_long, None)
+            }
             Stopped::Stage(problem) => return Err(self.error(format!("{problem}{}", last_words(&ended.said)))),
             Stopped::Error(error) => return Err(error),
         };
         let answered = answers.map(|answers: Answers| self.judge.judge(rows, &answers)).transpose()?;
         let answered = answered.and_then(Result::ok).unwrap_or_default();
         self.answered.fetch_add(answered.len() as u64, Ordering::Relaxed);
-        Ok(Failure { bad, is_hang, answered })
+        Ok(Failure { bad, is_costly, answered })
     }
 
     /// Makes sure, once, that the program works where no row can be at fault.

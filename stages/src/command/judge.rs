@@ -1,14 +1,14 @@
 //! What answers mean for their rows: kept with new columns, dropped with a reason, or rejected.
 
-use arrow::array::{Array, AsArray, BooleanArray, RecordBatch, UInt32Array};
-use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
+use arrow::array::{Array, AsArray, BooleanArray, RecordBatch};
+use arrow::compute::{concat_batches, filter_record_batch};
 use arrow::datatypes::{DataType, Float64Type, SchemaRef};
 use datasets::formats::ColumnType;
 use schemas::dropped;
 
 use super::Cell;
 use super::session::{Answers, Bad};
-use crate::{Dropped, Emit, StageError};
+use crate::{Dropped, Emit, StageError, Verdict};
 
 /// The fields of an answer that say why its row is dropped; the `dropped` output has them as columns.
 pub(super) fn about_dropping() -> [(String, ColumnType); 3] {
@@ -35,7 +35,7 @@ pub(super) struct Judge {
 pub(super) struct Judged {
     /// One a row.
     outcomes: Vec<Outcome>,
-    /// The added columns of those that are kept.
+    /// The added columns of those that are not rejected; null where an answer that drops its row has none.
     added: Vec<RecordBatch>,
 }
 
@@ -82,7 +82,7 @@ impl Judge {
                 return Ok(Err(Bad { reason: "wrong_row", detail }));
             }
             let outcome = self.outcome(answer, lacking, lacks_id, drops);
-            keep.push(matches!(outcome, Outcome::Keep));
+            keep.push(!matches!(outcome, Outcome::Reject(_)));
             outcomes.push(outcome);
         }
         let added = answers.rows.project(&(0..self.adds).collect::<Vec<_>>())?;
@@ -160,32 +160,26 @@ impl Judged {
         if self.outcomes.len() != batch.num_rows() {
             return Err(StageError::Internal(format!("{} answers for {} rows", self.outcomes.len(), batch.num_rows())));
         }
-        let keep: BooleanArray = self.outcomes.iter().map(|outcome| Some(matches!(outcome, Outcome::Keep))).collect();
-        let kept = if keep.has_false() { filter_record_batch(batch, &keep)? } else { batch.clone() };
-        if let Some(first) = self.added.first() {
-            let added = concat_batches(&first.schema(), &self.added)?;
-            let columns = layout.iter().map(|cell| match cell {
-                Cell::Kept(column) => kept.column(*column).clone(),
-                Cell::Added(place) => added.column(*place).clone(),
-            });
-            if kept.num_rows() > 0 {
-                out.rows(RecordBatch::try_new(schema.clone(), columns.collect())?)?;
-            }
-        }
-        let (mut rows, mut reasons) = (Vec::new(), Vec::new());
+        let is_judged: BooleanArray = self.outcomes.iter().map(|outcome| Some(!matches!(outcome, Outcome::Reject(_)))).collect();
+        let came = if is_judged.has_false() { filter_record_batch(batch, &is_judged)? } else { batch.clone() };
+        let mut verdicts = Vec::with_capacity(came.num_rows());
         for (row, outcome) in self.outcomes.into_iter().enumerate() {
             match outcome {
-                Outcome::Keep => {}
+                Outcome::Keep => verdicts.push(Verdict::Keep),
+                Outcome::Drop(why) => verdicts.push(Verdict::Drop(why)),
                 Outcome::Reject(bad) => out.reject_row(batch, row, bad.reason, bad.detail),
-                Outcome::Drop(why) => {
-                    rows.push(u32::try_from(row).map_err(|_| StageError::Internal("a batch of over 2^32 rows".to_owned()))?);
-                    reasons.push(why);
-                }
             }
         }
-        if rows.is_empty() {
+        let Some(first) = self.added.first() else { return Ok(()) };
+        let added = concat_batches(&first.schema(), &self.added)?;
+        if came.num_rows() == 0 {
             return Ok(());
         }
-        out.drop_rows(&take_record_batch(batch, &UInt32Array::from(rows))?, &reasons)
+        let columns = layout.iter().map(|cell| match cell {
+            Cell::Kept(column) => came.column(*column).clone(),
+            Cell::Added(place) => added.column(*place).clone(),
+        });
+        let leave = RecordBatch::try_new(schema.clone(), columns.collect())?;
+        out.split_changed(&came, &leave, verdicts)
     }
 }

@@ -21,7 +21,7 @@ const BLOCKS: usize = 4;
 /// Bytes of stderr that are kept, the last ones.
 const TAIL: usize = 4 << 10;
 /// How long a program that closed its output, or was told that nothing more comes, may take to end.
-const GRACE: Duration = Duration::from_secs(2);
+pub(super) const GRACE: Duration = Duration::from_secs(2);
 /// How often a wait looks whether the program is still there.
 const LOOK: Duration = Duration::from_millis(100);
 /// Stack of a thread that moves bytes.
@@ -213,6 +213,8 @@ pub(super) struct Ended {
     pub(super) how: String,
     /// Whether it ended by itself, and not well.
     pub(super) failed: bool,
+    /// Whether it did not end by itself in the time that it was given.
+    pub(super) went_on: bool,
     /// The end of what it wrote to stderr; may be empty.
     pub(super) said: String,
 }
@@ -329,10 +331,10 @@ impl Process {
         }
     }
 
-    /// Ends it: one that is about to end by itself is given the time, if `patient`.
-    pub(super) fn end(mut self, patient: bool) -> Ended {
+    /// Ends it; one that is about to end by itself is given so much time.
+    pub(super) fn end(mut self, time: Duration) -> Ended {
         self.close_input();
-        let by_itself = patient && self.wait_for_end(GRACE);
+        let by_itself = !time.is_zero() && self.wait_for_end(time);
         self.kill();
         // All of stderr is there as soon as nobody can write to it, if whoever reads it gets to.
         let until = Instant::now() + GRACE;
@@ -348,7 +350,7 @@ impl Process {
             },
             _ => "closed its output and went on".to_owned(),
         };
-        Ended { how, failed: by_itself && self.ended.is_some_and(|status| !status.success()), said }
+        Ended { how, failed: by_itself && self.ended.is_some_and(|status| !status.success()), went_on: !time.is_zero() && !by_itself, said }
     }
 }
 
@@ -410,18 +412,19 @@ mod tests {
         process.send(text.clone().into_bytes());
         process.close_input();
         assert_eq!(read_all(&mut process), text);
-        assert_eq!(process.end(true), Ended { how: "ended with exit code 0".to_owned(), failed: false, said: "s 1".to_owned() });
+        let said = "s 1".to_owned();
+        assert_eq!(process.end(GRACE), Ended { how: "ended with exit code 0".to_owned(), failed: false, went_on: false, said });
     }
 
     #[test]
     fn how_it_ended_is_said_with_the_end_of_stderr() {
         let mut process = sh("for i in 1 2 3; do printf '%05000d' $i >&2; done; echo last words >&2; exit 7");
         assert_eq!(read_all(&mut process), "");
-        let ended = process.end(true);
+        let ended = process.end(GRACE);
         assert_eq!((ended.how.as_str(), ended.failed), ("ended with exit code 7", true));
         assert!(ended.said.ends_with("last words") && ended.said.len() <= TAIL, "{ended:?}");
-        assert_eq!(sh("kill -SEGV $$").end(true).how, "was ended by signal 11 (SIGSEGV)");
-        assert_eq!(sh("exec >&-; sleep 100").end(false).how, "closed its output and went on");
+        assert_eq!(sh("kill -SEGV $$").end(GRACE).how, "was ended by signal 11 (SIGSEGV)");
+        assert_eq!(sh("exec >&-; sleep 100").end(Duration::from_millis(100)).how, "closed its output and went on");
     }
 
     #[test]
@@ -431,7 +434,7 @@ mod tests {
         let started = Instant::now();
         let pid = read_all(&mut process);
         assert!(started.elapsed() < Duration::from_secs(10) && is_soon_gone(&pid), "{pid}");
-        assert_eq!(process.end(true).how, "ended with exit code 3");
+        assert_eq!(process.end(GRACE).how, "ended with exit code 3");
         // Dropped, nothing is asked.
         let mut process = sh("trap '' TERM HUP; sleep 1000 & echo $!; wait");
         assert_eq!(process.wait(soon()), More::Bytes);

@@ -10,7 +10,7 @@ use datasets::formats::Columns;
 use super::Format;
 use super::ipc::Stream;
 use super::jsonl::Lines;
-use super::process::{More, Process, Program};
+use super::process::{GRACE, More, Process, Program};
 use crate::StageError;
 use crate::error::last_words;
 
@@ -151,6 +151,42 @@ impl Session {
         Ok(answers)
     }
 
+    /// Tells it that there are no more rows.
+    pub(super) fn close(&mut self) {
+        if let Codec::Stream(stream) = &mut self.codec {
+            self.process.send(stream.end().unwrap_or_default());
+        }
+        self.process.close_input();
+    }
+
+    /// Waits for the end of one that was told so, and says what is wrong with it: an exit code, or more output than was asked for.
+    pub(super) fn finish(mut self) -> Result<(), String> {
+        let deadline = Instant::now() + self.timeout;
+        let mut unasked = match &mut self.codec {
+            Codec::Lines(_) => None,
+            Codec::Stream(stream) => stream.rest(&mut self.process, deadline).err().map(|bad| bad.detail),
+        };
+        let mut more = More::Bytes;
+        while unasked.is_none() && more == More::Bytes {
+            let rest = self.process.unread().trim_ascii();
+            if let Some(line) = rest.split(|&byte| byte == b'\n').next().filter(|line| !line.is_empty()) {
+                unasked = Some(format!("wrote {}; only answers may go to stdout, one a row", cut(line)));
+            } else {
+                self.process.take(self.process.unread().len());
+                more = self.process.wait(deadline);
+            }
+        }
+        let left = deadline.saturating_duration_since(Instant::now());
+        let ended = self.process.end(if unasked.is_some() { Duration::ZERO } else { left.max(Duration::from_millis(1)) });
+        let problem = match unasked {
+            Some(unasked) => unasked,
+            None if ended.went_on => format!("did not end within {} s when its input had ended", self.timeout.as_secs()),
+            None if ended.failed => ended.how,
+            None => return Ok(()),
+        };
+        Err(format!("{problem}, after its last answer{}", last_words(&ended.said)))
+    }
+
     /// Starts it with nothing to read: what goes wrong then has nothing to do with any row.
     pub(super) fn probe(mut self) -> Result<(), String> {
         let deadline = Instant::now() + self.timeout;
@@ -169,7 +205,7 @@ impl Session {
         let unasked = self.process.unread().trim_ascii();
         let unasked = unasked.split(|&byte| byte == b'\n').next().filter(|line| !line.is_empty()).map(cut);
         let in_time = Instant::now() < deadline;
-        let ended = self.process.end(in_time && unasked.is_none());
+        let ended = self.process.end(if in_time && unasked.is_none() { GRACE } else { Duration::ZERO });
         if let Some(line) = unasked {
             let problem = format!("writes {line} before it has read a row; only answers may go to stdout, the rest to stderr");
             return Err(problem);

@@ -33,7 +33,8 @@ fn run(settings: Value, n: usize) -> Outcome {
 fn fails(settings: Value, n: usize) -> String {
     let input = [(Port::FROM, ids(n))];
     let built = testing::build::<CommandConfig>(settings, vec![(Port::FROM, input[0].1.schema())]).expect("it builds");
-    testing::run_stage(&built, &input, CUTS[0]).expect_err("the stage stops").to_string()
+    let ran = testing::run_stage(&built, &input, CUTS[0]).and_then(|_| testing::finish(&built));
+    ran.expect_err("the stage stops").to_string()
 }
 
 fn rejected(outcome: &Outcome) -> Vec<(&str, &str)> {
@@ -168,8 +169,9 @@ fn a_row_that_writes_something_else_is_rejected() {
 
 #[test]
 fn a_line_without_an_end_does_not_fill_the_memory() {
-    let got = run(sh("while read -r line; do yes | tr -d '\\n'; done", json!({"adds": {"n": "int8"}, "max_answer_bytes": 1 << 20})), 3);
-    assert_eq!(rejected(&got).iter().map(|(_, reason)| *reason).collect::<Vec<_>>(), ["answer_too_long"; 3]);
+    let script = each(r#"if [ "$id" = r2 ]; then yes | tr -d '\n'; else echo '{"id":"'$id'","n":1}'; fi"#);
+    let got = run(sh(&script, json!({"adds": {"n": "int8"}, "max_answer_bytes": 1 << 20})), 5);
+    assert_eq!((rejected(&got), got.rows().num_rows()), (vec![("r2", "answer_too_long")], 4));
 }
 
 #[test]
@@ -241,4 +243,57 @@ fn the_files_it_is_made_of_are_known_and_may_not_change_under_way() {
     std::fs::write(folder.path().join("words.txt"), "other words").expect("written");
     let error = testing::run_stage(&built, &[(Port::FROM, ids(3))], CUTS[0]).expect_err("it stops").to_string();
     assert!(error.contains("words.txt: it was changed while the run was under way"), "{error}");
+}
+
+#[test]
+fn what_it_does_after_its_last_answer_counts() {
+    let adds = || json!({"adds": {"n": "int8"}, "timeout_seconds": 2});
+    let cases = [
+        ("echo bad sum >&2; exit 3", "ended with exit code 3, after its last answer; the end of what it wrote to stderr:\nbad sum"),
+        ("echo; echo done", "wrote `done`; only answers may go to stdout, one a row, after its last answer; it wrote nothing to stderr"),
+        ("sleep 1000", "did not end within 2 s when its input had ended, after its last answer; it wrote nothing to stderr"),
+        ("exec >&-; sleep 1000", "did not end within 2 s when its input had ended, after its last answer; it wrote nothing to stderr"),
+        ("kill -SEGV $$", "was ended by signal 11 (SIGSEGV), after its last answer; it wrote nothing to stderr"),
+    ];
+    for (end, problem) in cases {
+        let said = fails(sh(&format!("{ECHO}; {end}"), adds()), 20);
+        assert!(said.ends_with(problem), "{end}: {said}");
+    }
+    // White space is no answer, and what ends well may take its time.
+    let got = run(sh(&format!("{ECHO}; sleep 0.3; echo"), adds()), 20);
+    assert_eq!((got.rows().num_rows(), got.rejected.len()), (20, 0));
+}
+
+#[test]
+fn a_program_that_always_takes_as_long_as_it_may_is_given_up_soon() {
+    let settings = |script: &str| sh(script, json!({"adds": {"n": "int8"}, "timeout_seconds": 1, "max_answer_bytes": 1 << 20}));
+    let cases = [
+        ("cat >/dev/null; sleep 1000", "no answer within 1 s"),
+        ("exec >&-; sleep 1000", "closed its output and went on without an answer"),
+        ("read -r line; printf %s \"${line%?}\"; sleep 1000", "no answer within 1 s; the last line that it wrote has no end"),
+        ("read -r line; head -c 3000000 /dev/zero | tr '\\0' x", "more than 1048576 bytes of answers to"),
+    ];
+    for (script, problem) in cases {
+        let started = std::time::Instant::now();
+        let said = fails(settings(script), 256);
+        assert!(said.contains("fails on row after row") && said.contains(problem), "{script}: {said}");
+        assert!(started.elapsed() < Duration::from_secs(15), "{script}: {:?}", started.elapsed());
+    }
+    // It answers when its input ends, and never before.
+    let said = fails(settings(&format!("lines=$(cat); echo \"$lines\" | {ECHO}")), 256);
+    assert!(said.contains("answers rows alone, but fails on batch after batch: no answer within 1 s; a program has to flush"), "{said}");
+}
+
+#[test]
+fn one_row_that_hangs_a_whole_batch_is_found() {
+    // It reads all that is there before it answers, as with `arrow`.
+    let script = r#"while IFS= read -r line; do
+        lines=$line; while IFS= read -t 0.2 -r more; do lines+=$'\n'$more; done
+        case $lines in *'"r5"'*) sleep 1000;; esac
+        sed 's/}$/,"n":1}/' <<< "$lines"
+    done"#;
+    let settings = json!({"run": ["bash", "-c", script], "adds": {"n": "int8"}, "timeout_seconds": 1, "batch_rows": 16});
+    let got = run(settings, 32);
+    assert_eq!(rejected(&got), [("r5", "command_timed_out")], "{got:?}");
+    assert_eq!(got.rows().num_rows(), 31);
 }

@@ -85,6 +85,7 @@ impl StageConfig for DedupExactConfig {
     const KIND: Kind = Kind::Global;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: dedup_exact, from: pages, normalize: whitespace}";
+    const TAGS: bool = true;
 
     fn reads(&self) -> Vec<ColumnSpec> {
         let mut columns = vec![document::ID.spec()];

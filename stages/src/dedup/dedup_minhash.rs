@@ -175,6 +175,7 @@ impl StageConfig for DedupMinhashConfig {
     const KIND: Kind = Kind::Global;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: dedup_minhash, from: pages, jaccard_threshold: 0.8}";
+    const TAGS: bool = true;
 
     fn reads(&self) -> Vec<ColumnSpec> {
         let mut columns = vec![document::ID.spec(), document::TEXT.named(self.column.as_str()).spec()];

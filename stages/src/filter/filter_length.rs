@@ -39,6 +39,7 @@ impl StageConfig for FilterLengthConfig {
     const KIND: Kind = Kind::RowLocal;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: filter_length, from: pages, min_chars: 200}";
+    const TAGS: bool = true;
 
     fn reads(&self) -> Vec<ColumnSpec> {
         vec![document::TEXT.named(self.column.as_str()).spec()]

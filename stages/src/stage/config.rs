@@ -4,8 +4,12 @@ use std::borrow::Cow;
 use std::cell::RefCell;
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
+use arrow::array::{Array, RecordBatch};
+use arrow::compute::{filter_record_batch, is_not_null};
 use arrow::datatypes::{Field, Schema, SchemaRef};
+use arrow::error::ArrowError;
 use schemars::JsonSchema;
 use schemas::{ColumnSpec, SchemaError, dropped};
 use serde::Serialize;
@@ -73,38 +77,106 @@ pub enum Inputs {
 
 /// The schemas that leave a stage: `out` first, then its other ports. `dropped` stands here when the stage drops rows.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Outputs(Vec<(Port, SchemaRef)>);
+pub struct Outputs {
+    ports: Vec<(Port, SchemaRef)>,
+    verdicts: Verdicts,
+}
+
+/// What can become of rows that a stage decides against.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Verdicts {
+    /// They leave, if there are any: as they are, they have no place among the rows of `out`.
+    Apart,
+    /// They leave, but could stay in their place.
+    InPlace,
+    /// They stay in their place, with the columns of [`dropped::tags`].
+    Tagged,
+}
 
 impl Outputs {
     /// Outputs with the main port alone.
     pub fn new(out: SchemaRef) -> Self {
-        Self(vec![(Port::OUT, out)])
+        Self { ports: vec![(Port::OUT, out)], verdicts: Verdicts::Apart }
     }
 
     /// The same with one more port.
     #[must_use]
     pub fn with(mut self, port: Port, schema: SchemaRef) -> Self {
-        self.0.push((port, schema));
+        self.ports.push((port, schema));
         self
     }
 
-    /// The same with a `dropped` port: the columns of `input`, then the reasons.
+    /// The same with a `dropped` port: the columns of `input`, then the reasons. Where the input is itself what another stage dropped, the
+    /// reasons of this stage stand in the place of the earlier ones.
+    ///
+    /// The stage gives its rows through [`Emit::split`](crate::Emit::split) and its like, so that a user can have them all in `out`, tagged.
     ///
     /// # Errors
-    /// [`SchemaError::Clash`] if the input already has a column of that name.
+    /// [`SchemaError::Clash`] if the input already has a column of that name that is not another stage's reason.
     pub fn with_dropped(self, input: &Schema) -> Result<Self, SchemaError> {
-        let schema = add_columns(input, &dropped::columns())?;
-        Ok(self.with(Port::DROPPED, schema))
+        let reasons = dropped::columns();
+        let is_earlier = |field: &Field| reasons.iter().any(|reason| reason.field() == *field);
+        let fields: Vec<_> = input.fields().iter().filter(|field| !is_earlier(field)).cloned().collect();
+        let schema = add_columns(&Schema::new_with_metadata(fields, input.metadata().clone()), &reasons)?;
+        Ok(Self { verdicts: Verdicts::InPlace, ..self.with(Port::DROPPED, schema) })
+    }
+
+    /// The same of a stage whose dropped rows have no place among those of `out`: they can't be tagged, and may leave through
+    /// [`Emit::drop_rows`](crate::Emit::drop_rows).
+    #[must_use]
+    pub fn dropped_apart(self) -> Self {
+        Self { verdicts: Verdicts::Apart, ..self }
+    }
+
+    /// Whether rows that the stage decides against could stay in `out`.
+    pub fn can_tag(&self) -> bool {
+        self.verdicts == Verdicts::InPlace
+    }
+
+    /// What leaves stage `id` when rows it decides against stay in `out`: `out` has the columns of [`dropped::tags`] too, and there is no
+    /// `dropped`. Rows of such a stage are what it gives to an [`Emit`](crate::Emit) of these outputs; the stage itself knows nothing of it.
+    ///
+    /// # Errors
+    /// [`SchemaError::Clash`] if `out` already has a column of that name.
+    pub fn tagged(mut self, id: &str) -> Result<Self, SchemaError> {
+        self.ports.retain(|(port, _)| *port != Port::DROPPED);
+        for (_, schema) in self.ports.iter_mut().filter(|(port, _)| *port == Port::OUT) {
+            *schema = add_columns(schema, &dropped::tags(id))?;
+        }
+        Ok(Self { verdicts: Verdicts::Tagged, ..self })
+    }
+
+    /// Whether rows that the stage decides against stay in `out`.
+    pub fn is_tagged(&self) -> bool {
+        self.verdicts == Verdicts::Tagged
+    }
+
+    /// Of rows of `out`, those that are tagged, as `dropped` would have given them; `None` if there are none.
+    ///
+    /// # Errors
+    /// What arrow says.
+    pub fn tagged_rows(&self, batch: &RecordBatch) -> Result<Option<RecordBatch>, ArrowError> {
+        let reasons = dropped::columns();
+        let Some(first) = batch.num_columns().checked_sub(reasons.len()).filter(|_| self.is_tagged()) else { return Ok(None) };
+        if batch.column(first).null_count() == batch.num_rows() {
+            return Ok(None);
+        }
+        let rows = filter_record_batch(batch, &is_not_null(batch.column(first))?)?;
+        let is_earlier = |field: &Field| reasons.iter().any(|reason| reason.name == *field.name());
+        let own = rows.schema_ref().fields().iter().zip(rows.columns()).take(first).filter(|(field, _)| !is_earlier(field));
+        let tags = reasons.iter().zip(&rows.columns()[first..]);
+        let columns = own.map(|(field, column)| (field.name(), column)).chain(tags.map(|(reason, column)| (&reason.name, column)));
+        RecordBatch::try_from_iter(columns.map(|(name, column)| (name, Arc::clone(column)))).map(Some)
     }
 
     /// The schema of `port`.
     pub fn get(&self, port: &Port) -> Option<&SchemaRef> {
-        self.0.iter().find(|(name, _)| name == port).map(|(_, schema)| schema)
+        self.ports.iter().find(|(name, _)| name == port).map(|(_, schema)| schema)
     }
 
     /// All ports in order.
     pub fn iter(&self) -> impl Iterator<Item = (&Port, &SchemaRef)> {
-        self.0.iter().map(|(port, schema)| (port, schema))
+        self.ports.iter().map(|(port, schema)| (port, schema))
     }
 }
 
@@ -192,6 +264,8 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Clone + Send 
     const INPUTS: Inputs;
     /// One stage of a pipeline file, in flow style, that builds.
     const EXAMPLE: &'static str;
+    /// Whether there are settings with which [`Outputs::can_tag`]: then the stage takes `on_fail`.
+    const TAGS: bool = false;
 
     /// The columns it reads; checked against the input of every port before anything runs.
     fn reads(&self) -> Vec<ColumnSpec> {

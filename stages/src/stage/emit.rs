@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array};
+use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{filter_record_batch, take_record_batch};
-use schemas::document;
+use arrow::datatypes::{Schema, SchemaRef};
+use schemas::{document, dropped};
 
 use super::measure::{Measure, Measured, Tally};
 use crate::{Outputs, Port, StageError};
@@ -99,6 +100,7 @@ impl Emit {
         }
         let schema =
             self.outputs.get(&port).ok_or_else(|| StageError::Internal(format!("rows for `{port}`, which the stage does not declare")))?;
+        let batch = if port == Port::OUT && self.outputs.is_tagged() { with_tags(batch, schema)? } else { batch };
         let same = schema.fields().len() == batch.num_columns()
             && schema.fields().iter().zip(batch.schema().fields()).all(|(a, b)| a.name() == b.name() && a.data_type() == b.data_type());
         if !same {
@@ -118,7 +120,20 @@ impl Emit {
     /// # Errors
     /// [`StageError::Internal`] if the verdicts are not as many as the rows.
     pub fn split(&mut self, batch: &RecordBatch, verdicts: impl IntoIterator<Item = Verdict>) -> Result<(), StageError> {
-        let mut keep = Vec::with_capacity(batch.num_rows());
+        self.split_changed(batch, batch, verdicts)
+    }
+
+    /// [`Emit::split`] of a stage that changes its rows: `came` as they came in and `leave` as they would leave, as many of the same rows.
+    ///
+    /// # Errors
+    /// As [`Emit::split`].
+    pub fn split_changed(
+        &mut self,
+        came: &RecordBatch,
+        leave: &RecordBatch,
+        verdicts: impl IntoIterator<Item = Verdict>,
+    ) -> Result<(), StageError> {
+        let mut keep = Vec::with_capacity(came.num_rows());
         let (mut rows, mut dropped) = (Vec::new(), Vec::new());
         for verdict in verdicts {
             match verdict {
@@ -130,14 +145,18 @@ impl Emit {
                 }
             }
         }
-        if keep.len() != batch.num_rows() {
-            return Err(StageError::Internal(format!("{} verdicts for {} rows", keep.len(), batch.num_rows())));
+        if keep.len() != came.num_rows() || keep.len() != leave.num_rows() {
+            let (came, leave) = (came.num_rows(), leave.num_rows());
+            return Err(StageError::Internal(format!("{} verdicts for {came} rows that came and {leave} that leave", keep.len())));
         }
         if rows.is_empty() {
-            return self.rows(batch.clone());
+            return self.rows(leave.clone());
         }
-        self.rows(filter_record_batch(batch, &BooleanArray::from(keep))?)?;
-        self.drop_rows(&take_record_batch(batch, &UInt32Array::from(rows))?, &dropped)
+        if self.outputs.is_tagged() {
+            return self.tag_rows(leave, &rows, &dropped);
+        }
+        self.rows(filter_record_batch(leave, &BooleanArray::from(keep))?)?;
+        self.drop_rows(&take_record_batch(came, &UInt32Array::from(rows))?, &dropped)
     }
 
     /// [`Emit::split`] for rows in several batches; one verdict a row of all of them.
@@ -149,7 +168,7 @@ impl Emit {
         batches.into_iter().try_for_each(|batch| self.split(&batch, verdicts.by_ref().take(batch.num_rows())))
     }
 
-    /// Gives all rows of `batch` to `dropped`; one reason a row.
+    /// Gives all rows of `batch` to `dropped`; one reason a row. For a stage of [`Outputs::dropped_apart`]; others use [`Emit::split`].
     ///
     /// # Errors
     /// [`StageError::Internal`] if the reasons are not as many as the rows.
@@ -157,22 +176,36 @@ impl Emit {
         if reasons.len() != batch.num_rows() {
             return Err(StageError::Internal(format!("{} reasons for {} rows", reasons.len(), batch.num_rows())));
         }
-        for why in reasons {
-            *self.dropped.entry(why.reason).or_default() += 1;
-        }
-        let added: [ArrayRef; 4] = [
-            Arc::new(reasons.iter().map(|why| Some(why.reason)).collect::<StringArray>()),
-            Arc::new(reasons.iter().map(|why| why.value).collect::<Float64Array>()),
-            Arc::new(reasons.iter().map(|why| why.threshold).collect::<Float64Array>()),
-            Arc::new(reasons.iter().map(|why| why.duplicate_of.as_deref()).collect::<StringArray>()),
-        ];
+        self.count_dropped(reasons);
         let schema = self
             .outputs
             .get(&Port::DROPPED)
             .ok_or_else(|| StageError::Internal("rows dropped by a stage that declares no `dropped`".to_owned()))?;
-        let columns = batch.columns().iter().cloned().chain(added).collect();
-        let batch = RecordBatch::try_new(Arc::clone(schema), columns)?;
+        let earlier = dropped::columns();
+        let is_earlier = |name: &str| earlier.iter().any(|reason| reason.name == name);
+        let own = batch.schema_ref().fields().iter().zip(batch.columns()).filter(|(field, _)| !is_earlier(field.name()));
+        let columns = own.map(|(_, column)| Arc::clone(column)).chain(verdict_columns(&reasons.iter().map(Some).collect::<Vec<_>>()));
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns.collect())?;
         self.to(Port::DROPPED, batch)
+    }
+
+    /// Gives all rows of `batch` to the main output, those at `rows` with why they would be dropped.
+    fn tag_rows(&mut self, batch: &RecordBatch, rows: &[u32], reasons: &[Dropped]) -> Result<(), StageError> {
+        self.count_dropped(reasons);
+        let mut of_row = vec![None; batch.num_rows()];
+        for (row, why) in rows.iter().zip(reasons) {
+            of_row[*row as usize] = Some(why);
+        }
+        let schema = self.outputs.get(&Port::OUT).ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?;
+        let columns = batch.columns().iter().cloned().chain(verdict_columns(&of_row));
+        let batch = RecordBatch::try_new(Arc::clone(schema), columns.collect())?;
+        self.to(Port::OUT, batch)
+    }
+
+    fn count_dropped(&mut self, reasons: &[Dropped]) {
+        for why in reasons {
+            *self.dropped.entry(why.reason).or_default() += 1;
+        }
     }
 
     /// Takes a row that could not be processed out of the stream. It is counted against `max_rejected` and kept under `rejected/`.
@@ -227,8 +260,31 @@ impl Emit {
         std::mem::take(&mut self.rejections)
     }
 
-    /// Rows dropped so far, by reason.
+    /// Rows dropped or tagged so far, by reason.
     pub fn dropped(&self) -> &BTreeMap<&'static str, u64> {
         &self.dropped
     }
+}
+
+/// The columns of [`dropped::columns`] for rows with these reasons; null where there is none.
+fn verdict_columns(reasons: &[Option<&Dropped>]) -> [ArrayRef; 4] {
+    let of_each = || reasons.iter().copied();
+    [
+        Arc::new(of_each().map(|why| why.map(|why| why.reason)).collect::<StringArray>()),
+        Arc::new(of_each().map(|why| why?.value).collect::<Float64Array>()),
+        Arc::new(of_each().map(|why| why?.threshold).collect::<Float64Array>()),
+        Arc::new(of_each().map(|why| why?.duplicate_of.as_deref()).collect::<StringArray>()),
+    ]
+}
+
+/// Rows of the main output of a stage that tags: with columns that say that they passed, unless they have them.
+fn with_tags(batch: RecordBatch, schema: &SchemaRef) -> Result<RecordBatch, StageError> {
+    let own = batch.num_columns();
+    if own + dropped::columns().len() != schema.fields().len() {
+        return Ok(batch);
+    }
+    let passed = schema.fields()[own..].iter().map(|field| new_null_array(field.data_type(), batch.num_rows()));
+    let fields = batch.schema_ref().fields().iter().chain(&schema.fields()[own..]).cloned().collect::<Vec<_>>();
+    let columns = batch.columns().iter().cloned().chain(passed).collect();
+    Ok(RecordBatch::try_new(Arc::new(Schema::new(fields)), columns)?)
 }

@@ -68,10 +68,6 @@ impl How {
     fn is_filter(self) -> bool {
         matches!(self, Self::Semi | Self::Anti)
     }
-
-    fn drops(self) -> bool {
-        matches!(self, Self::Inner | Self::Semi | Self::Anti)
-    }
 }
 
 fn default_suffix() -> String {
@@ -91,11 +87,17 @@ impl StageConfig for JoinConfig {
     const KIND: Kind = Kind::Global;
     const INPUTS: Inputs = Inputs::OneOrNamed;
     const EXAMPLE: &'static str = "{use: join, from: {left: pages, right: sites}, on: [source]}";
+    const TAGS: bool = true;
 
     fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
         let sides = self.sides(cx)?;
         let outputs = Outputs::new(Arc::clone(&sides.output));
-        if self.how.drops() { Ok(outputs.with_dropped(&sides.left)?) } else { Ok(outputs) }
+        Ok(match self.how {
+            How::Semi | How::Anti => outputs.with_dropped(&sides.left)?,
+            // A left row without a right one has no columns of the right side.
+            How::Inner => outputs.with_dropped(&sides.left)?.dropped_apart(),
+            How::Left | How::Full => outputs,
+        })
     }
 
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {

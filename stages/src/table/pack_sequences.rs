@@ -76,7 +76,8 @@ impl StageConfig for PackSequencesConfig {
     fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
         let input = cx.input()?;
         self.column(input)?;
-        Ok(Outputs::new(crate::add_columns(input, &self.adds())?).with_dropped(input)?)
+        // A row without a bin has no place in the order of the bins.
+        Ok(Outputs::new(crate::add_columns(input, &self.adds())?).with_dropped(input)?.dropped_apart())
     }
 
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {

@@ -62,6 +62,7 @@ impl StageConfig for SampleRowsConfig {
     const KIND: Kind = Kind::Global;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: sample_rows, from: pages, fraction: 0.1}";
+    const TAGS: bool = true;
 
     fn reads(&self) -> Vec<ColumnSpec> {
         vec![document::ID.spec()]
