@@ -8,6 +8,8 @@ mod engine;
 mod error;
 mod estimate;
 mod exchange;
+#[cfg(test)]
+mod faults;
 mod finish;
 mod legs;
 pub mod lock;
