@@ -160,7 +160,7 @@ impl From<DropReasons> for Vec<String> {
 
 impl StageConfig for CommandConfig {
     const NAME: &'static str = "command";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: Kind = Kind::RowLocal;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: command, from: pages, run: [python3, score.py], adds: {loudness: float32}, drops: [shouting]}";

@@ -327,7 +327,7 @@ const LINES: &[(&str, &[u8], &str)] = &[
     ("-2^63 - 1", br#"{"n": -9223372036854775809}"#, "wrong_type: `n`: wanted int64, found -9.223372036854776e+18"),
     ("a number of 30 digits", br#"{"n": 123456789012345678901234567890}"#, "wrong_type: `n`: wanted int64, found 1.2345678901234568e+29"),
     ("a fraction for a whole number", br#"{"n": 1.5}"#, "wrong_type: `n`: wanted int64, found 1.5"),
-    ("1e400", br#"{"f": 1e400}"#, "invalid_json: number out of range"),
+    ("1e400", br#"{"f": 1e400}"#, "wrong_type: `f`: wanted float64, found 1e400"),
     ("a tiny number", br#"{"f": 1e-400}"#, r#"{"f":0.0}"#),
     ("NaN", br#"{"f": NaN}"#, "invalid_json: expected value"),
     ("an infinity", br#"{"f": -Infinity}"#, "invalid_json: invalid number"),

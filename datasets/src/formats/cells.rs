@@ -32,6 +32,8 @@ pub(crate) struct Misfit {
 pub(crate) struct Cells {
     pub(crate) valid: Vec<bool>,
     pub(crate) data: Data,
+    /// Whether a part of it takes any value as JSON.
+    pub(crate) takes_json: bool,
     column_type: ColumnType,
 }
 
@@ -149,7 +151,13 @@ impl Cells {
             }),
             ColumnType::Plain(data_type) => plain(data_type),
         };
-        Self { valid: Vec::new(), data, column_type: column_type.clone() }
+        let takes_json = match &data {
+            Data::Json(_) => true,
+            Data::List { items, .. } => items.takes_json,
+            Data::Struct(members) => members.cells.iter().any(|cells| cells.takes_json),
+            _ => false,
+        };
+        Self { valid: Vec::new(), data, takes_json, column_type: column_type.clone() }
     }
 
     pub(crate) fn len(&self) -> usize {
@@ -308,7 +316,7 @@ impl Cells {
         }
     }
 
-    fn push_json(&mut self, text: &[u8]) -> Result<(), String> {
+    pub(crate) fn push_json(&mut self, text: &[u8]) -> Result<(), String> {
         let Data::Json(bytes) = &mut self.data else { return Err(self.misfit(&"")) };
         bytes.bytes.extend_from_slice(text);
         if !bytes.end_value() {

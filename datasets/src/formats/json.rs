@@ -16,7 +16,7 @@ pub(crate) struct NotTaken {
 }
 
 /// Adds one record to `columns`, a struct's cells; leaves them as they were if it does not fit. Of a key that is there twice the last value
-/// counts, as in every common reader; a missing field is null.
+/// counts, as in every common reader, but a record of which one of the values does not fit is damaged, whichever it is. A missing field is null.
 pub(crate) fn push_record(columns: &mut Cells, flat: &mut FlatRecords, line: &[u8]) -> Result<(), NotTaken> {
     let rows = columns.len();
     let text = simdutf8::compat::from_utf8(line)
@@ -32,8 +32,11 @@ pub(crate) fn push_record(columns: &mut Cells, flat: &mut FlatRecords, line: &[u
 pub(super) fn push_any_record(columns: &mut Cells, text: &str) -> Result<(), NotTaken> {
     let rows = columns.len();
     let mut misfit = Misfit::default();
-    let mut deserializer = serde_json::Deserializer::from_str(text);
-    let read = deserializer.deserialize_any(Record { cells: columns, misfit: &mut misfit }).and_then(|()| deserializer.end());
+    let mut written = Written::of(columns, text);
+    let readable = written.readable();
+    let mut deserializer = serde_json::Deserializer::from_str(readable.as_deref().unwrap_or(text));
+    let record = Record(Cell { cells: columns, misfit: &mut misfit, written: &mut written });
+    let read = deserializer.deserialize_any(record).and_then(|()| deserializer.end());
     read.map_err(|error| {
         columns.truncate(rows);
         if misfit.detail.is_empty() {
@@ -45,13 +48,94 @@ pub(super) fn push_any_record(columns: &mut Cells, text: &str) -> Result<(), Not
     })
 }
 
-/// A whole record: only an object will do.
-struct Record<'a> {
-    cells: &'a mut Cells,
-    misfit: &'a mut Misfit,
+/// The text of a record, which goes along with the parser: what that makes of a number has forgotten its digits, and there is nothing for
+/// `1e400`. Whoever is given a key or a value that is no list or object takes it from here, too.
+pub(super) struct Written<'t> {
+    /// What the parser has not come to; `None` where no column would keep it.
+    rest: Option<&'t str>,
+    /// Whether the parser gets something else in place of numbers that are too large for it.
+    has_large: bool,
 }
 
-impl<'de> Visitor<'de> for Record<'_> {
+impl<'t> Written<'t> {
+    pub(super) fn of(columns: &Cells, text: &'t str) -> Self {
+        Self { rest: columns.takes_json.then_some(text), has_large: false }
+    }
+
+    /// The next text, number, truth value or null, as it is written.
+    fn scalar(&mut self) -> Option<&'t str> {
+        let text = self.rest?;
+        let bytes = text.as_bytes();
+        let is_scalar = |byte: &u8| byte.is_ascii_alphanumeric() || b"+-.".contains(byte);
+        let start = bytes.iter().position(|byte| *byte == b'"' || is_scalar(byte)).unwrap_or(bytes.len());
+        let end = match bytes.get(start) {
+            Some(b'"') => end_of_string(bytes, start + 1),
+            _ => start + bytes[start..].iter().take_while(|byte| is_scalar(byte)).count(),
+        };
+        self.rest = Some(&text[end..]);
+        (start < end).then(|| &text[start..end])
+    }
+
+    /// Passes over the value of the key that was taken last.
+    fn pass_value(&mut self) {
+        let mut depth = 0_usize;
+        while let Some(text) = self.rest {
+            let bytes = text.as_bytes();
+            let Some(next) = bytes.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b':' | b',')) else { return };
+            match bytes[next] {
+                bracket @ (b'[' | b'{' | b']' | b'}') => {
+                    depth = if matches!(bracket, b'[' | b'{') { depth + 1 } else { depth.saturating_sub(1) };
+                    self.rest = Some(&text[next + 1..]);
+                }
+                _ if self.scalar().is_none() => return, // no JSON, as the parser will say
+                _ => {}
+            }
+            if depth == 0 {
+                return;
+            }
+        }
+    }
+
+    /// The text as the parser can read it, if that is another: zeros stand for numbers that are too large for it.
+    fn readable(&mut self) -> Option<String> {
+        let text = self.rest?;
+        let mut all = Written { rest: Some(text), has_large: false };
+        let mut readable = None;
+        while let Some(scalar) = all.scalar() {
+            if is_too_large(scalar) {
+                let end = text.len() - all.rest.map_or(0, str::len);
+                let zeros = format!("0.{:0<1$}", "", scalar.len() - 2);
+                readable.get_or_insert_with(|| text.to_owned()).replace_range(end - scalar.len()..end, &zeros);
+            }
+        }
+        self.has_large = readable.is_some();
+        readable
+    }
+}
+
+/// Where the string ends whose first character stands at `at`.
+fn end_of_string(text: &[u8], mut at: usize) -> usize {
+    while let Some(found) = text.get(at..).and_then(|rest| memchr::memchr2(b'"', b'\\', rest)) {
+        at += found;
+        if text[at] == b'"' {
+            return at + 1;
+        }
+        at += 2;
+    }
+    text.len()
+}
+
+/// Whether it is a number larger than any `f64`.
+fn is_too_large(scalar: &str) -> bool {
+    let is_number = scalar.starts_with(|first: char| first == '-' || first.is_ascii_digit());
+    let may_be = is_number && (scalar.len() > 300 || scalar.bytes().any(|byte| matches!(byte, b'e' | b'E')));
+    may_be && scalar.len() > 2 && scalar.parse::<f64>().is_ok_and(f64::is_infinite)
+}
+
+/// A whole record: only an object will do.
+struct Record<'a, 't>(Cell<'a, 't>);
+
+impl<'de> Visitor<'de> for Record<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -59,25 +143,39 @@ impl<'de> Visitor<'de> for Record<'_> {
     }
 
     fn visit_map<M: MapAccess<'de>>(self, map: M) -> Result<(), M::Error> {
-        Cell { cells: self.cells, misfit: self.misfit }.visit_map(map)
+        self.0.visit_map(map)
     }
 }
 
-pub(super) struct Cell<'a> {
+pub(super) struct Cell<'a, 't> {
     pub(super) cells: &'a mut Cells,
     pub(super) misfit: &'a mut Misfit,
+    pub(super) written: &'a mut Written<'t>,
 }
 
-impl Cell<'_> {
+impl Cell<'_, '_> {
     fn done<E: Error>(self, pushed: Result<(), String>) -> Result<(), E> {
         pushed.map_err(|detail| {
             self.misfit.detail = detail;
             E::custom("a value does not fit")
         })
     }
+
+    /// Adds a number: as it is written where any value is taken, else as it was read.
+    fn number<E: Error>(self, push: impl FnOnce(&mut Cells) -> Result<(), String>) -> Result<(), E> {
+        let pushed = match self.written.scalar() {
+            Some(written) if matches!(self.cells.data, Data::Json(_)) => self.cells.push_json(written.as_bytes()),
+            Some(written) if self.written.has_large && is_too_large(written) => {
+                let found: String = written.chars().take(60).collect();
+                Err(self.cells.misfit("").replace("\"\"", &found))
+            }
+            _ => push(self.cells),
+        };
+        self.done(pushed)
+    }
 }
 
-impl<'de> DeserializeSeed<'de> for Cell<'_> {
+impl<'de> DeserializeSeed<'de> for Cell<'_, '_> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -85,7 +183,7 @@ impl<'de> DeserializeSeed<'de> for Cell<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for Cell<'_> {
+impl<'de> Visitor<'de> for Cell<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -93,31 +191,31 @@ impl<'de> Visitor<'de> for Cell<'_> {
     }
 
     fn visit_unit<E: Error>(self) -> Result<(), E> {
+        self.written.scalar();
         self.cells.push_null();
         Ok(())
     }
 
     fn visit_bool<E: Error>(self, value: bool) -> Result<(), E> {
+        self.written.scalar();
         let pushed = self.cells.push_bool(value);
         self.done(pushed)
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        let pushed = self.cells.push_i64(value);
-        self.done(pushed)
+        self.number(|cells| cells.push_i64(value))
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        let pushed = self.cells.push_u64(value);
-        self.done(pushed)
+        self.number(|cells| cells.push_u64(value))
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        let pushed = self.cells.push_f64(value);
-        self.done(pushed)
+        self.number(|cells| cells.push_f64(value))
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
+        self.written.scalar();
         let pushed = self.cells.push_str(value);
         self.done(pushed)
     }
@@ -125,12 +223,14 @@ impl<'de> Visitor<'de> for Cell<'_> {
     fn visit_seq<S: SeqAccess<'de>>(self, mut seq: S) -> Result<(), S::Error> {
         match &mut self.cells.data {
             Data::List { items, .. } => {
-                while seq.next_element_seed(Cell { cells: &mut *items, misfit: &mut *self.misfit })?.is_some() {}
+                while seq.next_element_seed(Cell { cells: &mut *items, misfit: &mut *self.misfit, written: &mut *self.written })?.is_some()
+                {
+                }
                 let pushed = self.cells.end_list();
                 self.done(pushed)
             }
             Data::Json(bytes) => {
-                JsonText { out: &mut bytes.bytes }.visit_seq(seq)?;
+                JsonText { out: &mut bytes.bytes, written: &mut *self.written }.visit_seq(seq)?;
                 let fits = bytes.end_value();
                 self.end_json(fits)
             }
@@ -147,14 +247,16 @@ impl<'de> Visitor<'de> for Cell<'_> {
             Data::Struct(members) => {
                 let mut expected = 0;
                 while let Some(place) = map.next_key_seed(Key { members: &mut *members, expected })? {
+                    self.written.scalar();
                     let Some(place) = place else {
+                        self.written.pass_value();
                         map.next_value::<IgnoredAny>()?;
                         continue;
                     };
                     expected = place + 1;
                     let cells = &mut members.cells[place];
                     cells.truncate(row);
-                    if let Err(error) = map.next_value_seed(Cell { cells, misfit: &mut *self.misfit }) {
+                    if let Err(error) = map.next_value_seed(Cell { cells, misfit: &mut *self.misfit, written: &mut *self.written }) {
                         self.misfit.path.push(members.name(place).to_owned());
                         return Err(error);
                     }
@@ -164,7 +266,7 @@ impl<'de> Visitor<'de> for Cell<'_> {
                 Ok(())
             }
             Data::Json(bytes) => {
-                JsonText { out: &mut bytes.bytes }.visit_map(map)?;
+                JsonText { out: &mut bytes.bytes, written: &mut *self.written }.visit_map(map)?;
                 let fits = bytes.end_value();
                 self.end_json(fits)
             }
@@ -176,7 +278,7 @@ impl<'de> Visitor<'de> for Cell<'_> {
     }
 }
 
-impl Cell<'_> {
+impl Cell<'_, '_> {
     fn end_json<E: Error>(self, fits: bool) -> Result<(), E> {
         if fits {
             self.cells.valid.push(true);
@@ -216,17 +318,29 @@ impl Visitor<'_> for Key<'_> {
 }
 
 /// Any value, written as compact JSON.
-struct JsonText<'a> {
+struct JsonText<'a, 't> {
     out: &'a mut Vec<u8>,
+    written: &'a mut Written<'t>,
 }
 
-impl JsonText<'_> {
+impl JsonText<'_, '_> {
+    fn number<E: Error>(self, value: impl serde::Serialize) -> Result<(), E> {
+        match self.written.scalar() {
+            Some(written) => {
+                self.out.extend_from_slice(written.as_bytes());
+                Ok(())
+            }
+            None => write(self.out, value),
+        }
+    }
+
     fn write<E: Error>(self, value: impl serde::Serialize) -> Result<(), E> {
-        serde_json::to_writer(self.out, &value).map_err(E::custom)
+        self.written.scalar();
+        write(self.out, value)
     }
 }
 
-impl<'de> DeserializeSeed<'de> for JsonText<'_> {
+impl<'de> DeserializeSeed<'de> for JsonText<'_, '_> {
     type Value = ();
 
     fn deserialize<D: serde::Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
@@ -234,7 +348,7 @@ impl<'de> DeserializeSeed<'de> for JsonText<'_> {
     }
 }
 
-impl<'de> Visitor<'de> for JsonText<'_> {
+impl<'de> Visitor<'de> for JsonText<'_, '_> {
     type Value = ();
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -250,15 +364,15 @@ impl<'de> Visitor<'de> for JsonText<'_> {
     }
 
     fn visit_i64<E: Error>(self, value: i64) -> Result<(), E> {
-        self.write(value)
+        self.number(value)
     }
 
     fn visit_u64<E: Error>(self, value: u64) -> Result<(), E> {
-        self.write(value)
+        self.number(value)
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<(), E> {
-        self.write(value)
+        self.number(value)
     }
 
     fn visit_str<E: Error>(self, value: &str) -> Result<(), E> {
@@ -273,7 +387,7 @@ impl<'de> Visitor<'de> for JsonText<'_> {
             if before > start {
                 self.out.push(b',');
             }
-            if seq.next_element_seed(JsonText { out: &mut *self.out })?.is_none() {
+            if seq.next_element_seed(JsonText { out: &mut *self.out, written: &mut *self.written })?.is_none() {
                 self.out.truncate(before);
                 self.out.push(b']');
                 return Ok(());
@@ -289,13 +403,17 @@ impl<'de> Visitor<'de> for JsonText<'_> {
             if before > start {
                 self.out.push(b',');
             }
-            if map.next_key_seed(JsonText { out: &mut *self.out })?.is_none() {
+            if map.next_key_seed(JsonText { out: &mut *self.out, written: &mut *self.written })?.is_none() {
                 self.out.truncate(before);
                 self.out.push(b'}');
                 return Ok(());
             }
             self.out.push(b':');
-            map.next_value_seed(JsonText { out: &mut *self.out })?;
+            map.next_value_seed(JsonText { out: &mut *self.out, written: &mut *self.written })?;
         }
     }
+}
+
+fn write<E: Error>(out: &mut Vec<u8>, value: impl serde::Serialize) -> Result<(), E> {
+    serde_json::to_writer(out, &value).map_err(E::custom)
 }

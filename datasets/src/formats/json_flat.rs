@@ -4,7 +4,7 @@
 use serde::de::DeserializeSeed;
 
 use super::cells::{Cells, Data, Members, Misfit};
-use super::json::Cell;
+use super::json::{Cell, Written};
 
 /// Records that go the full way after one that had to.
 const PAUSE: u32 = 64;
@@ -53,7 +53,7 @@ fn push_members(members: &mut Members, row: usize, record: &[u8]) -> Option<()> 
             return None; // the key is there twice
         }
         rest = match (value.split_first()?, &mut cells.data) {
-            ((b'"', text), Data::Text(bytes)) => {
+            ((b'"', text), Data::Text(bytes) | Data::Json(bytes)) => {
                 let rest = push_text(&mut bytes.bytes, text)?;
                 if !bytes.end_value() {
                     return None;
@@ -65,8 +65,10 @@ fn push_members(members: &mut Members, row: usize, record: &[u8]) -> Option<()> 
             _ => {
                 let length = value.iter().position(|byte| matches!(byte, b',' | b'}' | b' '))?;
                 let mut misfit = Misfit::default();
-                let mut scalar = serde_json::Deserializer::from_slice(&value[..length]);
-                Cell { cells, misfit: &mut misfit }.deserialize(&mut scalar).ok()?;
+                let text = std::str::from_utf8(&value[..length]).ok()?;
+                let mut scalar = serde_json::Deserializer::from_str(text);
+                let mut written = Written::of(cells, text);
+                Cell { cells, misfit: &mut misfit, written: &mut written }.deserialize(&mut scalar).ok()?;
                 scalar.end().ok()?;
                 &value[length..]
             }
@@ -161,6 +163,8 @@ mod tests {
             r#"{"id":"1","text":"a\n\t\r\b\f\"\\\/ \u00e9\u65E5 é日"}"#,
             r#" { "text" : "a" , "id" : "" } "#,
             r#"{"n": -128, "f":1e3,"b":false ,"id":null}"#,
+            r#"{"j": 18446744073709551616.10,"n":null}"#,
+            r#"{"j": "18446744073709551616.10\n"}"#,
         ] {
             assert!(flat(record), "{record}");
             assert_eq!(read(&[record.to_owned()], true).1, read(&[record.to_owned()], false).1);
@@ -183,7 +187,7 @@ mod tests {
             "{\"f\":1e39}",
             "{\"b\":truee}",
             "{\"j\":{}}",
-            "{\"j\":\"x\"}",
+            "{\"j\":1e400}",
             "{\"i\\u0064\":\"1\"}",
             "{\"id\":\"\\ud83d\\ude00\"}",
             "{\"id\":\"\\ud83d\"}",
@@ -210,7 +214,7 @@ mod tests {
 
     fn record() -> impl Strategy<Value = String> {
         let text = prop_oneof!["[a-z é日\u{1F600}/]{0,70}", r#"(\\n|\\"|\\\\|\\u00e9|\\u0000|\\ud83d|\\ude00|\\u12|\\x|x|"|\\){0,6}"#,];
-        let scalar = "-?[0-9]{1,4}(\\.[0-9]{1,3})?(e[0-9]{1,2})?|true|false|null|nul|\\[1\\]|\\{\\}";
+        let scalar = "-?[0-9]{1,4}(\\.[0-9]{1,3})?(e[0-9]{1,3})?|[1-9][0-9]{18,24}|true|false|null|nul|\\[1,2.50\\]|\\{\\}";
         let value = prop_oneof![3 => text.prop_map(|text| format!("\"{text}\"")), 1 => scalar];
         let member = ("id|text|n|f|b|j|other|i\\\\u0064", " ?", value, " ?|\t")
             .prop_map(|(key, before, value, after)| format!("\"{key}\"{before}:{before}{value}{after}"));

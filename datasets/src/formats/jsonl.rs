@@ -270,6 +270,55 @@ mod tests {
         assert_eq!(batches[0].column(0).as_string::<i32>(), &expected);
     }
 
+    /// What a record becomes in `columns`, by either way, or why it does not: the first and the last of many that are read at once.
+    fn one(record: &str, of: &str) -> String {
+        let (lines, _, bad, _) = read(&[record.as_bytes(), b"\n"].concat().repeat(2), &columns(of));
+        if bad.is_empty() {
+            let (first, last) = lines.trim_end().split_once('\n').expect("two rows");
+            assert_eq!(first, last);
+            first.to_owned()
+        } else {
+            assert!(lines.is_empty() && bad.len() == 2, "{record}: {lines} {bad:?}");
+            bad[0].split_once(' ').expect("an offset").1.to_owned()
+        }
+    }
+
+    #[test]
+    fn numbers_in_json_columns_are_kept_as_they_are_written() {
+        let of = r#"{"j": "json", "f": "float64"}"#;
+        for number in ["18446744073709551616", "-0", "1.10", "1e400", "-2E+0", "123456789012345678901234567890.5"] {
+            // Alone, which is the fast way, and inside of something else, behind numbers that nobody keeps.
+            assert_eq!(one(&format!("{{\"j\":{number}}}"), of), format!("{{\"j\":\"{number}\",\"f\":null}}"));
+            let nested = format!(r#"{{"no": [1, {{"5": 2e400}}, "6\\"], "f": 7, "j": {{"a": [{number}, "8", 9]}}}}"#);
+            assert_eq!(one(&nested, of), format!(r#"{{"j":"{{\"a\":[{number},\"8\",9]}}","f":7.0}}"#));
+        }
+        assert_eq!(one(r#"{"j": 1, "f": -1e400}"#, of), "wrong_type: `f`: wanted float64, found -1e400");
+        assert_eq!(one(r#"{"f": 1e400}"#, r#"{"f": "float64"}"#), "invalid_json: number out of range at line 1 column 11");
+        // What nobody keeps may be as deep as it likes.
+        let lists = "[".repeat(300) + "1, {}, 2e400, \"]\"" + &"]".repeat(300);
+        assert_eq!(
+            one(&format!(r#"{{"no": {lists}, "\\": {{"a": [], "b": {{}}}}, "j": [2.0], "no": null}}"#), of),
+            r#"{"j":"[2.0]","f":null}"#
+        );
+        let deep = r#"{"l": "list<json>", "s": {"j": "json", "n": "int8"}}"#;
+        assert_eq!(
+            one(r#"{"l": [1.0, "2", [3.00]], "s": {"n": 4, "j": 5.0}}"#, deep),
+            r#"{"l":["1.0","2","[3.00]"],"s":{"j":"5.0","n":4}}"#
+        );
+    }
+
+    #[test]
+    fn of_a_key_that_is_there_twice_the_last_value_counts_and_all_have_to_fit() {
+        for (of, found) in [(r#"{"n": "int8"}"#, "2"), (r#"{"n": "json"}"#, "\"2\"")] {
+            assert_eq!(one(r#"{"n": 1, "n": 2}"#, of), format!("{{\"n\":{found}}}"));
+            assert_eq!(one(r#"{"n":1,"x":[3],"n":{},"n":2}"#, r#"{"n": "json"}"#), "{\"n\":\"2\"}");
+        }
+        for record in [r#"{"n": "one", "n": 2}"#, r#"{"n": 2, "n": "one"}"#] {
+            assert_eq!(one(record, r#"{"n": "int8"}"#), "wrong_type: `n`: wanted int8, found \"one\"");
+        }
+        assert_eq!(one(r#"{"s": {"a": 1}, "s": {"b": 2}}"#, r#"{"s": {"a": "int8", "b": "int8"}}"#), r#"{"s":{"a":null,"b":2}}"#);
+    }
+
     #[test]
     fn times_bytes_and_narrow_numbers_are_checked() {
         let text = br#"{"t": "2024-02-29T12:00:00+02:00", "d": "1970-01-02", "b": "Zm9v", "n": 127, "u": 0, "f": 1}

@@ -16,7 +16,7 @@ use arrow::array::{Array, ArrayRef, AsArray, RecordBatch, StringBuilder};
 use arrow::compute::cast;
 use arrow::datatypes::{DataType, Schema, SchemaRef};
 use datasets::DataError;
-use datasets::formats::{Chunk, FilePart, InputFile, Reader, list_inputs};
+use datasets::formats::{Chunk, ColumnType, Columns, FilePart, InputFile, Reader, list_inputs};
 use schemars::JsonSchema;
 use schemas::document;
 use serde::{Deserialize, Serialize};
@@ -96,6 +96,21 @@ fn placed(error: DataError) -> StageError {
     }
 }
 
+/// `columns` and with them the input's own `id`, which names its rows though it is not listed, unless another column is to.
+fn with_own_id(columns: &Columns, named: Option<&str>) -> Columns {
+    let id = document::ID;
+    let mut columns = columns.clone();
+    if named.is_none() && columns.0.iter().all(|(name, _)| name != id.name()) {
+        columns.0.push((id.name().to_owned(), ColumnType::Json));
+    }
+    columns
+}
+
+/// Whether values of a type can name rows.
+fn can_be_id(data_type: &DataType) -> bool {
+    *data_type == DataType::Utf8 || data_type.is_integer()
+}
+
 /// Where the `id` of a row comes from, and what leaves a source: `id` first, then the input's columns.
 #[derive(Debug, Clone)]
 struct Ids {
@@ -129,7 +144,7 @@ impl Ids {
         };
         if let Some(column) = column {
             let field = input.field(column);
-            if !(field.data_type() == &DataType::Utf8 || field.data_type().is_integer()) {
+            if !can_be_id(field.data_type()) {
                 let problem = format!("column `{}` is {}; an id is text or a whole number", field.name(), field.data_type());
                 let setting = if named.is_some() { "id" } else { "columns" };
                 return Err(
@@ -329,8 +344,40 @@ mod tests {
         std::fs::write(dir.path().join("a.parquet"), writer.finish().unwrap().into_bytes()).unwrap();
         let (again, ..) = run(dir.path(), "read_parquet", json!({"path": "a.parquet"}), 1);
         assert_eq!(again, rows);
-        let (placed, ..) = run(dir.path(), "read_parquet", json!({"path": "a.parquet", "columns": ["text"]}), 1);
-        assert_eq!(texts(&placed, "id"), ["pages/a.parquet@0", "pages/a.parquet@1"]);
+        let (named, ..) = run(dir.path(), "read_parquet", json!({"path": "a.parquet", "columns": ["text"], "id": "text"}), 1);
+        assert_eq!(texts(&named, "id"), ["one", "two"]);
+    }
+
+    #[test]
+    fn the_inputs_own_id_names_its_rows_though_it_is_not_listed() {
+        let dir = tempfile::tempdir().unwrap();
+        let json = "{\"text\": \"x\", \"id\": \"a\"}\n{\"id\": 18446744073709551617, \"text\": \"y\"}\n{\"text\": \"z\", \"id\": null}\n";
+        std::fs::write(dir.path().join("a.jsonl"), json).unwrap();
+        std::fs::write(dir.path().join("a.csv"), "id,text,n\na,x,1\nb,y,2\n").unwrap();
+        std::fs::write(dir.path().join("b.csv"), "text,n\nx,1\n").unwrap();
+        let columns = json!({"text": "string"});
+        let ids = |name: &str, settings: serde_json::Value| {
+            let (rows, taken, _) = run(dir.path(), name, settings, 10);
+            assert_eq!((rows.num_columns(), taken.rejections.len()), (2, 0));
+            texts(&rows, "id")
+        };
+        assert_eq!(ids("read_jsonl", json!({"path": "a.jsonl", "columns": columns})), ["a", "18446744073709551617", "pages/a.jsonl@67"]);
+        assert_eq!(ids("read_jsonl", json!({"path": "a.jsonl", "columns": columns, "id": "text"})), ["x", "y", "z"]);
+        assert_eq!(ids("read_csv", json!({"path": "a.csv", "columns": columns})), ["a", "b"]);
+        assert_eq!(ids("read_csv", json!({"path": "a.csv", "columns": columns, "id": "text"})), ["x", "y"]);
+        // Only a column that all files have names rows.
+        assert_eq!(ids("read_csv", json!({"path": "*.csv", "columns": columns})), ["pages/a.csv@10", "pages/a.csv@16", "pages/b.csv@7"]);
+        let parquet = |name: &str, id: ArrayRef| {
+            let text: ArrayRef = Arc::new(arrow::array::StringArray::from(vec!["x", "y"]));
+            let rows = RecordBatch::try_from_iter([("text", text), ("id", id)]).unwrap();
+            let mut writer = datasets::part_writer(&rows.schema(), &datasets::WriteSettings::default()).unwrap();
+            writer.write(&rows).unwrap();
+            std::fs::write(dir.path().join(name), writer.finish().unwrap().into_bytes()).unwrap();
+        };
+        parquet("a.parquet", Arc::new(arrow::array::Int64Array::from(vec![7, 8])));
+        parquet("b.parquet", Arc::new(arrow::array::Float64Array::from(vec![0.5, 1.5])));
+        assert_eq!(ids("read_parquet", json!({"path": "a.parquet", "columns": ["text"]})), ["7", "8"]);
+        assert_eq!(ids("read_parquet", json!({"path": "b.parquet", "columns": ["text"]})), ["pages/b.parquet@0", "pages/b.parquet@1"]);
     }
 
     #[test]

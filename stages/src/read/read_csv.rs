@@ -4,14 +4,15 @@ use std::path::PathBuf;
 
 use datasets::formats::{Columns, CsvOptions, CsvReader, check_headers, csv_schema, extensions, plan_files};
 use schemars::JsonSchema;
+use schemas::document;
 use serde::{Deserialize, Serialize};
 
-use super::{Ids, Paths, RecordBytes, drain, parts, placed, splits};
+use super::{Ids, Paths, RecordBytes, drain, parts, placed, splits, with_own_id};
 use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, StageConfig, StageError};
 
 /// Reads files of comma-separated values: `.csv`, `.tsv`, plain or compressed (`.gz`, `.zst`).
 ///
-/// Every row has an `id`: the column named by `id`, else the input's own `id`, else `<stage>/<file>@<byte offset>`. Quoted fields may hold
+/// Every row has an `id`: the column named by `id`, else the input's own `id` (listed in `columns` or not), else `<stage>/<file>@<byte offset>`. Quoted fields may hold
 /// line ends. An empty field is null. A record with too many or too few fields, or a field that does not fit its column, is rejected with its
 /// offset. A quote that is never closed, a record that is too long or a damaged file loses the rest of the file: one rejection, and as nobody knows
 /// how many rows that is, the run warns of it. Columns are found by their names in each file's header; a file that lacks one stops the run.
@@ -94,7 +95,9 @@ impl ReadCsvConfig {
         if let Some(columns) = &self.columns {
             let wanted: Vec<&str> = columns.0.iter().map(|(name, _)| name.as_str()).collect();
             check_headers(&files, &wanted, &options).map_err(placed)?;
-            return Ok((columns.clone(), None));
+            let id_column = document::ID;
+            let has_id = check_headers(&files, &[id_column.name()], &options).is_ok();
+            return Ok((if has_id { with_own_id(columns, self.id.as_deref()) } else { columns.clone() }, None));
         }
         let inferred = csv_schema(&files, &options).map_err(placed)?;
         let note = inferred.note();
@@ -104,7 +107,7 @@ impl ReadCsvConfig {
 
 impl StageConfig for ReadCsvConfig {
     const NAME: &'static str = "read_csv";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: Kind = Kind::Source;
     const INPUTS: Inputs = Inputs::None;
     const EXAMPLE: &'static str = "{use: read_csv, path: data/reviews.csv, columns: {text: string, stars: int64}}";

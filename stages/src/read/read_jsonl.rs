@@ -6,13 +6,13 @@ use datasets::formats::{Columns, JsonlReader, RANGE_BYTES, extensions, is_compre
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ids, Paths, RecordBytes, drain, parts, placed, splits};
+use super::{Ids, Paths, RecordBytes, drain, parts, placed, splits, with_own_id};
 use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, StageConfig, StageError};
 
 /// Reads files of one JSON object a line: `.jsonl`, `.ndjson`, `.json`, plain or compressed (`.gz`, `.zst`).
 ///
-/// Every row has an `id`: the column named by `id`, else the input's own `id`, else `<stage>/<file>@<byte offset>`. A field that a record
-/// lacks is null; of a key that is there twice, the last value counts. A line that is no JSON object, or holds a value that does not fit its
+/// Every row has an `id`: the column named by `id`, else the input's own `id` (listed in `columns` or not), else `<stage>/<file>@<byte offset>`. A field that a record
+/// lacks is null; of a key that is there twice, the last value counts, and all of them have to fit. A line that is no JSON object, or holds a value that does not fit its
 /// column, is rejected with its offset. A compressed file that is damaged is read up to there: the rest is one rejection, and as nobody knows how
 /// many rows it held, the run warns of it. Without `columns`, names and types come from the first 2000 records; fields that turn up later are
 /// counted and named, and their rows kept without them.
@@ -21,8 +21,8 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 pub struct ReadJsonlConfig {
     /// A file, a folder or a glob (`data/**/*.jsonl.zst`), or a list of them; relative to the pipeline file.
     pub path: Paths,
-    /// The columns to read and their types, such as `{text: string, n: int64, tags: list<string>}`. `json` takes any value as text. Inferred
-    /// if absent.
+    /// The columns to read and their types, such as `{text: string, n: int64, tags: list<string>}`. `json` takes any value as text,
+    /// numbers with every digit that they are written with. Inferred if absent.
     #[serde(default)]
     pub columns: Option<Columns>,
     /// The column to make `id` of; text or whole numbers. Rows where it is null get file and offset.
@@ -37,7 +37,7 @@ impl ReadJsonlConfig {
     fn columns(&self, cx: &BuildContext) -> Result<(Columns, Option<String>), StageError> {
         let files = self.path.files(&cx.base_dir, extensions::JSONL)?;
         if let Some(columns) = &self.columns {
-            return Ok((columns.clone(), None));
+            return Ok((with_own_id(columns, self.id.as_deref()), None));
         }
         let inferred = jsonl_schema(&files, self.max_record_bytes.into()).map_err(placed)?;
         let note = inferred.note();
@@ -47,7 +47,7 @@ impl ReadJsonlConfig {
 
 impl StageConfig for ReadJsonlConfig {
     const NAME: &'static str = "read_jsonl";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: Kind = Kind::Source;
     const INPUTS: Inputs = Inputs::None;
     const EXAMPLE: &'static str = "{use: read_jsonl, path: \"data/pages/*.jsonl.zst\", columns: {text: string, url: string}, id: url}";

@@ -5,14 +5,15 @@ use std::path::PathBuf;
 use arrow::datatypes::SchemaRef;
 use datasets::formats::{ParquetReader, extensions, parquet_plan, parquet_schema};
 use schemars::JsonSchema;
+use schemas::document;
 use serde::{Deserialize, Serialize};
 
-use super::{Ids, Paths, drain, parts, placed, splits};
+use super::{Ids, Paths, can_be_id, drain, parts, placed, splits};
 use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, StageConfig, StageError};
 
 /// Reads Parquet files with the same columns.
 ///
-/// Every row has an `id`: the column named by `id`, else the input's own `id`, else `<stage>/<file>@<row number>`. Text, bytes and lists get
+/// Every row has an `id`: the column named by `id`, else the input's own `id` (listed in `columns` or not), else `<stage>/<file>@<row number>`. Text, bytes and lists get
 /// 32-bit offsets, dictionaries are unpacked. Where a row group is damaged, each of its rows from there on is rejected with its number; a file
 /// whose footer can't be read is one rejection, and as nobody knows how many rows it held, the run warns of it.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
@@ -39,13 +40,25 @@ impl ReadParquetConfig {
             }
         }
         let files = self.path.files(&cx.base_dir, extensions::PARQUET)?;
+        if let (Some(columns), None) = (&self.columns, &self.id) {
+            let id = document::ID.name().to_owned();
+            let is_listed = columns.contains(&id);
+            let with_id: Vec<String> = columns.iter().cloned().chain([id]).collect();
+            // The input's own id names its rows though it is not listed, where all files have one that can.
+            if !is_listed
+                && let Ok((schema, notes)) = parquet_schema(&files, Some(&with_id))
+                && can_be_id(schema.field(columns.len()).data_type())
+            {
+                return Ok((schema, notes));
+            }
+        }
         parquet_schema(&files, self.columns.as_deref()).map_err(placed)
     }
 }
 
 impl StageConfig for ReadParquetConfig {
     const NAME: &'static str = "read_parquet";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: Kind = Kind::Source;
     const INPUTS: Inputs = Inputs::None;
     const EXAMPLE: &'static str = "{use: read_parquet, path: data/shards, columns: [text, url], id: url}";
