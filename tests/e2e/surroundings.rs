@@ -37,7 +37,9 @@ fn what_is_no_file_is_refused_by_name() {
     let made = Command::new("mkfifo").arg(project.path("rows.jsonl")).status().expect("mkfifo");
     assert!(made.success());
     refused(&project, 2, "rows.jsonl is a pipe or a device");
-    for (address, wanted) in [("gs://bucket/rows.jsonl", "`gs://` is not supported"), ("https://example.org/*.jsonl", "`https://` is not supported")] {
+    for (address, wanted) in
+        [("gs://bucket/rows.jsonl", "`gs://` is not supported"), ("https://example.org/*.jsonl", "`https://` is not supported")]
+    {
         project.write("pipeline.yaml", READ_IN.replace("path: in", &format!("path: \"{address}\"")));
         refused(&project, 2, wanted);
     }

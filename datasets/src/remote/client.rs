@@ -118,7 +118,8 @@ fn bucket(name: &str) -> std::io::Result<impl ObjectStore> {
             builder = builder.with_token(token);
         }
     }
-    let others = [AmazonS3ConfigKey::AccessKeyId, AmazonS3ConfigKey::WebIdentityTokenFile, AmazonS3ConfigKey::ContainerCredentialsRelativeUri];
+    let others =
+        [AmazonS3ConfigKey::AccessKeyId, AmazonS3ConfigKey::WebIdentityTokenFile, AmazonS3ConfigKey::ContainerCredentialsRelativeUri];
     let is_known = others.iter().any(|key| builder.get_config_value(key).is_some());
     if !is_known && builder.get_config_value(&AmazonS3ConfigKey::SkipSignature).as_deref() != Some("true") {
         // The machine itself is asked for credentials; outside a data centre nobody answers.

@@ -192,6 +192,11 @@ impl Ids {
     }
 }
 
+/// Whether a file is read as fast as a copy of its rows would be: neither packed nor far away.
+fn is_cheap_to_read(path: &std::path::Path) -> bool {
+    !datasets::formats::is_compressed(path) && datasets::remote::Address::of(path).is_none()
+}
+
 /// Splits of parts of files.
 fn splits(groups: Vec<Vec<FilePart>>) -> Vec<Split> {
     groups

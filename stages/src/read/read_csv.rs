@@ -19,7 +19,7 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadCsvConfig {
-    /// A file, a folder or a glob (`data/*.csv`), or a list of them; relative to the pipeline file.
+    /// A file, a folder or a glob (`data/*.csv`), or a list of them; relative to the pipeline file, or addresses (`s3://…`, `hf://datasets/…`).
     pub path: Paths,
     /// The columns to read and their types, such as `{text: string, n: int64}`. Inferred from the first 2000 records if absent.
     #[serde(default)]

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use datasets::formats::{Columns, JsonlReader, RANGE_BYTES, extensions, is_compressed, jsonl_schema, plan_files};
+use datasets::formats::{Columns, JsonlReader, RANGE_BYTES, extensions, jsonl_schema, plan_files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ids, Paths, RecordBytes, drain, parts, placed, splits, with_own_id};
+use super::{Ids, Paths, RecordBytes, drain, is_cheap_to_read, parts, placed, splits, with_own_id};
 use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, StageConfig, StageError};
 
 /// Reads files of one JSON object a line: `.jsonl`, `.ndjson`, `.json`, plain or compressed (`.gz`, `.zst`).
@@ -19,7 +19,7 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadJsonlConfig {
-    /// A file, a folder or a glob (`data/**/*.jsonl.zst`), or a list of them; relative to the pipeline file.
+    /// A file, a folder or a glob (`data/**/*.jsonl.zst`), or a list of them; relative to the pipeline file, or addresses (`s3://…`, `hf://datasets/…`).
     pub path: Paths,
     /// The columns to read and their types, such as `{text: string, n: int64, tags: list<string>}`. `json` takes any value as text,
     /// numbers with every digit that they are written with. Inferred if absent.
@@ -87,6 +87,6 @@ impl Source for ReadJsonl {
     }
 
     fn reads_again(&self, split: &Split) -> bool {
-        split.files.iter().all(|file| !is_compressed(&file.path))
+        split.files.iter().all(|file| is_cheap_to_read(&file.path))
     }
 }

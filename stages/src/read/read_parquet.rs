@@ -19,7 +19,7 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadParquetConfig {
-    /// A file, a folder or a glob (`data/*.parquet`), or a list of them; relative to the pipeline file.
+    /// A file, a folder or a glob (`data/*.parquet`), or a list of them; relative to the pipeline file, or addresses (`s3://…`, `hf://datasets/…`).
     pub path: Paths,
     /// The columns to read, in this order; all if absent. The others are not read from disk.
     #[serde(default)]

@@ -2,11 +2,11 @@
 
 use std::path::PathBuf;
 
-use datasets::formats::{InvalidUtf8, RANGE_BYTES, TextOptions, TextReader, TextSplit, extensions, is_compressed, plan_files};
+use datasets::formats::{InvalidUtf8, RANGE_BYTES, TextOptions, TextReader, TextSplit, extensions, plan_files};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Ids, Paths, RecordBytes, drain, parts, splits};
+use super::{Ids, Paths, RecordBytes, drain, is_cheap_to_read, parts, splits};
 use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, StageConfig, StageError};
 
 /// Reads text files as documents with `id` and `text`: `.txt`, `.text`, `.md`, plain or compressed (`.gz`, `.zst`).
@@ -16,7 +16,7 @@ use crate::{BuildContext, Inputs, Kind, Outputs, RowSink, Source, Split, Stage, 
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReadTextConfig {
-    /// A file, a folder or a glob (`books/**/*.txt`), or a list of them; relative to the pipeline file.
+    /// A file, a folder or a glob (`books/**/*.txt`), or a list of them; relative to the pipeline file, or addresses (`s3://…`, `hf://datasets/…`).
     pub path: Paths,
     /// What a document is.
     #[serde(default)]
@@ -70,6 +70,6 @@ impl Source for ReadText {
     }
 
     fn reads_again(&self, split: &Split) -> bool {
-        self.config.split == TextSplit::Lines && split.files.iter().all(|file| !is_compressed(&file.path))
+        self.config.split == TextSplit::Lines && split.files.iter().all(|file| is_cheap_to_read(&file.path))
     }
 }
