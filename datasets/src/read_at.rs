@@ -29,14 +29,12 @@ impl ReadAt {
     /// # Errors
     /// What the system or storage says.
     pub fn open(path: &Path) -> io::Result<Self> {
-        match Address::of(path) {
-            Some(address) => Ok(Self::Remote(RemoteFile::open(&address)?)),
-            None => {
-                let file = File::open(path)?;
-                let bytes = file.metadata()?.len();
-                Ok(Self::Local(Arc::new(file), bytes))
-            }
+        if let Some(address) = Address::of(path) {
+            return Ok(Self::Remote(RemoteFile::open(&address)?));
         }
+        let file = File::open(path)?;
+        let bytes = file.metadata()?.len();
+        Ok(Self::Local(Arc::new(file), bytes))
     }
 
     /// Its length.

@@ -261,15 +261,15 @@ fn a_run_killed_on_object_storage_goes_on_when_its_lease_has_run_out() {
 #[test]
 fn two_runs_on_one_address_are_told_apart() {
     let Some(storage) = Storage::start() else { return };
-    let project = Project::with(&format!(
-        "version: 1\nname: t\noutput: s3://data/two\nstages:\n  rows: {{use: read_jsonl, path: rows.jsonl}}\n  slow: {{use: command, from: rows, run: [sh, -c, \"touch started; while [ ! -e go ]; do sleep 0.05; done; exit 1\"], timeout_seconds: 60}}\n"
-    ));
+    let project = Project::with(
+        "version: 1\nname: t\noutput: s3://data/two\nstages:\n  rows: {use: read_jsonl, path: rows.jsonl}\n  slow: {use: command, from: rows, run: [sh, -c, \"touch started; while [ ! -e go ]; do sleep 0.05; done; exit 1\"], adds: {score: float32}, timeout_seconds: 60}\n",
+    );
     project.write("rows.jsonl", rows(0, 5));
     let mut first =
         storage.command(&project).args(["run", "pipeline.yaml"]).stderr(Stdio::null()).stdout(Stdio::null()).spawn().expect("starts");
     let begun = Instant::now();
     while !project.path("started").exists() {
-        assert!(begun.elapsed() < Duration::from_secs(60), "the first run never began");
+        assert!(begun.elapsed() < Duration::from_mins(1), "the first run never began");
         std::thread::sleep(Duration::from_millis(20));
     }
     let status = storage.call(&project, &["status", "s3://data/two"]);

@@ -14,7 +14,7 @@ use super::address::{Address, Scheme};
 use super::hub::Hub;
 
 /// How long one request is tried again for, before its error counts.
-const RETRY_FOR: Duration = Duration::from_secs(60);
+const RETRY_FOR: Duration = Duration::from_mins(1);
 
 /// Objects of one bucket or data set, and where those of a data set are listed.
 #[derive(Debug, Clone)]

@@ -44,7 +44,7 @@ pub fn io_error(error: object_store::Error) -> io::Error {
 
 /// Whether an error came from storage or the way to it.
 pub(crate) fn is_remote(error: &io::Error) -> bool {
-    error.get_ref().is_some_and(|inner| inner.is::<RemoteError>())
+    error.get_ref().is_some_and(<dyn std::error::Error + Send + Sync>::is::<RemoteError>)
 }
 
 /// An error and what it came from, each said once.

@@ -33,7 +33,7 @@ const FILE: &str = ".pipeline/lock";
 const LEASE: &str = ".pipeline/lease.json";
 
 /// How long a lease stands without being renewed.
-const STANDS: Duration = Duration::from_secs(60);
+const STANDS: Duration = Duration::from_mins(1);
 
 impl Lock {
     /// Takes the lock of an output. On object storage this waits until it is known whether the run that has the lease is alive.
