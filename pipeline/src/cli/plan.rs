@@ -142,9 +142,10 @@ fn estimate_table(estimate: &Estimate) -> String {
         text.push('\n');
     }
     text += "\n~ by the sample; ≤ of at most so many rows; ≥ what its first step takes; ? depends on all rows together\n\n";
-    let free = estimate.free_bytes.map_or_else(|| "unknown".to_owned(), show::bytes);
+    // Object storage does not say.
+    let free = estimate.free_bytes.map(|free| format!("; {} are free", show::bytes(free))).unwrap_or_default();
     let (cpu, wall, disk) = (span(estimate.cpu_seconds), span(estimate.wall_seconds), size(estimate.disk_bytes));
-    let _ = writeln!(text, "CPU time {cpu}; with these tasks at once {wall}\ndisk     {disk}; {free} are free");
+    let _ = writeln!(text, "CPU time {cpu}; with these tasks at once {wall}\ndisk     {disk}{free}");
     for note in &estimate.notes {
         let _ = writeln!(text, "note     {note}");
     }
