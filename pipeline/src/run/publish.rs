@@ -7,14 +7,15 @@ use std::io::Write;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
-use datasets::{WriteFormat, WriteSettings};
+use datasets::{DataError, WriteFormat, WriteSettings};
+use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
 
 use super::RunError;
 use crate::fingerprint::Fingerprint;
 use crate::marks::StoredFile;
 use crate::record::{Published, PublishedPart};
-use crate::store::Store;
+use crate::store::{Store, StoreError};
 
 /// Consecutive pieces are joined into parts of up to this many bytes.
 const PART_BYTES: u64 = 500_000_000;
@@ -100,7 +101,7 @@ pub(super) fn publish(
                 store.copy(&piece.path, &path)?;
                 piece.bytes
             }
-            group => store.write_durable(&path, |into| join(store, settings.format, group, into))?,
+            group => store.write_durable(&path, |into| join(store, settings.format, group, &path, into))?,
         };
         published.parts.push(PublishedPart { name, rows, bytes });
     }
@@ -145,15 +146,26 @@ fn groups(pieces: &[StoredFile]) -> Vec<&[StoredFile]> {
     groups
 }
 
-fn join(store: &Store, format: WriteFormat, group: &[StoredFile], into: &mut (dyn Write + Send)) -> Result<(), RunError> {
+fn join(store: &Store, format: WriteFormat, group: &[StoredFile], part: &str, into: &mut (dyn Write + Send)) -> Result<(), RunError> {
     let paths: Vec<PathBuf> = group.iter().map(|piece| PathBuf::from(&piece.path)).collect();
     let open = |path: &Path| store.open_object(&path.to_string_lossy()).map_err(std::io::Error::other);
-    let rows = datasets::join_parts(format, &paths, &open, into)?;
+    let rows = datasets::join_parts(format, &paths, &open, into).map_err(|error| written(error, store.path_of(part)))?;
     let wanted = group.iter().map(|piece| piece.rows).sum::<u64>();
     if format == WriteFormat::Parquet && rows != wanted {
         return Err(RunError::Internal(format!("joining {} pieces gave {rows} rows, not {wanted}", group.len())));
     }
     Ok(())
+}
+
+/// What kept a part from being written, said of its file: Parquet's writer passes on what the system said and nothing else.
+fn written(error: DataError, path: PathBuf) -> RunError {
+    match error {
+        DataError::Parquet(ParquetError::External(source)) => match source.downcast::<std::io::Error>() {
+            Ok(source) => StoreError::Io { doing: "write", path, source: *source }.into(),
+            Err(source) => DataError::Parquet(ParquetError::External(source)).into(),
+        },
+        error => error.into(),
+    }
 }
 
 fn remove_others(store: &Store, folder: &str, published: &Published) -> Result<(), RunError> {
@@ -182,4 +194,39 @@ pub(super) fn remove_stale(store: &Store, folders: &[String]) -> Result<(), RunE
         store.delete(&path)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::tests::store;
+
+    /// A disk without room.
+    struct Full;
+
+    impl Write for Full {
+        fn write(&mut self, _: &[u8]) -> std::io::Result<usize> {
+            Err(std::io::ErrorKind::StorageFull.into())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    #[test]
+    fn a_part_that_finds_no_room_is_named() {
+        let (_folder, _runtime, store) = store();
+        let schema = crate::run::rejected_schema();
+        let empty = datasets::empty_part(&schema, &WriteSettings::default()).expect("a part").into_bytes();
+        let pieces = ["a", "b"].map(|path| {
+            store.put(path, Bytes::from(empty.clone())).expect("written");
+            path.to_owned()
+        });
+        let paths = pieces.map(PathBuf::from);
+        let open = |path: &Path| store.open_object(&path.to_string_lossy()).map_err(std::io::Error::other);
+        let error = datasets::join_parts(WriteFormat::Parquet, &paths, &open, &mut Full).expect_err("there is no room");
+        let told = written(error, store.path_of("rows/part-00000.parquet")).to_string();
+        assert!(told.starts_with("can't write ") && told.contains("rows/part-00000.parquet: "), "{told}");
+    }
 }
