@@ -13,6 +13,7 @@ mod stage;
 mod table;
 #[doc(hidden)]
 pub mod testing;
+mod text;
 pub mod units;
 
 pub use command::{CommandConfig, interrupt_programs};

@@ -3,11 +3,8 @@
 pub(super) mod bands;
 #[cfg(test)]
 mod exam;
-mod lower;
 pub(super) mod shingle;
 pub(super) mod signature;
-mod wide;
-mod words;
 
 use shingle::{ShingleUnit, Shingler, Shingles};
 use signature::Signer;

@@ -6,9 +6,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use xxhash_rust::xxh3::xxh3_64;
 
-use super::lower::lower_case;
-use super::wide::{Block, Task, run};
-use super::words::{Words, utf8};
+use crate::text::lower::lower_case;
+use crate::text::wide::{Block, Task, run};
+use crate::text::words::{Words, utf8};
 
 /// What a shingle is made of.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -224,7 +224,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dedup::minhash::wide::{Processor, run_on};
+    use crate::text::wide::{Processor, run_on};
 
     fn set(unit: ShingleUnit, n: usize, text: &str) -> Vec<u64> {
         let mut shingles = Shingles::default();

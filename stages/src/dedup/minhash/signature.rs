@@ -8,7 +8,7 @@ use xxhash_rust::xxh3::xxh3_128_with_seed;
 
 use super::bands::Bands;
 use super::shingle::{clean, mix};
-use super::wide::{Block, Task, run};
+use crate::text::wide::{Block, Task, run};
 
 /// Hash functions of the narrowest step; signatures are padded to whole ones.
 const LANES: usize = 16;
@@ -189,7 +189,7 @@ impl Mt19937 {
 mod tests {
     use super::*;
     use crate::dedup::minhash::shingle::{ShingleUnit, Shingler, Shingles, jaccard};
-    use crate::dedup::minhash::wide::{Processor, run_on};
+    use crate::text::wide::{Processor, run_on};
 
     #[test]
     fn slimpajamas_golden_values_come_out_bit_for_bit() {

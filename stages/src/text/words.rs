@@ -36,7 +36,7 @@ enum Class {
 
 /// Finds the words of texts; buffers are used again for the next.
 #[derive(Debug, Default)]
-pub(super) struct Words {
+pub(crate) struct Words {
     blocks: Vec<Block>,
     /// For each block, which bytes are inside words.
     inside: Vec<u64>,
@@ -59,7 +59,7 @@ impl Words {
     ///
     /// Source: Unicode Standard Annex #29, *Unicode text segmentation*, rules `WB4` to `WB13b`; the others concern characters that are `Unknown`
     /// here.
-    pub(super) fn cut(&mut self, text: &[u8], mut piece: impl FnMut(&[u8], &[usize], &[usize])) {
+    pub(crate) fn cut(&mut self, text: &[u8], mut piece: impl FnMut(&[u8], &[usize], &[usize])) {
         let mut rest = text;
         while !rest.is_empty() {
             let of_piece;
@@ -284,7 +284,7 @@ fn places(mut bits: u64, base: usize, to: &mut [usize]) -> usize {
 
 /// The character that begins at `at`, which is not ASCII, and its length. Faster than having the bytes checked, which are those of a text.
 #[inline]
-pub(super) fn character_at(text: &[u8], at: usize) -> (char, usize) {
+pub(crate) fn character_at(text: &[u8], at: usize) -> (char, usize) {
     let bits = |offset: usize| u32::from(text[at + offset] & 0x3F);
     let (code, length) = match text[at] {
         first @ 0..0xE0 => ((u32::from(first & 0x1F) << 6) | bits(1), 2),
@@ -295,7 +295,7 @@ pub(super) fn character_at(text: &[u8], at: usize) -> (char, usize) {
 }
 
 /// Part of a text, cut at white space or around characters.
-pub(super) fn utf8(bytes: &[u8]) -> &str {
+pub(crate) fn utf8(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).expect("a text is UTF-8, and white space is no part of a character")
 }
 
@@ -370,7 +370,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::dedup::minhash::wide::{Processor, run_on};
+    use crate::text::wide::{Processor, run_on};
 
     fn ours(text: &str) -> Vec<String> {
         let (mut words, mut found) = (Words::default(), Vec::new());

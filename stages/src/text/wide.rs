@@ -2,23 +2,23 @@
 
 /// What the bytes of a block are, a bit for each, the lowest for the first. Bytes that are not ASCII are nothing but `lead`.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub(super) struct Block {
+pub(crate) struct Block {
     /// ASCII letters.
-    pub(super) letter: u64,
+    pub(crate) letter: u64,
     /// ASCII digits.
-    pub(super) digit: u64,
+    pub(crate) digit: u64,
     /// `_`.
-    pub(super) joiner: u64,
+    pub(crate) joiner: u64,
     /// `:`, `.`, `'`: inside a word between two letters.
-    pub(super) mid_letter: u64,
+    pub(crate) mid_letter: u64,
     /// `,`, `;`, `.`, `'`: inside a word between two digits.
-    pub(super) mid_digit: u64,
+    pub(crate) mid_digit: u64,
     /// First bytes of characters that are not ASCII.
-    pub(super) lead: u64,
+    pub(crate) lead: u64,
 }
 
 /// Work on blocks that is compiled once for each kind of processor.
-pub(super) trait Task {
+pub(crate) trait Task {
     type Output;
 
     /// Does it; `block` finds what bytes are. To be `#[inline(always)]`, so that it is compiled anew inside the function for wider registers.
@@ -27,7 +27,7 @@ pub(super) trait Task {
 
 /// What there is code for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Processor {
+pub(crate) enum Processor {
     #[cfg(target_arch = "x86_64")]
     Avx512,
     #[cfg(target_arch = "x86_64")]
@@ -36,7 +36,7 @@ pub(super) enum Processor {
 }
 
 /// Does a task by the widest registers there are.
-pub(super) fn run<T: Task>(task: T) -> T::Output {
+pub(crate) fn run<T: Task>(task: T) -> T::Output {
     run_on(Processor::best(), task)
 }
 
@@ -59,7 +59,7 @@ impl Processor {
 
     /// Those that this one can stand in for, itself among them.
     #[cfg(test)]
-    pub(super) fn all() -> Vec<Self> {
+    pub(crate) fn all() -> Vec<Self> {
         match Self::best() {
             #[cfg(target_arch = "x86_64")]
             Self::Avx512 => vec![Self::Avx512, Self::Avx2, Self::Any],
@@ -71,7 +71,7 @@ impl Processor {
 }
 
 /// Does a task by the code for `processor`, which has to be one that [`Processor::best`] found or can stand in for.
-pub(super) fn run_on<T: Task>(processor: Processor, task: T) -> T::Output {
+pub(crate) fn run_on<T: Task>(processor: Processor, task: T) -> T::Output {
     match processor {
         #[cfg(target_arch = "x86_64")]
         #[expect(unsafe_code, reason = "the processor was asked whether it has what the function is compiled for")]
@@ -94,12 +94,12 @@ mod x86 {
     use super::{Block, Task};
 
     #[target_feature(enable = "avx512f,avx512bw,avx512dq,avx512vl,avx2,bmi1,bmi2,lzcnt,popcnt")]
-    pub(super) fn avx512<T: Task>(task: T) -> T::Output {
+    pub(crate) fn avx512<T: Task>(task: T) -> T::Output {
         task.run(|bytes| block_of_64(bytes))
     }
 
     #[target_feature(enable = "avx2,bmi1,bmi2,lzcnt,popcnt")]
-    pub(super) fn avx2<T: Task>(task: T) -> T::Output {
+    pub(crate) fn avx2<T: Task>(task: T) -> T::Output {
         task.run(|bytes| block_of_32s(bytes))
     }
 

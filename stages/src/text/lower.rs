@@ -6,7 +6,7 @@ use super::wide::{Block, Task, run};
 use super::words::character_at;
 
 /// Writes the lower case of `text`, character by character as [`char::to_lowercase`] has it, behind what `out` holds.
-pub(super) fn lower_case(text: &str, out: &mut Vec<u8>) {
+pub(crate) fn lower_case(text: &str, out: &mut Vec<u8>) {
     run(Lower { text: text.as_bytes(), out });
 }
 
@@ -123,7 +123,7 @@ const fn one_lower_case(character: char) -> Option<char> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::dedup::minhash::wide::{Processor, run_on};
+    use crate::text::wide::{Processor, run_on};
 
     fn lower_on(processor: Processor, text: &str) -> String {
         let mut out = Vec::new();

@@ -1,0 +1,5 @@
+//! What texts are made of: words and characters, found sixty-four bytes at a time.
+
+pub(crate) mod lower;
+pub(crate) mod wide;
+pub(crate) mod words;
