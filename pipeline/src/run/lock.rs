@@ -3,6 +3,7 @@
 //! On this machine that is a lock of the system, which lets go of it when the process ends, however it ends. Object storage has none: there
 //! a run holds a *lease*, an object that it writes anew every few seconds by conditional writes. A lease whose version does not move for a
 //! while, by the clock of whoever waits, is a dead run's, and is taken over; a run that can't renew its own in time writes nothing more.
+//! That it moves once says nothing: what a run asked for just before it died may be done after.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::io::Write;
@@ -31,6 +32,10 @@ enum Held {
 
 const FILE: &str = ".pipeline/lock";
 const LEASE: &str = ".pipeline/lease.json";
+
+/// How often a lease is seen to move before the run that has it counts as alive. A run has one renewal under way at a time, and storage may
+/// do that one after the run died.
+const ALIVE: u32 = 2;
 
 /// How long a lease stands without being renewed.
 const STANDS: Duration = Duration::from_mins(1);
@@ -161,6 +166,7 @@ impl Lease {
     /// Waits until it is known whether a run is alive that has the lease; the version of what stands there if none is.
     fn wait_until_free(store: &Store, interrupted: &AtomicBool) -> Result<Option<Version>, RunError> {
         let mut seen: Option<(Bytes, Instant)> = None;
+        let mut moves = 0;
         loop {
             if interrupted.load(Ordering::SeqCst) {
                 return Err(RunError::Interrupted);
@@ -177,8 +183,12 @@ impl Lease {
                     tracing::warn!("a run ({holder}) has the lease of {output}; waiting up to {stands} s to see whether it is alive");
                     seen = Some((bytes, Instant::now()));
                 }
-                Some((first, _)) if *first != bytes => {
-                    return Err(RunError::Locked { output: store.root().to_owned(), process: other.holder });
+                Some((last, _)) if *last != bytes => {
+                    moves += 1;
+                    if moves == ALIVE {
+                        return Err(RunError::Locked { output: store.root().to_owned(), process: other.holder });
+                    }
+                    seen = Some((bytes, Instant::now()));
                 }
                 Some((_, since)) if since.elapsed() >= Duration::from_secs(other.stands.max(2)) => return Ok(Some(version)),
                 Some(_) => {}
@@ -284,6 +294,27 @@ mod tests {
         let before = Instant::now();
         let _ours = Lease::take(&store, WINDOW, &no).expect("taken over");
         assert!(before.elapsed() >= WINDOW);
+    }
+
+    #[test]
+    fn a_renewal_that_is_done_after_its_run_died_keeps_nobody_out() {
+        let (_runtime, store) = store("lease-d");
+        let mut dead = LeaseText { holder: "process 1 on nowhere".to_owned(), renewed: 3, stands: 2, released: false };
+        let version = store.exchange(LEASE, dead.bytes(), None).expect("written").expect("there was none");
+        let (no, (waits, waited)) = (AtomicBool::new(false), channel());
+        std::thread::scope(|scope| {
+            scope.spawn(|| {
+                let lease = Lease::take(&store, WINDOW, &no);
+                waits.send(()).expect("somebody listens");
+                lease.expect("taken over")
+            });
+            // Whoever waits has seen the lease long before half of the time that it stands.
+            assert_eq!(waited.recv_timeout(WINDOW / 2), Err(RecvTimeoutError::Timeout));
+            dead.renewed += 1;
+            store.exchange(LEASE, dead.bytes(), Some(version)).expect("written").expect("nobody wrote it");
+            // From then on it stands as long again.
+            assert_eq!(waited.recv_timeout(WINDOW / 4 * 3), Err(RecvTimeoutError::Timeout));
+        });
     }
 
     #[test]
