@@ -1,6 +1,7 @@
 //! `report.html`: what a run did, as one page that needs nothing but itself.
 
 mod axis;
+mod by_source;
 mod counts;
 mod dag;
 mod details;

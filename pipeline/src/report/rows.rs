@@ -1,10 +1,10 @@
 //! What the rows look like: lengths, sources, and a few rows themselves.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use super::html::{esc, percent};
-use super::plural;
+use super::{by_source, plural};
 use crate::record::{Profile, RunRecord, Sample, StageRecord};
 use crate::show::{self, count, share};
 
@@ -159,31 +159,7 @@ fn write_facet(facet: &Facet<'_>, low: u8, high: u8, out: &mut String) {
 
 pub(super) fn write_sources(record: &RunRecord, out: &mut String) {
     out.push_str("<section id=\"sources\"><h2>Where rows come from</h2>\n");
-    let total = |is_wanted: &dyn Fn(&StageRecord) -> bool| {
-        let mut rows: BTreeMap<&str, u64> = BTreeMap::new();
-        for stage in record.stages.iter().filter(|stage| is_wanted(stage)) {
-            for (source, n) in &stage.totals.profile.sources {
-                let total = rows.entry(source).or_default();
-                *total = total.saturating_add(*n);
-            }
-        }
-        rows
-    };
-    // The column may come with the data or be added by a stage after the source: the first that have it are what was read.
-    let mut bear: BTreeSet<&str> = BTreeSet::new();
-    let mut first: BTreeSet<&str> = BTreeSet::new();
-    for stage in &record.stages {
-        let has = !stage.totals.profile.sources.is_empty();
-        let after = stage.reads().any(|(_, from, _)| bear.contains(from));
-        if has || after {
-            bear.insert(&stage.id);
-        }
-        if has && !after {
-            first.insert(&stage.id);
-        }
-    }
-    let read = total(&|stage| first.contains(stage.id.as_str()));
-    let published = total(&|stage| !record.is_read(&stage.id));
+    let (read, published) = (by_source::read(record), by_source::published(record));
     if read.is_empty() && published.is_empty() {
         out.push_str("<p class=\"empty\">The rows have no column <code>source</code>.</p></section>\n");
         return;
@@ -214,6 +190,7 @@ pub(super) fn write_sources(record: &RunRecord, out: &mut String) {
         }
         out.push_str("</tbody></table></details>\n");
     }
+    by_source::write(record, &names[..shown], out);
     if read.contains_key(Profile::OTHER_SOURCES) || published.contains_key(Profile::OTHER_SOURCES) {
         let _ = writeln!(
             out,
