@@ -22,6 +22,8 @@ pub(super) struct Near<'r> {
     left_out: u64,
     /// By threshold in hundredths, then source.
     removed: BTreeMap<u8, BTreeMap<&'r str, u64>>,
+    /// By source, of `scope: both`: rows removed among those of the source alone.
+    removed_local: BTreeMap<&'r str, u64>,
     rows: BTreeMap<&'r str, u64>,
     /// Figure, name and count of whatever is none of the above.
     pub(super) rest: BTreeMap<&'r str, Vec<(&'r str, u64)>>,
@@ -39,6 +41,7 @@ impl<'r> Near<'r> {
             compared: stage.totals.measured.values().find(|measured| measured.of == Subject::Pairs),
             left_out: 0,
             removed: BTreeMap::new(),
+            removed_local: BTreeMap::new(),
             rows: BTreeMap::new(),
             rest: BTreeMap::new(),
         };
@@ -50,7 +53,7 @@ impl<'r> Near<'r> {
             }
         }
         // By themselves the rows of sources say nothing about near-duplicates.
-        if near.removed.is_empty() && !near.rows.is_empty() {
+        if near.removed.is_empty() && near.removed_local.is_empty() && !near.rows.is_empty() {
             near.rest.entry("rows_of_source").or_default().extend(std::mem::take(&mut near.rows));
         }
         near
@@ -76,13 +79,18 @@ impl<'r> Near<'r> {
                 Some((at, source)) => self.removed.entry(at).or_default().insert(source, n).is_none(),
                 None => false,
             },
+            "removed_local" => self.removed_local.insert(name, n).is_none(),
             "rows_of_source" => self.rows.insert(name, n).is_none(),
             _ => false,
         }
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.clusters.is_empty() && self.compared.is_none() && self.left_out == 0 && self.removed.is_empty()
+        self.clusters.is_empty()
+            && self.compared.is_none()
+            && self.left_out == 0
+            && self.removed.is_empty()
+            && self.removed_local.is_empty()
     }
 
     /// Whether the stage only says what is a duplicate.
@@ -149,6 +157,7 @@ pub(super) fn write(nears: &[Near<'_>], out: &mut String) {
         write_clusters(near, out);
         write_compared(near, out);
         write_removed(near, out);
+        write_scopes(near, out);
         out.push_str("</div>\n");
     }
     out.push_str("</section>\n");
@@ -207,6 +216,8 @@ struct Loss {
     rows: u64,
     /// By threshold; absent where it was not counted.
     removed: Vec<Option<u64>>,
+    /// Among the rows of each source alone; absent where it was not counted.
+    removed_local: Option<u64>,
 }
 
 impl Loss {
@@ -219,6 +230,7 @@ impl Loss {
             name,
             rows: sum(sources.iter().filter_map(|source| near.rows.get(source).copied())),
             removed: near.removed.values().map(at).collect(),
+            removed_local: at(&near.removed_local),
         }
     }
 
@@ -291,6 +303,39 @@ fn write_removed(near: &Near<'_>, out: &mut String) {
             );
         }
         out.push_str("</tr>\n");
+    }
+    out.push_str("</tbody></table></div></div>\n");
+}
+
+/// What is removed among all rows beyond what is removed among the rows of each source: copies of what another source has.
+fn write_scopes(near: &Near<'_>, out: &mut String) {
+    if near.removed_local.is_empty() || near.removed.is_empty() {
+        return;
+    }
+    out.push_str(
+        "<div class=\"wide\"><h4>What global removes beyond local</h4><p>Rows of each source that would be removed among the rows of that source alone, and those that would be removed besides because another source has them too, at the threshold used.</p>\
+         <ul class=\"key\"><li><i class=\"b-keep\"></i>kept</li><li><i class=\"b-side\"></i>removed by local too</li><li><i class=\"b-drop\"></i>removed by global alone</li></ul>\
+         <div class=\"scroll\"><table class=\"scopes\"><thead><tr><th>Source</th><th></th><th class=\"n\">Rows in</th><th class=\"n\">Local</th><th class=\"n\">Global</th><th class=\"n\">Beyond local</th></tr></thead><tbody>",
+    );
+    for loss in losses(near) {
+        let (local, global) = (loss.removed_local.unwrap_or(0), loss.removed.first().copied().flatten().unwrap_or(0));
+        let beyond = global.saturating_sub(local);
+        let _ = writeln!(
+            out,
+            "<tr><th scope=\"row\"><bdi>{}</bdi></th><td class=\"bar\"><div class=\"stack\" aria-hidden=\"true\">{}{}{}</div></td><td class=\"n\">{}</td>\
+             <td class=\"n\">{} <small>{}</small></td><td class=\"n\">{} <small>{}</small></td><td class=\"n\">{} <small>{}</small></td></tr>",
+            esc(&show::visible_line(&loss.name)),
+            bar("b-keep", loss.rows.saturating_sub(global), loss.rows),
+            bar("b-side", global.min(local), loss.rows),
+            bar("b-drop", beyond, loss.rows),
+            count(loss.rows),
+            share(local, loss.rows),
+            count(local),
+            share(global, loss.rows),
+            count(global),
+            share(beyond, loss.rows),
+            count(beyond),
+        );
     }
     out.push_str("</tbody></table></div></div>\n");
 }
@@ -402,6 +447,19 @@ mod tests {
         let page = render(&record);
         assert!(!page.contains("#near") && !page.contains("#counts") && !page.contains("Near-duplicates"));
         assert!(!page.contains("id=\"counts\"") && !render(&samples::web()).contains("id=\"counts\""));
+    }
+
+    #[test]
+    fn what_global_removes_beyond_local_is_told_by_source() {
+        let figures: [(&str, Named<'_>); 3] = [
+            ("rows_of_source", &[("books", 40), ("web", 200)]),
+            ("removed_at", &[("0.80 books", 4), ("0.80 web", 90)]),
+            ("removed_local", &[("books", 4), ("web", 50)]),
+        ];
+        let text = without_tags(&section(0.8, &figures).unwrap());
+        assert!(text.contains("all sources24022.5 % 5439.2 % 9416.7 % 40"), "{text}");
+        assert!(text.contains("web20025.0 % 5045.0 % 9020.0 % 40") && text.contains("books4010.0 % 410.0 % 40.0 % 0"), "{text}");
+        assert!(!without_tags(&section(0.8, &figures[..2]).unwrap()).contains("beyond local"));
     }
 
     #[test]
