@@ -54,6 +54,21 @@ fn what_is_no_file_is_refused_by_name() {
 }
 
 #[test]
+fn messages_that_find_no_room_stop_nothing_and_data_that_find_none_are_told_of() {
+    let project = Project::with(READ_IN);
+    project.write("in/a.jsonl", ROW);
+    let full = || fs::File::options().write(true).open("/dev/full").expect("a device that is full");
+    let quiet = project.command().args(["run", "pipeline.yaml"]).stderr(full()).output().expect("the command starts");
+    assert_eq!(quiet.status.code(), Some(0));
+    assert_eq!(project.count("out/rows"), 1);
+    for args in [&["stages"][..], &["status", "out"], &["plan", "pipeline.yaml"]] {
+        let said = said(project.command().args(args).stdout(full()).stderr(Stdio::piped()).output().expect("the command starts"));
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        assert!(told(&said).contains("can't write to standard output"), "{said:#?}");
+    }
+}
+
+#[test]
 fn loops_of_links_end() {
     let project = Project::with(READ_IN);
     project.write("in/deep/a.jsonl", ROW);
