@@ -1076,6 +1076,9 @@ fn a_file_that_cannot_be_read_says_why() {
     ");
     std::fs::write(&path, vec![b' '; MAX_BYTES + 1]).expect("the folder is there");
     insta::assert_snapshot!(line(), @r"  × can't read the pipeline file FOLDER/web.yaml: it is larger than 4 MiB");
+    std::fs::remove_file(&path).expect("it is there");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("the folder is there");
+    insta::assert_snapshot!(line(), @r"  × can't read the pipeline file FOLDER/web.yaml: it is larger than 4 MiB");
     let problems = load(folder.path(), &LoadOptions::default()).err().expect("a folder is no file");
     assert!(problems.to_string().ends_with("it is a folder"), "{problems}");
 }
