@@ -1288,6 +1288,34 @@ fn dropped_rows_of_different_columns_are_no_list() {
 }
 
 #[test]
+fn expectations_that_nothing_could_fail_are_refused() {
+    insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: a.txt, expect: {{rows: \">= 90%\", dropped_share: \"< 60\"}}}}
+"), &[]), @r#"
+      × 2 problems in web.yaml
+
+    Error:
+      × stage `rows` (read_rows): `rows`: a number of rows is no share
+       ╭─[web.yaml:4:54]
+     3 │ stages:
+     4 │   rows: {use: read_rows, path: a.txt, expect: {rows: ">= 90%", dropped_share: "< 60"}}
+       ·                                                      ────┬───
+       ·                                                          ╰── says nothing
+       ╰────
+      help: write a number, such as `>= 1000`; `dropped_share` is a share
+
+    Error:
+      × stage `rows` (read_rows): `dropped_share`: a share is at most 1, or 100%
+       ╭─[web.yaml:4:79]
+     3 │ stages:
+     4 │   rows: {use: read_rows, path: a.txt, expect: {rows: ">= 90%", dropped_share: "< 60"}}
+       ·                                                                               ───┬──
+       ·                                                                                  ╰── says nothing
+       ╰────
+      help: is `< 60%` meant?
+    "#);
+}
+
+#[test]
 fn what_is_wrong_with_expectations_is_told_with_what_is_wrong_with_settings() {
     insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: a.txt}}
   a: {{use: keep_long, from: rows, min_chars: many, expect: {{rows: lots}}}}
