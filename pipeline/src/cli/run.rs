@@ -190,7 +190,8 @@ fn summary(record: &RunRecord, output: &Path) -> String {
 
 /// What stopped a run, with what to do about it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("{error}")]
+// It may hold what a program wrote or what a row is called: nothing of that is for the terminal to obey.
+#[error("{}", crate::show::visible(&.error.to_string()))]
 pub struct RunFailure {
     // Not `source`: its text is this one's, and would be shown twice.
     error: RunError,
