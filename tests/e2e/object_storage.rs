@@ -404,6 +404,19 @@ fn what_storage_refuses_is_said_at_its_place() {
     assert!(clear.code == Some(2) && clear.stderr.contains("AWS_ALLOW_HTTP"), "{clear:#?}");
 }
 
+#[test]
+fn storage_that_cannot_be_asked_is_not_taken_for_an_output_that_is_not_there() {
+    let project = Project::new();
+    for args in [&["status", "s3://data/web"][..], &["clean", "s3://data/web"], &["worker", "s3://data/web", "x"]] {
+        let said = said_of(project.command().env("AWS_ENDPOINT_URL", "127.0.0.1:9000").args(args));
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        assert!(
+            said.stderr.contains("can't list s3://data/web") && said.stderr.contains("AWS_ENDPOINT_URL is `127.0.0.1:9000`"),
+            "{said:#?}"
+        );
+    }
+}
+
 fn said_of(command: &mut Command) -> Said {
     said(command.output().expect("the command starts"))
 }
