@@ -276,7 +276,7 @@ fn two_runs_on_one_address_are_told_apart() {
     assert!(status.stdout.contains("running"), "{status:#?}");
     let second = storage.call(&project, &["run", "pipeline.yaml"]);
     assert_eq!(second.code, Some(1), "{second:#?}");
-    assert!(second.stderr.contains("another run"), "{second:#?}");
+    assert!(second.stderr.contains("another run (process ") && !second.stderr.contains("process process"), "{second:#?}");
     first.kill().expect("killed");
     first.wait().expect("gone");
     project.write("go", "");
