@@ -50,6 +50,22 @@ const SIGNS: [(&str, Comparison); 5] =
     [("<=", Comparison::AtMost), (">=", Comparison::AtLeast), ("==", Comparison::Equal), ("<", Comparison::Less), (">", Comparison::More)];
 
 impl Bound {
+    /// Why it says nothing about `key`, and what may be meant: such a gate would never close, or never open.
+    pub(crate) fn pointless(self, key: &str) -> Option<(&'static str, String)> {
+        let most = if self.percent { 100.0 } else { 1.0 };
+        match key {
+            "rows" if self.percent => {
+                Some(("a number of rows is no share", "write a number, such as `>= 1000`; `dropped_share` is a share".to_owned()))
+            }
+            "rows" => None,
+            _ if self.number > most => {
+                let help = if self.percent { "write a share, such as `< 60%`".to_owned() } else { format!("is `{self}%` meant?") };
+                Some(("a share is at most 1, or 100%", help))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether `value` is within it; shares are from 0 to 1.
     fn holds(self, value: f64) -> bool {
         let wanted = if self.percent { self.number / 100.0 } else { self.number };
@@ -154,6 +170,16 @@ mod tests {
         assert!(bound(">= 1_000").unwrap().holds(1000.0));
         for text in ["", "5", "=> 5", "= 5", "> -1", "> inf", "> nan", "> 1e3", "> %", "> 5 5", "> _", "> 5.5.5"] {
             assert!(bound(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_gate_that_nothing_could_close_is_pointless() {
+        for (key, text) in [("rows", ">= 90%"), ("dropped_share", "< 60"), ("rejected_share", "<= 101%"), ("dropped_share", "< 1.01")] {
+            assert!(bound(text).unwrap().pointless(key).is_some(), "{key}: {text}");
+        }
+        for (key, text) in [("rows", ">= 90"), ("dropped_share", "< 60%"), ("rejected_share", "<= 100%"), ("dropped_share", "<= 1")] {
+            assert_eq!(bound(text).unwrap().pointless(key), None, "{key}: {text}");
         }
     }
 

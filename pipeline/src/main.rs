@@ -31,7 +31,9 @@ fn main() -> ExitCode {
         }
     };
     let filter = EnvFilter::try_from_env("PIPELINE_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).without_time().init();
+    let messages = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_target(false).without_time();
+    // What can't be written to stderr can't be complained about there: the attempt would end the program with a panic.
+    messages.log_internal_errors(false).init();
     // Fails only if a hook was set before.
     _ = miette::set_hook(Box::new(|_| Box::new(MietteHandlerOpts::new().terminal_links(false).build())));
     match cli::execute(cli) {

@@ -560,15 +560,17 @@ impl Store {
         written.map_err(|source| StoreError::Io { doing: "write", path: target, source })
     }
 
-    /// Removes what writes that were cut off left behind below `prefix`: the storage's own staging files.
+    /// Removes what writes that were cut off left behind: the storage's own staging files. Outside `.pipeline` a name alone does not make a
+    /// file one of them: people keep files of their own in an output.
     ///
     /// # Errors
     /// What the system says.
-    pub fn remove_torn_writes(&self, prefix: &str) -> Result<(), StoreError> {
+    pub fn remove_torn_writes(&self) -> Result<(), StoreError> {
         if self.is_remote() {
             return Ok(()); // what was not finished is not there
         }
-        let mut folders = vec![self.path_of(prefix)];
+        let own = self.path_of(".pipeline");
+        let mut folders = vec![self.path_of("")];
         while let Some(folder) = folders.pop() {
             let io = |source| StoreError::Io { doing: "list", path: folder.clone(), source };
             let entries = match std::fs::read_dir(&folder) {
@@ -576,12 +578,13 @@ impl Store {
                 Err(error) if matches!(error.kind(), std::io::ErrorKind::NotFound | std::io::ErrorKind::NotADirectory) => continue,
                 Err(error) => return Err(io(error)),
             };
+            let is_torn = if folder.starts_with(&own) { is_staged } else { is_torn_write };
             for entry in entries {
                 let entry = entry.map_err(io)?;
                 let (path, kind) = (entry.path(), entry.file_type().map_err(io)?);
                 if kind.is_dir() {
                     folders.push(path);
-                } else if entry.file_name().to_str().is_some_and(is_torn_write) {
+                } else if entry.file_name().to_str().is_some_and(is_torn) {
                     std::fs::remove_file(&path).map_err(|source| StoreError::Io { doing: "remove", path, source })?;
                 }
             }
@@ -680,11 +683,15 @@ impl Write for Counted {
     }
 }
 
-/// The local object store stages a write as `<name>#<number>` before it renames, and a check tries whether a folder can be written to; what
-/// a kill leaves of either is no object.
+/// The local object store stages a write as `<name>#<number>` before it renames.
+fn is_staged(name: &str) -> bool {
+    name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// What a kill leaves, outside `.pipeline`, of the writes of a run, and of the check whether a folder can be written to; it is no object.
 pub fn is_torn_write(name: &str) -> bool {
-    name.starts_with(".granary-write-test-")
-        || name.rsplit_once('#').is_some_and(|(_, number)| !number.is_empty() && number.bytes().all(|byte| byte.is_ascii_digit()))
+    let is_ours = |of: &str| of.starts_with("part-") || ["README.md", "report.html", "run.json"].contains(&of);
+    name.starts_with(".granary-write-test-") || is_staged(name) && name.rsplit_once('#').is_some_and(|(of, _)| is_ours(of))
 }
 
 /// [`hash_bytes`] of an object in pieces.
@@ -771,9 +778,16 @@ pub(crate) mod tests {
         let (folder, _runtime, store) = store();
         store.put("a/part-00000.parquet", Bytes::from_static(b"rows")).expect("written");
         std::fs::write(folder.path().join("a/part-00001.parquet#3"), b"ro").expect("a torn write");
-        store.remove_torn_writes("").expect("cleaned");
-        assert_eq!(store.list("").expect("listed"), ["a/part-00000.parquet"]);
-        assert!(!folder.path().join("a/part-00001.parquet#3").exists());
+        let others = ["run.json#1", ".pipeline/done/x.json#12", "notes#1", "a/C#7"];
+        for name in others {
+            let path = folder.path().join(name);
+            std::fs::create_dir_all(path.parent().expect("a folder")).and_then(|()| std::fs::write(path, b"ro")).expect(name);
+        }
+        store.remove_torn_writes().expect("cleaned");
+        let is_there = |name: &&str| folder.path().join(name).exists();
+        assert!(!is_there(&"a/part-00001.parquet#3"));
+        assert_eq!(others.into_iter().filter(is_there).collect::<Vec<_>>(), ["notes#1", "a/C#7"], "files of people stay");
+        assert!(is_there(&"a/part-00000.parquet"));
         store.delete("a/part-00000.parquet").expect("removed");
         store.delete("a/part-00000.parquet").expect("removing nothing is fine");
     }

@@ -335,6 +335,18 @@ with pa.ipc.new_stream(sys.stdout.buffer, schema) as writer:
 }
 
 #[test]
+fn what_a_program_writes_commands_no_terminal() {
+    let project = project(&[], 20);
+    let good = fs::read_to_string(project.path("own.py")).expect("the program");
+    project.write("own.py", good + "\nsys.exit('\\x1b]0;title\\x07\\x1b[31mred')\n");
+    let run = project.call(&["run", "pipeline.yaml"]);
+    let status = project.call(&["status", "out"]);
+    for told in [run.stderr, status.stdout] {
+        assert!(told.contains("␛]0;title␇␛[31mred") && !told.contains(['\x1b', '\x07']), "{told}");
+    }
+}
+
+#[test]
 fn a_program_that_fails_at_its_end_publishes_nothing_however_often_it_is_run() {
     let end = "\nimport sys\nsys.exit('the sums are wrong')\n";
     let project = project(&[], 50);

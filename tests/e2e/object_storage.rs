@@ -276,7 +276,7 @@ fn two_runs_on_one_address_are_told_apart() {
     assert!(status.stdout.contains("running"), "{status:#?}");
     let second = storage.call(&project, &["run", "pipeline.yaml"]);
     assert_eq!(second.code, Some(1), "{second:#?}");
-    assert!(second.stderr.contains("another run"), "{second:#?}");
+    assert!(second.stderr.contains("another run (process ") && !second.stderr.contains("process process"), "{second:#?}");
     first.kill().expect("killed");
     first.wait().expect("gone");
     project.write("go", "");
@@ -402,6 +402,19 @@ fn what_storage_refuses_is_said_at_its_place() {
     let mut command = storage.command(&project);
     let clear = said_of(command.env("AWS_ENDPOINT_URL", "http://192.0.2.1:9000").args(["check", "pipeline.yaml"]));
     assert!(clear.code == Some(2) && clear.stderr.contains("AWS_ALLOW_HTTP"), "{clear:#?}");
+}
+
+#[test]
+fn storage_that_cannot_be_asked_is_not_taken_for_an_output_that_is_not_there() {
+    let project = Project::new();
+    for args in [&["status", "s3://data/web"][..], &["clean", "s3://data/web"], &["worker", "s3://data/web", "x"]] {
+        let said = said_of(project.command().env("AWS_ENDPOINT_URL", "127.0.0.1:9000").args(args));
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        assert!(
+            said.stderr.contains("can't list s3://data/web") && said.stderr.contains("AWS_ENDPOINT_URL is `127.0.0.1:9000`"),
+            "{said:#?}"
+        );
+    }
 }
 
 fn said_of(command: &mut Command) -> Said {

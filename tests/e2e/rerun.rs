@@ -84,6 +84,34 @@ fn an_edited_run_ends_as_a_fresh_one_would() {
 }
 
 #[test]
+fn an_output_without_rows_gets_the_columns_of_an_edited_stage() {
+    let columns = |project: &Project| {
+        let names = |batch: arrow::array::RecordBatch| batch.schema().fields().iter().map(|field| field.name().clone()).collect::<Vec<_>>();
+        let file = fs::File::open(project.path("out/none/part-00000.parquet")).expect("a part");
+        let reader = parquet::arrow::arrow_reader::ParquetRecordBatchReader::try_new(file, 1).expect("Parquet");
+        names(arrow::array::RecordBatch::new_empty(arrow::array::RecordBatchReader::schema(&reader)))
+    };
+    let project = Project::with(
+        "
+version: 1
+name: t
+output: out
+stages:
+  rows: {use: read_jsonl, path: a.jsonl}
+  short: {use: filter_length, from: rows, max_chars: 1}
+  none: {use: sql, from: short, statement: 'SELECT id, text FROM input'}
+",
+    );
+    project.write("a.jsonl", "{\"id\": \"1\", \"text\": \"some text\"}\n");
+    project.run(&[]);
+    assert_eq!(columns(&project), ["id", "text"]);
+    edit(&project, "SELECT id, text", "SELECT id, text AS body");
+    project.run(&[]);
+    assert_eq!(columns(&project), ["id", "body"]);
+    assert!(project.run(&[]).stderr.contains("nothing to do"));
+}
+
+#[test]
 fn a_touched_input_re_runs_nothing_and_a_changed_one_does() {
     let project = Project::with(
         "{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: 'in/*.jsonl'}, unique: {use: dedup_exact, from: rows}}}",

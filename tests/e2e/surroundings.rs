@@ -54,6 +54,38 @@ fn what_is_no_file_is_refused_by_name() {
 }
 
 #[test]
+fn what_lies_beside_the_inputs_may_be_closed() {
+    let project = Project::with(&READ_IN.replace("path: in", "path: \"in/*.jsonl\""));
+    project.write("in/a.jsonl", ROW);
+    project.write("in/lost+found/b.jsonl", ROW);
+    fs::create_dir(project.path("out")).expect("made");
+    allow(&project.path("out"), 0o777);
+    allow(&project.path("in/lost+found"), 0o000);
+    let run = |project: &Project| said(stranger(project).args(["run", "pipeline.yaml"]).output().expect("the command starts"));
+    let open = run(&project);
+    project.write("pipeline.yaml", READ_IN.replace("path: in", "path: \"in/**/*.jsonl\""));
+    let closed = run(&project);
+    allow(&project.path("in/lost+found"), 0o755);
+    assert_eq!(open.code, Some(0), "{open:#?}");
+    assert_eq!(closed.code, Some(2), "it may hold a file that is wanted: {closed:#?}");
+}
+
+#[test]
+fn messages_that_find_no_room_stop_nothing_and_data_that_find_none_are_told_of() {
+    let project = Project::with(READ_IN);
+    project.write("in/a.jsonl", ROW);
+    let full = || fs::File::options().write(true).open("/dev/full").expect("a device that is full");
+    let quiet = project.command().args(["run", "pipeline.yaml"]).stderr(full()).output().expect("the command starts");
+    assert_eq!(quiet.status.code(), Some(0));
+    assert_eq!(project.count("out/rows"), 1);
+    for args in [&["stages"][..], &["status", "out"], &["plan", "pipeline.yaml"]] {
+        let said = said(project.command().args(args).stdout(full()).stderr(Stdio::piped()).output().expect("the command starts"));
+        assert_eq!(said.code, Some(1), "{said:#?}");
+        assert!(told(&said).contains("can't write to standard output"), "{said:#?}");
+    }
+}
+
+#[test]
 fn loops_of_links_end() {
     let project = Project::with(READ_IN);
     project.write("in/deep/a.jsonl", ROW);

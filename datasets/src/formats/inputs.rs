@@ -81,8 +81,8 @@ fn one_pattern(base_dir: &Path, pattern: &str, extensions: &[&str]) -> Result<Ve
     }
     let (prefix, glob) = fixed_prefix(&whole);
     let matcher = glob_matcher(&glob)?;
-    let mut walk =
-        Walk { root: prefix.clone(), matcher: Some(matcher), hidden: glob.split('/').any(is_hidden), extensions, files: Vec::new() };
+    let way = Some(Way { folders: folders_of(&glob), matcher });
+    let mut walk = Walk { root: prefix.clone(), way, hidden: glob.split('/').any(is_hidden), extensions, files: Vec::new() };
     if prefix.is_dir() {
         walk.folder(&prefix, &mut Vec::new())?;
     }
@@ -90,7 +90,7 @@ fn one_pattern(base_dir: &Path, pattern: &str, extensions: &[&str]) -> Result<Ve
 }
 
 fn folder(root: &Path, extensions: &[&str]) -> Result<Vec<InputFile>, DataError> {
-    let mut walk = Walk { root: root.to_owned(), matcher: None, hidden: false, extensions, files: Vec::new() };
+    let mut walk = Walk { root: root.to_owned(), way: None, hidden: false, extensions, files: Vec::new() };
     walk.folder(root, &mut Vec::new())?;
     Ok(walk.files)
 }
@@ -98,10 +98,46 @@ fn folder(root: &Path, extensions: &[&str]) -> Result<Vec<InputFile>, DataError>
 struct Walk<'a> {
     root: PathBuf,
     /// None: every file with a known extension.
-    matcher: Option<GlobMatcher>,
+    way: Option<Way>,
     hidden: bool,
     extensions: &'a [&'a str],
     files: Vec<InputFile>,
+}
+
+/// What a glob matches, and the folders on the way there: what lies beside them may be large, or closed to us, and is none of our business.
+struct Way {
+    /// What folders match at each depth.
+    folders: Folders,
+    matcher: GlobMatcher,
+}
+
+struct Folders {
+    by_depth: Vec<GlobMatcher>,
+    /// Whether any folder deeper than those may hold a match.
+    any_below: bool,
+}
+
+impl Folders {
+    fn may_hold_a_match(&self, folder: &Path) -> bool {
+        let depth = folder.components().count();
+        depth.checked_sub(1).and_then(|above| self.by_depth.get(above)).map_or(self.any_below, |matcher| matcher.is_match(folder))
+    }
+}
+
+/// The folders above what `glob` matches: its components, up to one that stands for several.
+fn folders_of(glob: &str) -> Folders {
+    let parts: Vec<&str> = glob.split('/').collect();
+    let mut by_depth = Vec::new();
+    for depth in 1..parts.len() {
+        let part = parts[depth - 1];
+        let spans_folders = part.contains("**") || part.contains('\\') || part.matches('{').count() != part.matches('}').count();
+        match glob_matcher(&parts[..depth].join("/")) {
+            Ok(matcher) if !spans_folders => by_depth.push(matcher),
+            _ => return Folders { by_depth, any_below: true },
+        }
+    }
+    // The last component may stand for several, too.
+    Folders { by_depth, any_below: parts.last().is_some_and(|last| last.contains("**")) }
 }
 
 impl Walk<'_> {
@@ -120,8 +156,8 @@ impl Walk<'_> {
                 continue;
             }
             let relative = path.strip_prefix(&self.root).unwrap_or(&path);
-            let wanted = match &self.matcher {
-                Some(matcher) => matcher.is_match(relative),
+            let wanted = match &self.way {
+                Some(way) => way.matcher.is_match(relative),
                 None => has_extension(&file_name, self.extensions),
             };
             let metadata = match fs::metadata(&path) {
@@ -130,11 +166,11 @@ impl Walk<'_> {
                 Err(source) => return Err(DataError::Io { doing: "open", path, source }),
             };
             if metadata.is_dir() {
-                if wanted && self.matcher.is_some() {
-                    let (matcher, hidden) = (self.matcher.take(), std::mem::take(&mut self.hidden));
+                if wanted && self.way.is_some() {
+                    let (way, hidden) = (self.way.take(), std::mem::take(&mut self.hidden));
                     self.folder(&path, above)?;
-                    (self.matcher, self.hidden) = (matcher, hidden);
-                } else {
+                    (self.way, self.hidden) = (way, hidden);
+                } else if self.way.as_ref().is_none_or(|way| way.folders.may_hold_a_match(relative)) {
                     self.folder(&path, above)?;
                 }
             } else if wanted && metadata.is_file() {
@@ -231,6 +267,16 @@ mod tests {
     fn a_folder_means_its_files_of_the_format_sorted_bytewise() {
         let dir = tree();
         assert_eq!(names(dir.path(), &["d"]), ["B.jsonl", "[1].jsonl", "a.jsonl.gz", "b.jsonl", "sub/c.ndjson", "x.jsonl/part.jsonl"]);
+    }
+
+    #[test]
+    fn only_folders_that_may_hold_a_match_are_looked_into() {
+        let looks = |glob: &str, folder: &str| folders_of(glob).may_hold_a_match(Path::new(folder));
+        assert!(!looks("*.jsonl", "a"));
+        assert!(looks("2*/*.jsonl", "2026") && !looks("2*/*.jsonl", "1999") && !looks("2*/*.jsonl", "2026/a"));
+        assert!(looks("a/**/b/*.jsonl", "a") && looks("a/**/b/*.jsonl", "a/x/y/z") && !looks("a/**/b/*.jsonl", "b"));
+        assert!(looks("**", "a/b/c") && looks("a/**", "a/b/c") && !looks("a/**", "b"));
+        assert!(looks("{a/b,c}/*.jsonl", "a/b") && looks("[a/]b/*.jsonl", "x") && looks("{a,b}/*.jsonl", "b") && !looks("{a,b}/*", "c"));
     }
 
     #[test]

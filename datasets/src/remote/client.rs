@@ -1,6 +1,7 @@
 //! Clients of object storage, one a bucket or data set, and the runtime their connections live in.
 
 use std::collections::BTreeMap;
+use std::ffi::OsString;
 use std::future::Future;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
@@ -95,12 +96,13 @@ pub(crate) fn retry() -> RetryConfig {
 /// A bucket, with what the environment says as other tools read it: `AWS_ACCESS_KEY_ID`, `AWS_SECRET_ACCESS_KEY`, `AWS_SESSION_TOKEN`,
 /// `AWS_REGION`, `AWS_ENDPOINT_URL`, `AWS_SKIP_SIGNATURE` and so on; without a key there, that of `AWS_PROFILE` in `~/.aws/credentials`.
 fn bucket(name: &str) -> std::io::Result<impl ObjectStore> {
-    let mut builder = AmazonS3Builder::from_env().with_bucket_name(name).with_retry(retry());
+    let mut builder = from_environment(std::env::vars_os()).with_bucket_name(name).with_retry(retry());
     let is_set = |key| builder.get_config_value(&key).is_some();
     let has_key = is_set(AmazonS3ConfigKey::AccessKeyId);
     let region = is_set(AmazonS3ConfigKey::Region) || is_set(AmazonS3ConfigKey::DefaultRegion);
     let endpoint = builder.get_config_value(&AmazonS3ConfigKey::S3Endpoint).or(builder.get_config_value(&AmazonS3ConfigKey::Endpoint));
     let allow_http = AmazonS3ConfigKey::Client(ClientConfigKey::AllowHttp);
+    endpoint.as_deref().map_or(Ok(()), check_endpoint)?;
     match endpoint.filter(|endpoint| endpoint.starts_with("http://")) {
         Some(endpoint) if is_loopback(&endpoint) => builder = builder.with_config(allow_http, "true"),
         Some(endpoint) if builder.get_config_value(&allow_http).as_deref() != Some("true") => {
@@ -129,6 +131,30 @@ fn bucket(name: &str) -> std::io::Result<impl ObjectStore> {
         builder = builder.with_region(region);
     }
     builder.build().map_err(super::io_error)
+}
+
+/// What variables say of S3; one that is set to nothing is not set, as other tools have it.
+fn from_environment(variables: impl Iterator<Item = (OsString, OsString)>) -> AmazonS3Builder {
+    let mut builder = AmazonS3Builder::new();
+    for (name, value) in variables {
+        let (Some(name), Some(value)) = (name.to_str(), value.to_str().filter(|value| !value.is_empty())) else { continue };
+        if name.starts_with("AWS_")
+            && let Ok(key) = name.to_ascii_lowercase().parse()
+        {
+            builder = builder.with_config(key, value);
+        }
+    }
+    builder
+}
+
+/// The client below takes any text for an address, and ends the program when it comes to use it.
+fn check_endpoint(endpoint: &str) -> std::io::Result<()> {
+    let is_address = reqwest::Url::parse(endpoint).is_ok_and(|url| ["http", "https"].contains(&url.scheme()) && url.has_host());
+    if is_address {
+        return Ok(());
+    }
+    let problem = format!("AWS_ENDPOINT_URL is `{endpoint}`; wanted an address such as https://s3.example.com or http://127.0.0.1:9000");
+    Err(std::io::Error::other(problem))
 }
 
 /// Whether plain HTTP leaves no network to listen on.
@@ -190,6 +216,24 @@ mod tests {
             ("http://localhost.example.com", false),
         ] {
             assert_eq!(is_loopback(endpoint), loopback, "{endpoint}");
+        }
+    }
+
+    #[test]
+    fn a_variable_that_is_set_to_nothing_is_not_set() {
+        let variables = [("AWS_ENDPOINT_URL", ""), ("AWS_REGION", "eu-north-1"), ("AWS_NONE_SUCH", "x"), ("REGION", "y")];
+        let builder = from_environment(variables.into_iter().map(|(name, value)| (name.into(), value.into())));
+        assert_eq!(builder.get_config_value(&AmazonS3ConfigKey::Endpoint), None);
+        assert_eq!(builder.get_config_value(&AmazonS3ConfigKey::Region).as_deref(), Some("eu-north-1"));
+    }
+
+    #[test]
+    fn an_endpoint_is_a_whole_address() {
+        for right in ["https://s3.example.com", "http://127.0.0.1:9000", "http://[::1]:9000/x"] {
+            assert!(check_endpoint(right).is_ok(), "{right}");
+        }
+        for wrong in ["127.0.0.1:9000", "localhost:9000", "s3.example.com", "https://", "s3://data", "x y"] {
+            assert!(check_endpoint(wrong).is_err(), "{wrong}");
         }
     }
 

@@ -204,7 +204,7 @@ pub(crate) fn write_whole(path: &Path, page: &str) -> miette::Result<()> {
 pub fn print(text: &str) -> miette::Result<()> {
     let mut stdout = std::io::stdout().lock();
     match stdout.write_all(text.as_bytes()).and_then(|()| stdout.flush()) {
-        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).into_diagnostic(),
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error).into_diagnostic().wrap_err("can't write to standard output"),
         _ => Ok(()),
     }
 }

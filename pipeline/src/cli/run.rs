@@ -1,11 +1,11 @@
 //! `pipeline run`: checks, runs, resumes.
 
-use std::io::Write;
+use std::io::{ErrorKind, Write};
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-use miette::{Diagnostic, IntoDiagnostic};
+use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 
 use super::{Exit, FileArgs, UsageError};
 use crate::record::RunRecord;
@@ -190,7 +190,8 @@ fn summary(record: &RunRecord, output: &Path) -> String {
 
 /// What stopped a run, with what to do about it.
 #[derive(Debug, thiserror::Error, Diagnostic)]
-#[error("{error}")]
+// It may hold what a program wrote or what a row is called: nothing of that is for the terminal to obey.
+#[error("{}", crate::show::visible(&.error.to_string()))]
 pub struct RunFailure {
     // Not `source`: its text is this one's, and would be shown twice.
     error: RunError,
@@ -246,9 +247,14 @@ impl RunFailure {
 /// An output folder that a command works on; refused if no run ever wrote there.
 ///
 /// # Errors
-/// [`UsageError`].
-pub fn check_output(output: &Path) -> Result<(), UsageError> {
+/// [`UsageError`]; or what the storage says, which may hold an output and not show it.
+pub fn check_output(output: &Path) -> miette::Result<()> {
     let there = crate::store::children(output);
+    if let Err(error) = &there
+        && !matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory)
+    {
+        return there.map(|_| ()).into_diagnostic().wrap_err_with(|| format!("can't list {}", output.display()));
+    }
     if there.as_ref().is_ok_and(|names| names.iter().any(|name| name == ".pipeline")) {
         return Ok(());
     }
@@ -257,7 +263,7 @@ pub fn check_output(output: &Path) -> Result<(), UsageError> {
     } else {
         format!("there is no {}", output.display())
     };
-    Err(UsageError { message, help: Some("name the folder that `output:` names in the pipeline file".to_owned()) })
+    Err(UsageError { message, help: Some("name the folder that `output:` names in the pipeline file".to_owned()) }.into())
 }
 
 #[cfg(test)]

@@ -44,7 +44,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         let status = serde_json::json!({"state": state, "running": holder.is_some(), "progress": snapshot, "log": log});
         format!("{status:#}\n")
     } else {
-        let mut text = format!("{}: {state}\n", args.output.display());
+        let mut text = format!("{}: {}\n", args.output.display(), crate::show::visible(&state));
         if let Some(snapshot) = snapshot {
             let _ = writeln!(
                 text,

@@ -274,8 +274,14 @@ fn tagged(draft: &Draft<'_>, outputs: Outputs) -> Result<Outputs, Problem> {
 fn check_bounds(draft: &Draft<'_>, problems: &mut Vec<Problem>) {
     for (key, value) in draft.node.get("expect").map(Tree::entries).unwrap_or_default() {
         let text = value.as_str().filter(|_| BOUNDS.contains(&key.name.as_str()));
-        if let Some(Err(error)) = text.map(|text| Bound::try_from(text.to_owned())) {
-            problems.push(Problem::new(format!("{}: `{}`: {error}", draft.whose(), key.name)).at(&value.place, "no bound"));
+        let problem = |why: &str| Problem::new(format!("{}: `{}`: {why}", draft.whose(), key.name));
+        match text.map(|text| Bound::try_from(text.to_owned())) {
+            Some(Err(error)) => problems.push(problem(&error).at(&value.place, "no bound")),
+            Some(Ok(bound)) => {
+                let pointless = bound.pointless(&key.name);
+                problems.extend(pointless.map(|(why, help)| problem(why).at(&value.place, "says nothing").help(help)));
+            }
+            None => {}
         }
     }
 }

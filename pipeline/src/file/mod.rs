@@ -15,6 +15,7 @@ mod validate;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -106,10 +107,13 @@ fn read(path: &Path) -> Result<String, Problem> {
     if metadata.is_dir() {
         return Err(wrong(&"it is a folder"));
     }
-    if metadata.len() > MAX_BYTES as u64 {
+    // Pipes and devices do not say how much they hold, and some never end.
+    let mut bytes = Vec::new();
+    let read = std::fs::File::open(path).and_then(|file| file.take(MAX_BYTES as u64 + 1).read_to_end(&mut bytes));
+    read.map_err(|error| wrong(&error))?;
+    if bytes.len() > MAX_BYTES {
         return Err(wrong(&format!("it is larger than {} MiB", MAX_BYTES >> 20)));
     }
-    let bytes = std::fs::read(path).map_err(|error| wrong(&error))?;
     String::from_utf8(bytes).map_err(|error| {
         let valid = &error.as_bytes()[..error.utf8_error().valid_up_to()];
         let line = valid.split(|byte| *byte == b'\n').count();

@@ -64,6 +64,9 @@ pub(crate) fn write_problem(output: &Path) -> Option<String> {
     if let Some(address) = Address::of(output) {
         return crate::store::write_problem(&address);
     }
+    if let Some(problem) = name_problem(output) {
+        return Some(problem.to_owned());
+    }
     let existing = output.ancestors().find(|path| path.symlink_metadata().is_ok())?;
     if !existing.is_dir() {
         return Some(format!("{} is no folder", existing.display()));
@@ -80,6 +83,16 @@ pub(crate) fn write_problem(output: &Path) -> Option<String> {
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => None,
         Err(error) => Some(format!("{}: {error}", existing.display())),
     }
+}
+
+/// What no file system takes for a name. Of folders that are still to be made nobody else tells before the run.
+fn name_problem(output: &Path) -> Option<&'static str> {
+    const LONGEST: usize = 255;
+    output.components().find_map(|part| {
+        let name = part.as_os_str().as_encoded_bytes();
+        let too_long = (name.len() > LONGEST).then_some("a name in it is longer than 255 bytes");
+        if name.contains(&0) { Some("a name in it holds a NUL character") } else { too_long }
+    })
 }
 
 /// Whether the files that `pattern` stands for could be files of `output`. Both absolute, or addresses.
@@ -176,6 +189,9 @@ mod tests {
         std::fs::write(&file, "x").expect("a file in it");
         assert_eq!(write_problem(&file.join("out")), Some(format!("{} is no folder", file.display())));
         assert_eq!(write_problem(&folder.path().join("a/b/c")), None);
+        assert_eq!(write_problem(&folder.path().join("a\0b")).as_deref(), Some("a name in it holds a NUL character"));
+        assert_eq!(write_problem(&folder.path().join("é".repeat(128))).as_deref(), Some("a name in it is longer than 255 bytes"));
+        assert_eq!(write_problem(&folder.path().join("é".repeat(127))), None);
         assert_eq!(std::fs::read_dir(folder.path()).expect("it exists").count(), 1, "the probe is gone");
     }
 }

@@ -1076,6 +1076,9 @@ fn a_file_that_cannot_be_read_says_why() {
     ");
     std::fs::write(&path, vec![b' '; MAX_BYTES + 1]).expect("the folder is there");
     insta::assert_snapshot!(line(), @r"  × can't read the pipeline file FOLDER/web.yaml: it is larger than 4 MiB");
+    std::fs::remove_file(&path).expect("it is there");
+    std::os::unix::fs::symlink("/dev/zero", &path).expect("the folder is there");
+    insta::assert_snapshot!(line(), @r"  × can't read the pipeline file FOLDER/web.yaml: it is larger than 4 MiB");
     let problems = load(folder.path(), &LoadOptions::default()).err().expect("a folder is no file");
     assert!(problems.to_string().ends_with("it is a folder"), "{problems}");
 }
@@ -1282,6 +1285,34 @@ fn dropped_rows_of_different_columns_are_no_list() {
        ╰────
       help: what was rejected is kept under `rejected/a`; no stage reads it
     ");
+}
+
+#[test]
+fn expectations_that_nothing_could_fail_are_refused() {
+    insta::assert_snapshot!(told(&format!("{HEAD}  rows: {{use: read_rows, path: a.txt, expect: {{rows: \">= 90%\", dropped_share: \"< 60\"}}}}
+"), &[]), @r#"
+      × 2 problems in web.yaml
+
+    Error:
+      × stage `rows` (read_rows): `rows`: a number of rows is no share
+       ╭─[web.yaml:4:54]
+     3 │ stages:
+     4 │   rows: {use: read_rows, path: a.txt, expect: {rows: ">= 90%", dropped_share: "< 60"}}
+       ·                                                      ────┬───
+       ·                                                          ╰── says nothing
+       ╰────
+      help: write a number, such as `>= 1000`; `dropped_share` is a share
+
+    Error:
+      × stage `rows` (read_rows): `dropped_share`: a share is at most 1, or 100%
+       ╭─[web.yaml:4:79]
+     3 │ stages:
+     4 │   rows: {use: read_rows, path: a.txt, expect: {rows: ">= 90%", dropped_share: "< 60"}}
+       ·                                                                               ───┬──
+       ·                                                                                  ╰── says nothing
+       ╰────
+      help: is `< 60%` meant?
+    "#);
 }
 
 #[test]

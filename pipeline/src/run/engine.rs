@@ -173,7 +173,7 @@ impl Engine {
             if options.fresh {
                 super::finish::forget(&engine.cx.store)?;
             }
-            engine.cx.store.remove_torn_writes("")?;
+            engine.cx.store.remove_torn_writes()?;
             for stored in engine.cx.plan.stored.values() {
                 if let Some((folder, _)) = &stored.publish {
                     publish::check_folder(&engine.cx.store, folder)?;

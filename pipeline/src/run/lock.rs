@@ -180,7 +180,9 @@ impl Lease {
             match &seen {
                 None => {
                     let (holder, output, stands) = (&other.holder, store.root().display(), other.stands);
-                    tracing::warn!("a run ({holder}) has the lease of {output}; waiting up to {stands} s to see whether it is alive");
+                    tracing::warn!(
+                        "a run (process {holder}) has the lease of {output}; waiting up to {stands} s to see whether it is alive"
+                    );
                     seen = Some((bytes, Instant::now()));
                 }
                 Some((last, _)) if *last != bytes => {
@@ -248,7 +250,7 @@ impl Drop for Lease {
 fn this_run() -> String {
     let machine = std::fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_default();
     let began = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default().as_nanos();
-    format!("process {} on {}, {began:x}", std::process::id(), machine.trim())
+    format!("{} on {}, {began:x}", std::process::id(), machine.trim())
 }
 
 #[cfg(test)]
@@ -275,7 +277,7 @@ mod tests {
         let (_runtime, store) = store("lease-a");
         let no = AtomicBool::new(false);
         let lease = Lease::take(&store, WINDOW, &no).expect("free");
-        assert!(Lock::holder(store.root()).is_some_and(|holder| holder.starts_with(&format!("process {}", std::process::id()))));
+        assert!(Lock::holder(store.root()).is_some_and(|holder| holder.starts_with(&format!("{} on ", std::process::id()))));
         assert!(matches!(Lease::take(&store, WINDOW, &no), Err(RunError::Locked { .. })));
         drop(lease);
         assert_eq!(Lock::holder(store.root()), None);
@@ -287,7 +289,7 @@ mod tests {
     #[test]
     fn a_dead_runs_lease_is_taken_over_and_the_dead_writes_no_more() {
         let (_runtime, store) = store("lease-b");
-        let dead = LeaseText { holder: "process 1 on nowhere".to_owned(), renewed: 3, stands: 2, released: false };
+        let dead = LeaseText { holder: "1 on nowhere".to_owned(), renewed: 3, stands: 2, released: false };
         store.exchange(LEASE, dead.bytes(), None).expect("written").expect("there was none");
         let (no, yes) = (AtomicBool::new(false), AtomicBool::new(true));
         assert!(matches!(Lease::take(&store, WINDOW, &yes), Err(RunError::Interrupted)));
@@ -322,7 +324,7 @@ mod tests {
         let (_runtime, ours) = store("lease-c");
         let no = AtomicBool::new(false);
         let lease = Lease::take(&ours, WINDOW, &no).expect("free");
-        let other = LeaseText { holder: "process 2".to_owned(), renewed: 0, stands: 2, released: false };
+        let other = LeaseText { holder: "2 on nowhere".to_owned(), renewed: 0, stands: 2, released: false };
         while let Some((_, version)) = ours.get_version(LEASE).expect("read") {
             if ours.exchange(LEASE, other.bytes(), Some(version)).expect("written").is_some() {
                 break;
@@ -330,6 +332,6 @@ mod tests {
         }
         drop(lease); // its last renewal finds the other's
         assert!(matches!(ours.put("x", Bytes::from_static(b"y")), Err(StoreError::Lost)));
-        assert_eq!(Lock::holder(ours.root()).as_deref(), Some("process 2"));
+        assert_eq!(Lock::holder(ours.root()).as_deref(), Some("2 on nowhere"));
     }
 }

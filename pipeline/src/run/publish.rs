@@ -10,6 +10,7 @@ use bytes::Bytes;
 use datasets::{DataError, WriteFormat, WriteSettings};
 use parquet::errors::ParquetError;
 use serde::{Deserialize, Serialize};
+use xxhash_rust::xxh3::xxh3_64;
 
 use super::RunError;
 use crate::fingerprint::Fingerprint;
@@ -79,6 +80,11 @@ pub(super) fn publish(
     pieces.iter().for_each(|piece| {
         hasher.add(&piece.path);
     });
+    // What has no rows is made of its columns alone.
+    let empty = empty.filter(|_| pieces.is_empty()).map(|empty| empty()).transpose()?;
+    empty.iter().for_each(|bytes| {
+        hasher.number(xxh3_64(bytes));
+    });
     let made_of = hasher.finish();
     if let Some(published) = find(store, folder, &made_of)? {
         return Ok(published);
@@ -105,10 +111,8 @@ pub(super) fn publish(
         };
         published.parts.push(PublishedPart { name, rows, bytes });
     }
-    if published.parts.is_empty()
-        && let Some(empty) = empty
-    {
-        let (name, bytes) = (format!("part-00000.{extension}"), empty()?);
+    if let Some(bytes) = empty {
+        let name = format!("part-00000.{extension}");
         published.parts.push(PublishedPart { name: name.clone(), rows: 0, bytes: bytes.len() as u64 });
         store.put_durable(&format!("{folder}/{name}"), Bytes::from(bytes))?;
     }

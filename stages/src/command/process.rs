@@ -70,6 +70,9 @@ impl Program {
     /// # Errors
     /// What is wrong with it.
     pub(super) fn find(run: &[String], folder: &Path, env: Vec<(&'static str, String)>) -> Result<Self, String> {
+        if let Some(place) = run.iter().position(|argument| argument.contains('\0')) {
+            return Err(format!("item {} holds a NUL character, which no program can be given", place + 1));
+        }
         let name = run.first().filter(|name| !name.is_empty()).ok_or("wanted a program and its arguments, found an empty list")?;
         let folder = std::path::absolute(Path::new(".").join(folder)).map_err(|error| format!("{}: {error}", folder.display()))?;
         let beside = folder.join(name);

@@ -97,6 +97,7 @@ fn settings_that_cannot_work_are_refused() {
     assert!(with(json!({"adds": {"n": "int8"}, "batch_rows": 0})).contains("a batch has 1 to 8192 rows, not 0"));
     let adds = json!({"n": "int8"});
     assert!(refused(json!({"run": [], "adds": adds})).starts_with("run: wanted a program"));
+    assert!(refused(json!({"run": ["sh", "a\0b"], "adds": adds})).starts_with("run: item 2 holds a NUL character"));
     assert!(refused(json!({"run": ["no-such-thing"], "adds": adds})).starts_with("run: there is no program `no-such-thing` in PATH"));
     assert!(refused(json!({"run": ["sh", "score.py"], "adds": adds})).starts_with("run: there is no file `score.py`"));
     assert!(refused(json!({"run": ["sh"], "files": ["lib/*.py"], "adds": adds})).starts_with("files: "));
