@@ -19,7 +19,7 @@ pub mod units;
 pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupMinhashConfig};
 pub use error::StageError;
-pub use filter::FilterLengthConfig;
+pub use filter::{FilterLengthConfig, FilterTextConfig};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};
 pub use stage::*;
 pub use table::{

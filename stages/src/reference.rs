@@ -31,19 +31,34 @@ pub fn manual(spec: &StageSpec, example: Option<&dyn AnyConfig>) -> String {
         if at == 0 {
             line(&mut text, "\n| setting | value | default | meaning |\n|---|---|---|---|");
         }
-        let default = match setting.get("default") {
-            _ if required.contains(&name.as_str()) => "required".to_owned(),
-            None | Some(Value::Null) => String::new(),
-            Some(default) => format!("`{default}`"),
-        };
-        let about = setting.get("description").and_then(Value::as_str).unwrap_or_default();
-        line(
-            &mut text,
-            &format!("| `{name}` | {} | {} | {} |", cell(&value(setting)), cell(&default), cell(&(about.to_owned() + &choices(setting)))),
-        );
+        row(&mut text, name, setting, required.contains(&name.as_str()));
+        for (inner, setting) in settings_of(setting) {
+            row(&mut text, &format!("{name}.{inner}"), setting, false);
+        }
     }
     line(&mut text, &format!("\n```yaml\nexample: {}\n```", spec.example));
     text
+}
+
+/// A row of the table of settings.
+fn row(text: &mut String, name: &str, setting: &Value, is_required: bool) {
+    let default = match setting.get("default") {
+        _ if is_required => "required".to_owned(),
+        None | Some(Value::Null | Value::Object(_)) => String::new(),
+        Some(default) => format!("`{default}`"),
+    };
+    let about = setting.get("description").and_then(Value::as_str).unwrap_or_default();
+    line(
+        text,
+        &format!("| `{name}` | {} | {} | {} |", cell(&value(setting)), cell(&default), cell(&(about.to_owned() + &choices(setting)))),
+    );
+}
+
+/// The settings that a setting is made of, where each has a description and a default: a group of settings.
+fn settings_of(setting: &Value) -> impl Iterator<Item = (&String, &Value)> {
+    let inner = setting.get("properties").and_then(Value::as_object);
+    let is_group = |inner: &&serde_json::Map<String, Value>| inner.values().all(|setting| setting.get("default").is_some());
+    inner.filter(is_group).into_iter().flatten()
 }
 
 /// The reference of several stages, in their order.
