@@ -17,6 +17,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::FilterTextConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),
     StageSpec::of::<crate::JoinConfig>(),
+    StageSpec::of::<crate::NormalizeTextConfig>(),
     StageSpec::of::<crate::PackSequencesConfig>(),
     StageSpec::of::<crate::ReadCsvConfig>(),
     StageSpec::of::<crate::ReadJsonlConfig>(),

@@ -1,7 +1,12 @@
-//! What texts are made of: words and characters, found sixty-four bytes at a time.
+//! What texts are made of: words and characters, found sixty-four bytes at a time; and the stages that change or label them.
 
+mod forms;
 pub(crate) mod lower;
 pub(crate) mod splitter;
 pub(crate) mod unicode;
+mod normalize_text;
+mod repair;
 pub(crate) mod wide;
 pub(crate) mod words;
+
+pub use normalize_text::NormalizeTextConfig;
