@@ -17,7 +17,7 @@ mod text;
 pub mod units;
 
 pub use command::{CommandConfig, interrupt_programs};
-pub use dedup::{DedupExactConfig, DedupMinhashConfig};
+pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
 pub use error::StageError;
 pub use filter::{FilterLengthConfig, FilterTextConfig};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};

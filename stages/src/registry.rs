@@ -12,6 +12,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::CommandConfig>(),
     StageSpec::of::<crate::ConcatConfig>(),
     StageSpec::of::<crate::DedupExactConfig>(),
+    StageSpec::of::<crate::DedupLinesConfig>(),
     StageSpec::of::<crate::DedupMinhashConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
     StageSpec::of::<crate::FilterTextConfig>(),

@@ -14,7 +14,7 @@ use schemas::dropped;
 use serde_json::{Value, json};
 
 use crate::{
-    BuildContext, Done, Emit, Global, Inputs, Keyed, MailIn, Measured, Outputs, Port, RangeIn, Rejection, Route, RowRef, ShardIn,
+    BuildContext, Done, Emit, Figures, Global, Inputs, Keyed, MailIn, Measured, Outputs, Port, RangeIn, Rejection, Route, RowRef, ShardIn,
     ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
 };
 
@@ -61,6 +61,8 @@ pub struct Outcome {
     pub drop_reasons: BTreeMap<&'static str, u64>,
     /// The numbers it decided by.
     pub measured: BTreeMap<&'static str, Measured>,
+    /// What it counted for the report.
+    pub figures: Figures,
     /// Rows that a Global program wrote to each table, all steps together.
     pub table_rows: BTreeMap<&'static str, u64>,
 }
@@ -179,6 +181,7 @@ pub fn run_stage(built: &Built, inputs: &[(Port, RecordBatch)], cut: Cut) -> Res
         rejected: outcome.rejected,
         drop_reasons: outcome.drop_reasons,
         measured: outcome.measured,
+        figures: outcome.figures,
         table_rows,
     })
 }
@@ -383,6 +386,7 @@ struct Collected {
     rejected: Vec<Rejection>,
     drop_reasons: BTreeMap<&'static str, u64>,
     measured: BTreeMap<&'static str, Measured>,
+    figures: Figures,
 }
 
 impl Collected {
@@ -393,6 +397,7 @@ impl Collected {
             rejected: Vec::new(),
             drop_reasons: BTreeMap::new(),
             measured: BTreeMap::new(),
+            figures: Figures::new(),
         }
     }
 
@@ -401,6 +406,10 @@ impl Collected {
         self.rejected.extend(emit.take_rejections());
         for (name, measured) in emit.take_measured() {
             self.measured.entry(name).or_default().merge(measured);
+        }
+        for (figure, counts) in emit.take_figures() {
+            let of_figure = self.figures.entry(figure).or_default();
+            counts.into_iter().for_each(|(name, n)| *of_figure.entry(name).or_default() += n);
         }
         for (reason, rows) in emit.dropped() {
             *self.drop_reasons.entry(reason).or_default() += rows;

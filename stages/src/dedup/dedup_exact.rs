@@ -313,7 +313,7 @@ fn beaten_schema() -> SchemaRef {
 }
 
 impl Normalize {
-    fn change(self) -> Option<Change> {
+    pub(super) fn change(self) -> Option<Change> {
         match self {
             Self::None => None,
             Self::Whitespace => Some(join_words),

@@ -1,10 +1,12 @@
-//! Stages that keep one row of several that say the same.
+//! Stages that keep one of several rows, or lines of rows, that say the same.
 
 mod components;
 mod dedup_exact;
+mod dedup_lines;
 mod dedup_minhash;
 mod minhash;
 
 pub use dedup_exact::DedupExactConfig;
+pub use dedup_lines::DedupLinesConfig;
 pub use dedup_minhash::DedupMinhashConfig;
 pub(crate) use minhash::Signatures;
