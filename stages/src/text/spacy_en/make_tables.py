@@ -28,12 +28,12 @@ def unescaped(rule):
     return re.sub(r"\\(\W)", r"\1", rule)
 
 
-def ranges(codes):
+def ranges(codes, steps=(1, 2)):
     """`41-5A`, `B5`, and `100-136/2` for every second one."""
     codes, written, at = sorted(codes), [], 0
     while at < len(codes):
         best = (1, 1)
-        for step in (1, 2):
+        for step in steps:
             n = 1
             while at + n < len(codes) and codes[at + n] == codes[at] + n * step:
                 n += 1
@@ -56,6 +56,10 @@ def singles(rules, known):
     plain = [unescaped(rule) for rule in rules if rule.strip()]
     check({rule for rule in plain if len(rule) != 1} == known, sorted(rule for rule in plain if len(rule) != 1))
     return {ord(rule) for rule in plain if len(rule) == 1}
+
+
+def is_circled(code):
+    return unicodedata.category(chr(code)) == "So" and "LETTER" in unicodedata.name(chr(code))
 
 
 icons = f"[{classes.CONCAT_ICONS}]"
@@ -96,13 +100,15 @@ tables = {
     "suffix": ranges(suffixes),
     "before_dot": ranges(members(before_dot[1]) - lower - {ord(digit) for digit in "0123456789"}),
     "zero": ranges(code for code in CODES if unicodedata.category(chr(code)) == "Nd" and unicodedata.digit(chr(code)) == 0),
+    "not_word": ranges((code for code in CODES if unicodedata.category(chr(code))[0] == "M" or is_circled(code)), steps=(1,)),
     "currency": [unescaped(unit) for unit in classes.LIST_CURRENCY],
     "unit": classes.LIST_UNITS,
     "exception": sorted("~".join(tokens) for text, tokens in parts.items() if text not in curly),
 }
 check(members(a) >= lower | upper, "alpha")
 print(f"""# Written by make_tables.py from spaCy {spacy.__version__} (https://github.com/explosion/spaCy, spacy/lang; MIT licence, Copyright (C) 2016-2024
-# ExplosionAI GmbH, 2016 spaCy GmbH, 2015 Matthew Honnibal); `zero`, the first digits of Unicode's tens, from Unicode {unicodedata.unidata_version}.
+# ExplosionAI GmbH, 2016 spaCy GmbH, 2015 Matthew Honnibal). From Unicode {unicodedata.unidata_version}: `zero`, the first digits of its tens; `not_word`, marks
+# and circled letters, which Python has not for parts of words.
 # Sets of characters are in hexadecimal, `/2` is every second one. An exception is cut at `~`.""")
 for name, items in tables.items():
     print(f"\n[{name}]")

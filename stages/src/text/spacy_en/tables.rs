@@ -41,6 +41,8 @@ pub(super) struct Tables {
     blocks: Vec<[Class; BLOCK]>,
     /// The first digits of all tens, ascending.
     zeros: Vec<u32>,
+    /// First and last characters of ranges, ascending, of letters to Rust that are none to Python.
+    not_word: Vec<(u32, u32)>,
     /// What is cut off behind a digit, and of how many characters the longest is.
     units: Vec<&'static str>,
     longest_unit: usize,
@@ -132,6 +134,7 @@ impl Tables {
             index: Vec::new(),
             blocks: Vec::new(),
             zeros: list("zero").iter().map(|zero| hexadecimal(zero)).collect(),
+            not_word: list("not_word").iter().map(|range| ends(range)).collect(),
             units: [list("currency"), list("unit")].concat(),
             longest_unit: 0,
             words: Words::new(Vec::new()),
@@ -256,6 +259,14 @@ impl Tables {
         self.units.contains(&unit).then_some(unit.len())
     }
 
+    /// Whether a character may be in a word, as Python's regular expressions have it (`\w`).
+    pub(super) fn is_word(&self, character: char) -> bool {
+        let code = character as u32;
+        let place = self.not_word.partition_point(|(_, last)| *last < code);
+        let is_listed = self.not_word.get(place).is_some_and(|(first, _)| *first <= code);
+        character == '_' || (character.is_alphanumeric() && !is_listed)
+    }
+
     /// Whether a character is a digit of a decimal system of any script.
     pub(super) fn is_decimal(&self, character: char) -> bool {
         let code = character as u32;
@@ -287,6 +298,12 @@ fn hexadecimal(code: &str) -> u32 {
 /// The characters of `41`, `41-5A` or `100-136/2`.
 fn characters(range: &str) -> impl Iterator<Item = usize> {
     let (range, step) = range.split_once('/').map_or((range, 1), |(range, _)| (range, 2));
+    let (first, last) = ends(range);
+    (first as usize..=last as usize).step_by(step)
+}
+
+/// The first and the last character of a range.
+fn ends(range: &str) -> (u32, u32) {
     let (first, last) = range.split_once('-').unwrap_or((range, range));
-    (hexadecimal(first) as usize..=hexadecimal(last) as usize).step_by(step)
+    (hexadecimal(first), hexadecimal(last))
 }

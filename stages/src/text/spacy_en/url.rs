@@ -9,13 +9,15 @@ use super::tables::{LOWER, Tables};
 pub(super) fn is_url(tables: &Tables, text: &str) -> bool {
     let is_host_at = |at: usize| is_host(tables, &text[at..]);
     // The host stands at the start, behind a scheme, or behind any `@` that has something before it.
-    is_host_at(0) || scheme_length(text).is_some_and(is_host_at) || text.match_indices('@').any(|(at, _)| at > 0 && is_host_at(at + 1))
+    is_host_at(0)
+        || scheme_length(tables, text).is_some_and(is_host_at)
+        || text.match_indices('@').any(|(at, _)| at > 0 && is_host_at(at + 1))
 }
 
 /// The length of a scheme with `://`.
-fn scheme_length(text: &str) -> Option<usize> {
+fn scheme_length(tables: &Tables, text: &str) -> Option<usize> {
     let end = text.find("://")?;
-    let is_in_scheme = |character: char| character.is_alphanumeric() || matches!(character, '_' | '+' | '-' | '.');
+    let is_in_scheme = |character: char| tables.is_word(character) || matches!(character, '+' | '-' | '.');
     (text[..end].chars().all(is_in_scheme) && text[..end].chars().nth(1).is_some()).then_some(end + 3)
 }
 
