@@ -6,6 +6,8 @@ pub(crate) mod splitter;
 pub(crate) mod unicode;
 mod normalize_text;
 mod repair;
+#[cfg_attr(not(test), expect(dead_code, reason = "for filters that count words as datatrove does"))]
+pub(crate) mod spacy_en;
 pub(crate) mod wide;
 pub(crate) mod words;
 
