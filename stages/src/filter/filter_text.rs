@@ -238,6 +238,7 @@ impl RowLocal for FilterText {
         let spare = self.scans.lock().unwrap_or_else(PoisonError::into_inner).pop();
         let mut scan = spare.unwrap_or_else(|| Scan::new(self.config.words));
         let done = self.judge(&batch, &mut scan, out);
+        scan.cleaned.shrink();
         self.scans.lock().unwrap_or_else(PoisonError::into_inner).push(scan);
         done
     }

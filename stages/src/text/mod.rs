@@ -2,6 +2,7 @@
 
 mod forms;
 pub(crate) mod lower;
+pub(crate) mod spacy_en;
 pub(crate) mod splitter;
 pub(crate) mod unicode;
 mod normalize_text;

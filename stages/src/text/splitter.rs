@@ -3,7 +3,8 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::unicode::{is_in, is_letter};
+use super::spacy_en::SpacyEn;
+use super::unicode::{is_in, is_letter, is_punctuation};
 use super::words::{Words, utf8};
 use crate::units::Chars;
 
@@ -17,6 +18,8 @@ pub enum WordRules {
     Uax29,
     /// At white space; punctuation belongs to the word it stands at.
     Whitespace,
+    /// As spaCy's English tokenizer does, which datatrove counts words by. Each punctuation mark is a word.
+    SpacyEn,
 }
 
 /// Cuts texts into words; buffers are used again for the next.
@@ -24,6 +27,7 @@ pub enum WordRules {
 pub(crate) enum Splitter {
     Uax29(Words),
     Whitespace,
+    SpacyEn(SpacyEn),
 }
 
 impl Splitter {
@@ -31,6 +35,7 @@ impl Splitter {
         match rules {
             WordRules::Uax29 => Self::Uax29(Words::default()),
             WordRules::Whitespace => Self::Whitespace,
+            WordRules::SpacyEn => Self::SpacyEn(SpacyEn::default()),
         }
     }
 
@@ -42,12 +47,16 @@ impl Splitter {
                 starts.iter().zip(ends).for_each(|(start, end)| found(&piece[*start..*end]));
             }),
             Self::Whitespace => cut_at_white_space(text.as_bytes(), found),
+            Self::SpacyEn(spacy) => spacy.cut(text, |token| found(&text.as_bytes()[token])),
         }
     }
 
     /// How many sentences a line has. One ends with a word, cut at white space, that ends with a mark of [`TERMINAL`], whatever quotation marks and
-    /// brackets close behind it; what stands behind the last is one too.
+    /// brackets close behind it; what stands behind the last is one too. With spaCy's words, sentences are those of spaCy's sentencizer.
     pub(crate) fn count_sentences(&mut self, line: &str) -> u64 {
+        if let Self::SpacyEn(spacy) = self {
+            return spacy_sentences(spacy, line);
+        }
         let (mut ended, mut is_open) = (0, false);
         cut_at_white_space(line.as_bytes(), |word| {
             let word = utf8(word).trim_end_matches(CLOSING);
@@ -63,6 +72,49 @@ impl Splitter {
         ended + u64::from(is_open)
     }
 }
+
+/// How many sentences spaCy's sentencizer finds: behind a mark that ends sentences, the next token that is no punctuation begins one. White space
+/// between tokens is a token, unless it is a single space.
+///
+/// Source: <https://spacy.io/api/sentencizer>, spaCy 3.8. A line without a token is a sentence too, as datatrove counts.
+fn spacy_sentences(spacy: &mut SpacyEn, line: &str) -> u64 {
+    let (mut sentences, mut is_ended, mut end) = (1, false, 0);
+    let mut begin = |is_ended: &mut bool| {
+        sentences += u64::from(*is_ended);
+        *is_ended = false;
+    };
+    spacy.cut(line, |token| {
+        if !matches!(&line[end..token.start], "" | " ") {
+            begin(&mut is_ended);
+        }
+        end = token.end;
+        let token = &line[token];
+        let mut characters = token.chars();
+        let is_end = characters.next().is_some_and(|only| characters.as_str().is_empty() && is_spacy_end(only));
+        if is_end {
+            is_ended = true;
+        } else if !token.chars().all(is_punctuation) {
+            begin(&mut is_ended);
+        }
+    });
+    if !matches!(&line[end..], "" | " ") {
+        begin(&mut is_ended);
+    }
+    sentences
+}
+
+/// Whether spaCy's sentencizer takes a character for the end of a sentence: those of [`TERMINAL`] but for some that datatrove added.
+fn is_spacy_end(character: char) -> bool {
+    is_in(&TERMINAL, character) && !is_in(&NOT_SPACY, character)
+}
+
+/// Source: `Sentencizer.default_punct_chars` of spaCy 3.8.18.
+#[rustfmt::skip]
+const NOT_SPACY: [(u32, u32); 15] = [
+    (0x61D, 0x61E), (0x837, 0x837), (0x839, 0x839), (0x83D, 0x83E), (0x17D4, 0x17D6), (0x17D9, 0x17DA), (0x1B7D, 0x1B7E), (0x2E53, 0x2E54),
+    (0x10F55, 0x10F59), (0x10F86, 0x10F89), (0x11944, 0x11944), (0x11946, 0x11946), (0x11EF7, 0x11EF8), (0x11F43, 0x11F44),
+    (0x16E98, 0x16E98),
+];
 
 /// What may close a sentence behind the mark that ends it.
 const CLOSING: [char; 11] = ['"', '\'', ')', ']', '}', '\u{201D}', '\u{2019}', '»', '」', '』', '）'];
@@ -268,6 +320,35 @@ mod tests {
         assert_eq!(count("3.5 km, e.g. two"), 2);
         assert_eq!(count("。 \" '"), 1);
     }
+
+    #[test]
+    fn sentences_of_spacy_are_those_of_its_sentencizer() {
+        // What is expected here is what datatrove 0.10.1 counts.
+        let mut splitter = Splitter::new(WordRules::SpacyEn);
+        let mut count = |text: &str| splitter.count_sentences(text);
+        for (text, expected) in GOLDEN_SENTENCES {
+            assert_eq!(count(text), expected, "{text:?}");
+        }
+    }
+
+    const GOLDEN_SENTENCES: [(&str, u64); 16] = [
+        ("", 1),
+        ("One", 1),
+        ("One. Two! Three?", 3),
+        ("One. \"Two.\" (Three.) Four", 4),
+        ("Mr. Smith e.g. left the U.S. today. So", 2),
+        ("One.  Two", 2),
+        ("One.  .Two", 2),
+        ("One.  ", 2),
+        ("One. ", 1),
+        ("One...", 1),
+        ("One... two", 1),
+        ("One.) - two. $ 3", 3),
+        ("One?! Two", 2),
+        ("日本。語。", 1),
+        ("3.5 km. Then 4.", 2),
+        ("។ a ។ b", 1),
+    ];
 
     proptest! {
         #[test]

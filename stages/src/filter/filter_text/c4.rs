@@ -54,6 +54,19 @@ impl Cleaned {
     pub(super) fn text(&self) -> &str {
         strip(&self.text)
     }
+
+    /// Gives back buffers that a very long text has left.
+    pub(super) fn shrink(&mut self) {
+        const KEPT: usize = 1 << 22;
+        self.text.clear();
+        self.text.shrink_to(KEPT);
+        self.line.clear();
+        self.line.shrink_to(KEPT);
+        for buffer in [&mut self.whole, &mut self.lower] {
+            buffer.clear();
+            buffer.shrink_to(KEPT);
+        }
+    }
 }
 
 impl Cleaner {
@@ -84,14 +97,16 @@ impl Cleaner {
                 return;
             }
             lines += 1;
-            let without;
             let Cleaned { text: left, removed, lower, line: buffer, .. } = &mut *cleaned;
-            let (line, fate) = match self.words_fate(strip(line)) {
-                Err(fate) => (line, fate),
-                Ok((line, n_words)) => {
+            let mut line = strip(line);
+            let fate = match self.count_words(line) {
+                None => Line::Removed(0),
+                Some(n_words) => {
                     let is_changed = self.settings.remove_citations && remove_citations(line, buffer);
-                    without = if is_changed { buffer.as_str() } else { line };
-                    (without, self.fate(without, n_words, may_have_phrases || is_changed, lower))
+                    if is_changed {
+                        line = buffer.as_str();
+                    }
+                    self.fate(line, n_words, may_have_phrases || is_changed, lower)
                 }
             };
             match fate {
@@ -117,14 +132,14 @@ impl Cleaner {
         reason
     }
 
-    /// The line and how many words it has, or that it has too long a one.
-    fn words_fate<'a>(&self, line: &'a str) -> Result<(&'a str, u64), Line> {
+    /// How many words a line has; nothing if one is too long.
+    fn count_words(&self, line: &str) -> Option<u64> {
         let (mut n_words, mut too_long) = (0, false);
         cut_at_white_space(line.as_bytes(), |word| {
             n_words += 1;
             too_long |= word.len() as u64 > self.max_word_chars && utf8_chars(word) > self.max_word_chars;
         });
-        if too_long { Err(Line::Removed(0)) } else { Ok((line, n_words)) }
+        (!too_long).then_some(n_words)
     }
 
     /// What becomes of a line whose words are not too long. The order is datatrove's.

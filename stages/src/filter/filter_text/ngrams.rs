@@ -223,8 +223,8 @@ mod tests {
     #[test]
     fn the_commonest_of_equals_is_the_first() {
         let words: Vec<&str> = "aa b c aa b d é f d é f".split(' ').collect();
-        // `aa b` and `d é` and `é f` stand twice; `d é f` and no other three words do.
-        assert_eq!(ours(&words, 10).top, [8, 10, 6 + 1]);
+        // `aa b`, `d é` and `é f` stand twice, and of three words `d é f`; of four words none, so that the first are the commonest.
+        assert_eq!(ours(&words, 10).top, [8, 10, 9]);
         assert_eq!(ours(&words, 10), plain(&words));
     }
 

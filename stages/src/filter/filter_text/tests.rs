@@ -289,7 +289,7 @@ fn hostile_texts_are_judged_like_others() {
         "[1".repeat(10_000),
         "{ lorem ipsum javascript".repeat(100),
     ];
-    for words in ["uax29", "whitespace"] {
+    for words in ["uax29", "whitespace", "spacy_en"] {
         let outcome = run(json!({"rules": all, "words": words, "stats": true}), &odd.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(outcome.rows().num_rows() + outcome.dropped().num_rows(), odd.len());
         assert!(outcome.rejected.is_empty());
@@ -312,7 +312,7 @@ fn ten_megabytes_take_no_more_than_their_share() {
         counted,
     ];
     let started = std::time::Instant::now();
-    for words in ["uax29", "whitespace"] {
+    for words in ["uax29", "whitespace", "spacy_en"] {
         let outcome = run(json!({"rules": all, "words": words, "stats": true}), &big.iter().map(String::as_str).collect::<Vec<_>>());
         assert_eq!(outcome.dropped().num_rows(), big.len());
     }
