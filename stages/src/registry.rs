@@ -15,6 +15,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::DedupMinhashConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),
+    StageSpec::of::<crate::IdentifyLanguageConfig>(),
     StageSpec::of::<crate::JoinConfig>(),
     StageSpec::of::<crate::NormalizeTextConfig>(),
     StageSpec::of::<crate::PackSequencesConfig>(),
