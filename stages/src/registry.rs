@@ -24,6 +24,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ReadParquetConfig>(),
     StageSpec::of::<crate::ReadTextConfig>(),
     StageSpec::of::<crate::SampleRowsConfig>(),
+    StageSpec::of::<crate::ScrubPiiConfig>(),
     StageSpec::of::<crate::ShuffleConfig>(),
     StageSpec::of::<crate::SortRowsConfig>(),
     StageSpec::of::<crate::SplitHoldoutConfig>(),

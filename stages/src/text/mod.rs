@@ -5,9 +5,12 @@ mod forms;
 mod identify_language;
 pub(crate) mod lower;
 mod normalize_text;
+mod pii;
 mod repair;
+mod scrub_pii;
 pub(crate) mod wide;
 pub(crate) mod words;
 
 pub use identify_language::IdentifyLanguageConfig;
 pub use normalize_text::NormalizeTextConfig;
+pub use scrub_pii::ScrubPiiConfig;
