@@ -829,6 +829,16 @@ pub(super) mod tests {
         assert_eq!(scratch.rows, [2, 2, 2, 2], "<é, é>, <é>, and the pair");
     }
 
+    #[test]
+    fn pairs_of_words_have_buckets_of_their_own() {
+        let mut model = Written::head(3, 2, 1000, [0, 0], &["a", "b"], &[("en", 1)], -1);
+        model.dense(&[[0.0, 0.0]; 1002]).dense(&[[0.0, 0.0]]);
+        let mut scratch = Scratch::default();
+        read(&model.bytes).unwrap().predict("a b", 1, &mut scratch);
+        // By a few lines of Python: (hash(a) * 116049371 + hash(b)) modulo 2^64 modulo 1000, hashes as numbers with a sign.
+        assert_eq!(scratch.rows, [0, 1, 2 + 201, 2 + 848]);
+    }
+
     /// Two centroids are used of a quantised model with norms that keeps one n-gram of three buckets.
     fn quantised() -> Written {
         let mut model = Written::head(3, 1, 3, [1, 1], &["a", "b"], &[("en", 7), ("de", 5)], 1);

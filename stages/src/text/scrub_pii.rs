@@ -93,7 +93,7 @@ pub struct Replacements {
 }
 
 impl Default for Replacements {
-    // Source for e-mail and IP addresses: datatrove 0.7, `PIIFormatter`.
+    // Source for e-mail and IP addresses: datatrove 0.10.1, `PIIFormatter`.
     fn default() -> Self {
         let texts = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect();
         Self {
