@@ -2,4 +2,5 @@
 //! kept in `fuzz/corpus`.
 
 pub mod engine;
+pub mod models;
 pub mod readers;

@@ -208,7 +208,7 @@ impl Repairer {
 
 /// Whether there is a byte in it that any repair is about.
 fn may_need_repair(text: &[u8]) -> bool {
-    let is_plain = |byte: u8| matches!(byte, b' '..=b'~' | b'\t' | b'\n' | b'\x0c') & (byte != b'&');
+    let is_plain = |byte: u8| matches!(byte, b' '..=b'%' | b'\''..=b'~' | b'\t' | b'\n' | b'\x0c');
     // In blocks, so that many bytes are looked at at once.
     let (blocks, rest) = text.as_chunks::<64>();
     let is_plain_block = |block: &[u8]| block.iter().fold(true, |plain, byte| plain & is_plain(*byte));
