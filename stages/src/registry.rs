@@ -14,6 +14,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::DedupExactConfig>(),
     StageSpec::of::<crate::DedupMinhashConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
+    StageSpec::of::<crate::FilterUrlConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),
     StageSpec::of::<crate::JoinConfig>(),
     StageSpec::of::<crate::PackSequencesConfig>(),

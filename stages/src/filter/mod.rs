@@ -1,5 +1,7 @@
 //! Stages that keep or drop a row by what it is.
 
 mod filter_length;
+mod filter_url;
 
 pub use filter_length::FilterLengthConfig;
+pub use filter_url::{FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
