@@ -16,6 +16,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::DedupMinhashConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
     StageSpec::of::<crate::FilterTextConfig>(),
+    StageSpec::of::<crate::FilterUrlConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),
     StageSpec::of::<crate::IdentifyLanguageConfig>(),
     StageSpec::of::<crate::JoinConfig>(),

@@ -5,3 +5,7 @@ mod filter_text;
 
 pub use filter_length::FilterLengthConfig;
 pub use filter_text::FilterTextConfig;
+mod filter_url;
+
+pub use filter_length::FilterLengthConfig;
+pub use filter_url::{FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};

@@ -126,8 +126,8 @@ impl Pending {
             self.tokens[at..span.start].iter().for_each(|(token, _)| found(token.clone()));
             let tokens = &self.tokens[span.clone()];
             let all = tokens[0].0.start..tokens[tokens.len() - 1].0.end;
-            let is_together = tokens.windows(2).all(|pair| pair[0].0.end == pair[1].0.start);
-            if !is_together || !give_parts(tables, text, all, found) {
+            // With a space in it, it is no exception.
+            if !give_parts(tables, text, all, found) {
                 tokens.iter().for_each(|(token, _)| found(token.clone()));
             }
             at = span.end;
@@ -301,17 +301,15 @@ fn cut_at_infixes(tables: &Tables, text: &str, of: Range<usize>, token: &mut imp
     if url::is_url(tables, inside) {
         return token(of);
     }
+    // None is at the very start: all that could be are prefixes, too.
     let mut at = 0;
     loop {
-        // An infix at the very start is none.
-        if infix.start > 0 {
-            if at < infix.start {
-                token(of.start + at..of.start + infix.start);
-            }
-            token(of.start + infix.start..of.start + infix.end);
-            at = infix.end;
+        if at < infix.start {
+            token(of.start + at..of.start + infix.start);
         }
-        match next_infix(tables, inside, infix.end) {
+        token(of.start + infix.start..of.start + infix.end);
+        at = infix.end;
+        match next_infix(tables, inside, at) {
             Some(next) => infix = next,
             None => break,
         }
