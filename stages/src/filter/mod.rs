@@ -2,10 +2,8 @@
 
 mod filter_length;
 mod filter_text;
-
-pub use filter_length::FilterLengthConfig;
-pub use filter_text::FilterTextConfig;
 mod filter_url;
 
 pub use filter_length::FilterLengthConfig;
+pub use filter_text::FilterTextConfig;
 pub use filter_url::{FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};

@@ -4,15 +4,13 @@ pub mod fasttext;
 mod forms;
 mod identify_language;
 pub(crate) mod lower;
-pub(crate) mod spacy_en;
-pub(crate) mod splitter;
-pub(crate) mod unicode;
 mod normalize_text;
 mod pii;
 mod repair;
-#[cfg_attr(not(test), expect(dead_code, reason = "for filters that count words as datatrove does"))]
-pub(crate) mod spacy_en;
 mod scrub_pii;
+pub(crate) mod spacy_en;
+pub(crate) mod splitter;
+pub(crate) mod unicode;
 pub(crate) mod wide;
 pub(crate) mod words;
 
