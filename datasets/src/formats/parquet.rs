@@ -426,11 +426,13 @@ fn normal_schema(schema: &Schema) -> SchemaRef {
     Schema::new(fields).into()
 }
 
-/// The type that the program uses in place of `data_type`: 32-bit offsets, no dictionaries, no views.
+/// The type that the program uses in place of `data_type`: 32-bit offsets, no dictionaries, no views, dates in days.
 fn normal_type(data_type: &DataType) -> DataType {
     match data_type {
         DataType::LargeUtf8 | DataType::Utf8View | DataType::Null => DataType::Utf8,
         DataType::LargeBinary | DataType::BinaryView => DataType::Binary,
+        // Parquet has days only: written as it is, every other reader would find whole numbers.
+        DataType::Date64 => DataType::Date32,
         DataType::Dictionary(_, values) => normal_type(values),
         DataType::RunEndEncoded(_, values) => normal_type(values.data_type()),
         DataType::List(item) | DataType::LargeList(item) | DataType::ListView(item) | DataType::LargeListView(item) => {
@@ -478,8 +480,11 @@ fn difference(expected: &Schema, schema: &Schema) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use arrow::array::{AsArray, DictionaryArray, Int64Array, LargeListArray, LargeStringArray, StringArray, StringViewArray};
-    use arrow::datatypes::{Int32Type, Int64Type};
+    use arrow::array::{
+        AsArray, Date32Array, Date64Array, DictionaryArray, FixedSizeListArray, Int64Array, LargeListArray, LargeStringArray, StringArray,
+        StringViewArray,
+    };
+    use arrow::datatypes::{Date32Type, Int32Type, Int64Type};
     use parquet::arrow::ArrowWriter;
     use parquet::file::properties::WriterProperties;
     use proptest::prelude::*;
@@ -535,6 +540,23 @@ mod tests {
         let (rows, numbers, bad) = read(parts(parquet_plan(&[file]).unwrap()), &schema);
         assert_eq!((rows, bad.len()), (25, 0));
         assert_eq!(numbers, (0..25).collect::<Vec<u64>>());
+    }
+
+    #[test]
+    fn dates_in_milliseconds_become_dates_in_days() {
+        const DAY: i64 = 86_400_000;
+        let dir = tempfile::tempdir().unwrap();
+        let dates: ArrayRef = Arc::new(Date64Array::from(vec![Some(0), None, Some(-719_162 * DAY), Some(19_723 * DAY)]));
+        let lists: ArrayRef =
+            Arc::new(FixedSizeListArray::new(Arc::new(Field::new("item", DataType::Date64, true)), 1, Arc::clone(&dates), None));
+        let batch = RecordBatch::try_from_iter([("date", dates), ("list", lists)]).unwrap();
+        let file = write(&dir.path().join("a.parquet"), &batch, 10);
+        let (schema, _) = parquet_schema(std::slice::from_ref(&file), None).unwrap();
+        let mut reader = ParquetReader::new(parts(parquet_plan(&[file]).unwrap()), Arc::clone(&schema), 10);
+        let rows = reader.next_chunk().unwrap().unwrap().rows;
+        let days = Date32Array::from(vec![Some(0), None, Some(-719_162), Some(19_723)]);
+        assert_eq!(rows.column(0).as_primitive::<Date32Type>(), &days);
+        assert_eq!(rows.column(1).as_fixed_size_list().values().as_primitive::<Date32Type>(), &days);
     }
 
     #[test]
