@@ -5,6 +5,7 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use miette::MietteHandlerOpts;
+use nix::sys::signal::{SigSet, Signal};
 use pipeline::cli::{self, Cli, Exit};
 use tracing_subscriber::EnvFilter;
 
@@ -22,6 +23,7 @@ fn main() -> ExitCode {
     unsafe {
         std::env::set_var("POLARS_MAX_THREADS", POLARS_THREADS);
     }
+    stay_deaf_to_ignored_hang_ups();
     let cli = match Cli::try_parse() {
         Ok(cli) => cli,
         Err(error) => {
@@ -43,5 +45,17 @@ fn main() -> ExitCode {
             _ = writeln!(std::io::stderr(), "{report:?}");
             cli::exit_of(&report).into()
         }
+    }
+}
+
+/// Under `nohup` a run goes on when its terminal is closed, though what handles interrupts would take a hang-up for one. The signal is blocked
+/// in this thread, before there are others: they take it over, and programs that are started do not.
+fn stay_deaf_to_ignored_hang_ups() {
+    const HANG_UP: u64 = 1; // signal 1 is the first bit
+    let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let ignored = status.lines().find_map(|line| u64::from_str_radix(line.strip_prefix("SigIgn:")?.trim(), 16).ok()).unwrap_or(0);
+    if ignored & HANG_UP != 0 {
+        // Fails for no signal that there is.
+        _ = SigSet::from(Signal::SIGHUP).thread_block();
     }
 }

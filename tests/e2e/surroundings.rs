@@ -320,6 +320,38 @@ fn long_run() -> (Project, Child) {
 }
 
 #[test]
+fn under_nohup_a_run_goes_on_when_its_terminal_is_closed() {
+    let project = Project::with(
+        "
+version: 1
+name: t
+output: out
+stages:
+  rows: {use: read_jsonl, path: a.jsonl, columns: {id: string, n: int64}}
+  slow:
+    use: command
+    from: rows
+    run: [sh, -c, 'touch started; while [ ! -e go ]; do sleep 0.05; done; cat']
+    removes: [n]
+    adds: {n: int64}
+",
+    );
+    project.write("a.jsonl", "{\"id\": \"1\", \"n\": 1}\n");
+    let mut run = Command::new("nohup");
+    run.arg(project.command().get_program()).args(["run", "pipeline.yaml"]).current_dir(project.path("")).stdin(Stdio::null());
+    let mut run = run.stdout(Stdio::null()).stderr(Stdio::piped()).spawn().expect("nohup");
+    while !project.path("started").exists() && run.try_wait().expect("a child").is_none() {
+        std::thread::sleep(Duration::from_millis(1)); // polls for a file of another process
+    }
+    let sent = Command::new("kill").args(["-HUP", &run.id().to_string()]).status().expect("kill");
+    assert!(sent.success());
+    project.write("go", "");
+    let run = said(run.wait_with_output().expect("it ends"));
+    assert_eq!(run.code, Some(0), "{run:#?}");
+    assert_eq!(project.count("out/slow"), 1);
+}
+
+#[test]
 fn of_two_runs_on_one_output_the_second_is_refused() {
     let (project, run) = long_run();
     for args in [&["run", "pipeline.yaml"][..], &["run", "pipeline.yaml", "--fresh"]] {
