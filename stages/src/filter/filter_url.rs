@@ -201,9 +201,9 @@ impl FilterUrl {
         Ok(Self {
             column: config.column.clone(),
             allowed_domains: hashed(cx, "allowed_domains", &config.allowed_domains, |line, _| entries::domain(line))?,
-            allowed_urls: hashed(cx, "allowed_urls", &config.allowed_urls, entries::page)?,
+            allowed_urls: hashed(cx, "allowed_urls", &config.allowed_urls, |line, page| Ok(entries::page(line, page)))?,
             blocked_domains: hashed(cx, "blocked_domains", &config.blocked_domains, |line, _| entries::domain(line))?,
-            blocked_urls: hashed(cx, "blocked_urls", &config.blocked_urls, entries::page)?,
+            blocked_urls: hashed(cx, "blocked_urls", &config.blocked_urls, |line, page| Ok(entries::page(line, page)))?,
             words,
             substrings,
             max_soft_words: config.max_soft_words,
@@ -245,12 +245,11 @@ impl FilterUrl {
         if self.words.is_empty() && self.substrings.is_none() {
             return is_listed.map_or(Verdict::Keep, because);
         }
-        match address {
-            Some(address) => address.write_words(&mut scratch.words),
-            None => {
-                scratch.words.clear();
-                write_letters(url, &mut scratch.words);
-            }
+        if let Some(address) = address {
+            address.write_words(&mut scratch.words);
+        } else {
+            scratch.words.clear();
+            write_letters(url, &mut scratch.words);
         }
         let mut is_banned = false;
         scratch.soft.clear();

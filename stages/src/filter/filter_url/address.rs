@@ -150,6 +150,7 @@ mod tests {
             " ",
             "/a/b",
             "file:///etc/passwd",
+            "file://server/a",
             "http://",
             "http:///a",
             "http://a b/",

@@ -45,10 +45,10 @@ pub(super) fn hash(text: &str) -> u64 {
 /// file, `0.0.0.0 example.com`.
 pub(super) fn domain(line: &str) -> Result<u64, String> {
     let mut fields = line.split_whitespace().take_while(|field| !field.starts_with('#'));
-    let name = match (fields.next(), fields.next(), fields.next()) {
-        (Some(name), None, _) => name,
-        (Some("0.0.0.0" | "127.0.0.1" | "::1" | "::"), Some(name), None) => name,
-        _ => return Err(format!("wanted one domain, found `{line}`")),
+    let ((Some(name), None, _) | (Some("0.0.0.0" | "127.0.0.1" | "::1" | "::"), Some(name), None)) =
+        (fields.next(), fields.next(), fields.next())
+    else {
+        return Err(format!("wanted one domain, found `{line}`"));
     };
     let name = name.strip_prefix("*.").unwrap_or(name);
     let name = name.strip_prefix('.').unwrap_or(name);
@@ -68,17 +68,17 @@ pub(super) fn domain(line: &str) -> Result<u64, String> {
 fn is_written_as_hosts_are(name: &str) -> bool {
     let is_plain = name.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit() || matches!(byte, b'-' | b'.' | b'_'));
     let top = name.rsplit('.').next().unwrap_or_default();
-    is_plain && top.starts_with(|first: char| first.is_ascii_lowercase()) && !name.contains("xn--") && !name.starts_with('.')
+    is_plain && top.starts_with(|first: char| first.is_ascii_lowercase()) && !name.starts_with('.')
 }
 
 /// The hash of a page's URL, with or without its scheme.
-pub(super) fn page(line: &str, page: &mut String) -> Result<u64, String> {
+pub(super) fn page(line: &str, page: &mut String) -> u64 {
     match Address::parse(line) {
         Some(address) => address.write_page(page),
         // Matches what is written like it, and cannot be read either.
         None => line.clone_into(page),
     }
-    Ok(hash(page))
+    hash(page)
 }
 
 /// A word as it is looked for: in small letters.
