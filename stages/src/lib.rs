@@ -20,7 +20,7 @@ pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupMinhashConfig};
 pub use error::StageError;
 pub use filter::FilterLengthConfig;
-pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};
+pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
 pub use stage::*;
 pub use table::{
     ConcatConfig, GroupByConfig, JoinConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig, SplitHoldoutConfig,
