@@ -26,6 +26,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ReadJsonlConfig>(),
     StageSpec::of::<crate::ReadParquetConfig>(),
     StageSpec::of::<crate::ReadTextConfig>(),
+    StageSpec::of::<crate::ReadWarcConfig>(),
     StageSpec::of::<crate::SampleRowsConfig>(),
     StageSpec::of::<crate::ScrubPiiConfig>(),
     StageSpec::of::<crate::ShuffleConfig>(),

@@ -19,7 +19,7 @@ pub fn input_bytes_read() -> u64 {
 }
 
 /// A file whose bytes are counted.
-struct Counted(Box<dyn Read + Send>);
+pub(super) struct Counted(pub(super) Box<dyn Read + Send>);
 
 impl Read for Counted {
     fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {

@@ -16,6 +16,7 @@ mod plan;
 mod records;
 mod text;
 mod types;
+mod warc;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -35,6 +36,7 @@ pub use plan::{FilePart, RANGE_BYTES, is_compressed, plan_files};
 pub use records::{BadLine, JsonRecords};
 pub use text::{InvalidUtf8, TextOptions, TextReader, TextSplit};
 pub use types::{ColumnType, TypeError};
+pub use warc::{RecordType, WarcContent, WarcOptions, WarcReader, warc_schema};
 
 /// How the files of each format end, without `.gz` and `.zst`.
 pub mod extensions {
@@ -42,6 +44,7 @@ pub mod extensions {
     pub use super::jsonl::EXTENSIONS as JSONL;
     pub use super::parquet::EXTENSIONS as PARQUET;
     pub use super::text::EXTENSIONS as TEXT;
+    pub use super::warc::EXTENSIONS as WARC;
 }
 
 /// What could not be read.
@@ -116,6 +119,11 @@ pub trait Reader {
 
     /// Fields that records have and the schema has not, with the number of records; their rows are kept without them.
     fn unknown_fields(&self) -> BTreeMap<String, u64> {
+        BTreeMap::new()
+    }
+
+    /// What else was met and is no row and no rejection: what, in `snake_case`, the name it is about, and how often.
+    fn counts(&self) -> BTreeMap<(&'static str, String), u64> {
         BTreeMap::new()
     }
 }

@@ -4,11 +4,13 @@ mod read_csv;
 mod read_jsonl;
 mod read_parquet;
 mod read_text;
+mod read_warc;
 
 pub use read_csv::ReadCsvConfig;
 pub use read_jsonl::ReadJsonlConfig;
 pub use read_parquet::ReadParquetConfig;
 pub use read_text::ReadTextConfig;
+pub use read_warc::ReadWarcConfig;
 
 use std::sync::Arc;
 
@@ -239,6 +241,9 @@ fn drain(mut reader: impl Reader, ids: &Ids, out: &mut dyn RowSink) -> Result<()
     for (field, records) in reader.unknown_fields() {
         out.count("field_not_in_schema", &field, records);
     }
+    for ((what, name), times) in reader.counts() {
+        out.count(what, &name, times);
+    }
     Ok(())
 }
 
@@ -383,6 +388,41 @@ mod tests {
         parquet("b.parquet", Arc::new(arrow::array::Float64Array::from(vec![0.5, 1.5])));
         assert_eq!(ids("read_parquet", json!({"path": "a.parquet", "columns": ["text"]})), ["7", "8"]);
         assert_eq!(ids("read_parquet", json!({"path": "b.parquet", "columns": ["text"]})), ["pages/b.parquet@0", "pages/b.parquet@1"]);
+    }
+
+    #[test]
+    fn web_archives_give_rows_counts_and_rejections() {
+        let dir = tempfile::tempdir().unwrap();
+        let record = |kind: &str, id: &str, block: &str| {
+            let length = block.len();
+            format!(
+                "WARC/1.0\r\nWARC-Type: {kind}\r\nWARC-Record-ID: <{id}>\r\nContent-Type: text/html\r\nContent-Length: {length}\r\n\r\n{block}\r\n\r\n"
+            )
+        };
+        let (first, last) = (record("resource", "a", "<p>x"), record("conversion", "b", "<p>y"));
+        let (asked, bad) = (record("request", "c", ""), "garbage\n");
+        std::fs::write(dir.path().join("a.warc"), [first.as_str(), &asked, bad, &last].concat()).unwrap();
+        let places = [0, first.len() + asked.len(), first.len() + asked.len() + bad.len()].map(|at| format!("pages/a.warc@{at}"));
+        for batch_rows in [1, 7, 1000] {
+            let (rows, taken, _) = run(dir.path(), "read_warc", json!({"path": "."}), batch_rows);
+            assert_eq!(texts(&rows, "id"), [places[0].as_str(), &places[2]]);
+            assert_eq!(texts(&rows, "html"), ["<p>x", "<p>y"]);
+            assert_eq!(taken.counts, ["record_of_other_type request 1"]);
+            assert_eq!((taken.rejections[0].id.as_ref(), taken.rejections[0].reason), (Some(&places[1]), "garbage"));
+        }
+        let settings = json!({"path": "a.warc", "id": "record_id", "content": "bytes", "record_types": ["conversion"]});
+        let (rows, taken, _) = run(dir.path(), "read_warc", settings, 10);
+        assert_eq!(
+            (texts(&rows, "id"), taken.counts),
+            (vec!["b".to_owned()], vec!["record_of_other_type request 1".to_owned(), "record_of_other_type resource 1".to_owned()])
+        );
+        assert!(rows.column_by_name("content").is_some() && rows.column_by_name("html").is_none());
+        let error = |settings| match outputs(dir.path(), "read_warc", settings).err().unwrap() {
+            StageError::Setting { setting, problem, .. } => format!("{setting}: {problem}"),
+            other => panic!("{other}"),
+        };
+        assert_eq!(error(json!({"path": "a.warc", "record_types": []})), "record_types: an empty list of types");
+        assert_eq!(error(json!({"path": "a.warc", "media_types": []})), "media_types: an empty list of types");
     }
 
     #[test]
