@@ -19,9 +19,9 @@ pub mod units;
 pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
 pub use error::StageError;
+pub use filter::FilterLengthConfig;
 pub use filter::{FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};
-pub use filter::FilterLengthConfig;
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
 pub use stage::*;
 pub use table::{

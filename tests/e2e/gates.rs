@@ -43,6 +43,10 @@ fn what_is_expected_is_checked_before_anything_is_published() {
         assert!(text.contains(unmet), "{unmet}: {text}");
     }
     assert_eq!(differences(&project.files("out/next"), &before), [""; 0]);
+    // Who reads by the record finds yesterday's parts.
+    let record = project.record("out");
+    let next = record["stages"].as_array().unwrap().iter().find(|stage| stage["id"] == "next").unwrap();
+    assert_eq!((&next["published"][0]["folder"], &next["published"][0]["rows"]), (&"next".into(), &60.into()), "{next}");
     let said = project.call(&["status", "out"]);
     assert!(said.stdout.contains("stopped: stage `long` is not as expected"), "{said:#?}");
     // An expectation is no part of what rows depend on: taken back, there is nothing to do.

@@ -86,6 +86,7 @@ pub(super) fn conclude(
             };
             state.clone_into(&mut record.state);
             record.error = Some(error.to_string());
+            still_published(&engine.cx.store, &mut record);
         }
     }
     record.wall_seconds = started.0.elapsed().as_secs_f64();
@@ -96,6 +97,18 @@ pub(super) fn conclude(
     let is_there = Lock::is_held(&engine.cx.store);
     let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record) } else { Ok(()) };
     (finished.and(written), record)
+}
+
+/// What earlier runs published and this one did not come to is still there, and who reads by the record finds it.
+fn still_published(store: &Store, record: &mut RunRecord) {
+    let earlier = store.get(RECORD).ok().flatten().and_then(|bytes| serde_json::from_slice::<RunRecord>(&bytes).ok());
+    for before in earlier.into_iter().flat_map(|earlier| earlier.stages) {
+        if let Some(stage) = record.stages.iter_mut().find(|stage| stage.id == before.id) {
+            let is_new = |published: &Published| stage.published.iter().all(|of_now| of_now.folder != published.folder);
+            let kept: Vec<_> = before.published.into_iter().filter(is_new).collect();
+            stage.published.extend(kept);
+        }
+    }
 }
 
 /// Tells how the run ended, and with what.
