@@ -26,3 +26,4 @@ pub use table::{
     ConcatConfig, GroupByConfig, JoinConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig, SplitHoldoutConfig,
     SqlConfig,
 };
+pub use text::ExtractTextConfig;

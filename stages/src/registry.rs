@@ -13,6 +13,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ConcatConfig>(),
     StageSpec::of::<crate::DedupExactConfig>(),
     StageSpec::of::<crate::DedupMinhashConfig>(),
+    StageSpec::of::<crate::ExtractTextConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),
     StageSpec::of::<crate::JoinConfig>(),
