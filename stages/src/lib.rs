@@ -19,13 +19,11 @@ pub mod units;
 pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
 pub use error::StageError;
-pub use filter::FilterLengthConfig;
 pub use filter::{FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
-pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
 pub use stage::*;
 pub use table::{
     ConcatConfig, GroupByConfig, JoinConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig, SplitHoldoutConfig,
     SqlConfig,
 };
-pub use text::{IdentifyLanguageConfig, NormalizeTextConfig, ScrubPiiConfig, fasttext};
+pub use text::{ExtractTextConfig, IdentifyLanguageConfig, NormalizeTextConfig, ScrubPiiConfig, fasttext};

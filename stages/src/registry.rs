@@ -14,6 +14,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::DedupExactConfig>(),
     StageSpec::of::<crate::DedupLinesConfig>(),
     StageSpec::of::<crate::DedupMinhashConfig>(),
+    StageSpec::of::<crate::ExtractTextConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
     StageSpec::of::<crate::FilterTextConfig>(),
     StageSpec::of::<crate::FilterUrlConfig>(),
