@@ -7,7 +7,7 @@ use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, Float64Builder, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
+use arrow::array::{ArrayRef, Float64Array, Float64Builder, ListArray, RecordBatch, StringArray, StringBuilder, StructArray};
 use arrow::buffer::{NullBuffer, OffsetBuffer};
 use arrow::datatypes::{DataType, Field, Fields, SchemaRef};
 use schemars::JsonSchema;
@@ -369,13 +369,11 @@ fn sample(text: &str, most: usize) -> Cow<'_, str> {
     for number in 0..PIECES {
         let start = text.ceil_char_boundary((text.len() - length) / (PIECES - 1) * number);
         let piece = &text[start..text.floor_char_boundary((start + length).min(text.len())).max(start)];
-        // At most a quarter is lost to words that are cut.
-        let quarter = piece.floor_char_boundary(piece.len() / 4);
-        let is_cut = number > 0;
-        let begin = piece[..quarter].find(char::is_whitespace).filter(|_| is_cut).unwrap_or(0);
-        let end = piece[piece.len() - quarter.min(piece.len())..].len();
-        let end = piece.floor_char_boundary(piece.len() - end);
-        let end = piece[end..].rfind(char::is_whitespace).map_or(piece.len(), |at| end + at);
+        // At most a quarter is lost at either end to a word that is cut.
+        let head = if number == 0 { 0 } else { piece.floor_char_boundary(piece.len() / 4) };
+        let begin = piece[..head].find(char::is_whitespace).unwrap_or(0);
+        let tail = piece.ceil_char_boundary(piece.len() - piece.len() / 4);
+        let end = piece[tail..].rfind(char::is_whitespace).map_or(piece.len(), |at| tail + at);
         out.push_str(&piece[begin..end.max(begin)]);
         out.push(' ');
     }
@@ -384,6 +382,7 @@ fn sample(text: &str, most: usize) -> Cow<'_, str> {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::Array;
     use schemas::dropped;
     use serde_json::{Value, json};
 
@@ -450,7 +449,8 @@ mod tests {
             let reasons = testing::column(got.dropped(), dropped::REASON.name());
             (testing::column(got.rows(), "id"), reasons)
         };
-        let exact = f64::from(((0.5_f64 + 1e-5).ln() as f32).exp());
+        let exact = CONFIDENCE.of(run(json!({"model": model}), &all).rows()).value(0);
+        assert!((exact - 0.500_01).abs() < 1e-6, "{exact}");
         assert_eq!(of(exact), (vec!["d0".to_owned(), "d1".to_owned()], vec!["language".to_owned()]));
         assert_eq!(of(exact + 1e-9), (vec!["d1".to_owned()], vec!["language_confidence".to_owned(), "language".to_owned()]));
     }
@@ -497,6 +497,9 @@ mod tests {
         assert!(sampled.len() <= 808 && sampled.starts_with("word0 ") && sampled.contains("word999"), "{sampled}");
         assert!(sampled.split_whitespace().all(|word| text.contains(&format!("{word} "))), "{sampled}");
         assert_eq!(sample("short text", 10), "short text");
+        for most in 1..200 {
+            assert!(sample(&"aé日😀 ".repeat(100), most).len() <= most + 8 * 4, "{most}");
+        }
         for (text, most) in [("日本語".repeat(1000), 100), ("é".repeat(50), 1), (" ".repeat(1000), 100), ("a".repeat(1000), 7)] {
             assert!(sample(&text, most).len() <= most + 8 * 4, "{most}");
         }

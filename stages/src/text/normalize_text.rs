@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, ListArray, ListBuilder, RecordBatch, StringArray, StringBuilder};
+use arrow::array::{Array, ArrayRef, ListArray, ListBuilder, RecordBatch, StringBuilder};
 use arrow::datatypes::{DataType, Field, SchemaRef};
 use schemars::JsonSchema;
 use schemas::{Column, ColumnSpec, document};
@@ -133,12 +133,11 @@ impl StageConfig for NormalizeTextConfig {
             let problem = "only `mode: repair` has repairs to leave out, found another mode";
             return Err(StageError::setting("except", problem).with_help("write `mode: repair`, or remove `except`"));
         }
-        let work = match form {
-            Some((form, name)) => Work::Form(Normalizer::new(form), name),
-            None => {
-                let on = Repair::ALL.iter().filter(|(repair, ..)| !self.except.contains(repair));
-                Work::Repair(Box::new(Repairer::new(on.fold(repair::COMPOSED, |on, (_, bit, _)| on | bit))))
-            }
+        let work = if let Some((form, name)) = form {
+            Work::Form(Normalizer::new(form), name)
+        } else {
+            let on = Repair::ALL.iter().filter(|(repair, ..)| !self.except.contains(repair));
+            Work::Repair(Box::new(Repairer::new(on.fold(repair::COMPOSED, |on, (_, bit, _)| on | bit))))
         };
         let schema = cx.outputs()?.get(&Port::OUT).cloned();
         let schema = schema.ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?;
@@ -226,6 +225,7 @@ impl NormalizeText {
 
 #[cfg(test)]
 mod tests {
+    use arrow::array::StringArray;
     use serde_json::json;
 
     use super::*;
