@@ -19,7 +19,7 @@ pub mod units;
 pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
 pub use error::StageError;
-pub use filter::FilterLengthConfig;
+pub use filter::{DecontaminateConfig, FilterLengthConfig};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};
 pub use stage::*;
 pub use table::{
