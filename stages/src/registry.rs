@@ -11,6 +11,7 @@ use crate::{BuildContext, Inputs, Kind, Outputs, Stage, StageConfig, StageError}
 pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::CommandConfig>(),
     StageSpec::of::<crate::ConcatConfig>(),
+    StageSpec::of::<crate::DecontaminateConfig>(),
     StageSpec::of::<crate::DedupExactConfig>(),
     StageSpec::of::<crate::DedupLinesConfig>(),
     StageSpec::of::<crate::DedupMinhashConfig>(),

@@ -203,9 +203,6 @@ const N_NAMED: usize = 12;
 /// The report has this much of each.
 const NAMED_CHARS: usize = 200;
 
-/// Stands for a piece that is not counted.
-const NOT_COUNTED: u32 = u32::MAX;
-
 struct DedupLines {
     config: DedupLinesConfig,
     source: Option<KeyColumns>,
@@ -307,10 +304,10 @@ impl DedupLines {
         bytes >= min && bytes > 0 && (bytes / 4 >= min || Chars::of(said).get() >= min)
     }
 
-    /// Counts the lines of a shard. `place` learns of each piece of each text, in order, where it stands among them.
+    /// Counts the lines of a shard. `place` learns of each piece of each text that is counted, in order, where it stands among them.
     fn count(&self, shard: &ShardRows, mut place: impl FnMut(u32)) -> Result<ByKey<Line>, StageError> {
         let mut lines: ByKey<Line> = ByKey::new();
-        let (mut pieces, mut changed, mut hasher) = (Vec::new(), Vec::new(), KeyHasher::default());
+        let (mut changed, mut hasher) = (Vec::new(), KeyHasher::default());
         let mut row = 0_u32;
         for batch in &shard.batches {
             let texts = self.config.text().try_of(batch)?.clone();
@@ -322,11 +319,9 @@ impl DedupLines {
                         hasher.add(sources, in_batch);
                         hasher.finish()
                     });
-                    self.config.unit.cut(text, &mut pieces);
-                    for piece in &pieces {
-                        let body = &text[piece.body.clone()];
+                    for piece in self.config.unit.pieces(text) {
+                        let body = &text[piece.body];
                         if !self.is_counted(body) {
-                            place(NOT_COUNTED);
                             continue;
                         }
                         let key = self.key(body, &mut changed) ^ salt;

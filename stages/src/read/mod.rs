@@ -36,7 +36,7 @@ pub enum Paths {
 }
 
 impl Paths {
-    fn list(&self) -> &[String] {
+    pub(crate) fn list(&self) -> &[String] {
         match self {
             Paths::One(path) => std::slice::from_ref(path),
             Paths::Several(paths) => paths,

@@ -2,8 +2,8 @@
 
 /// What is known of each key, in the order in which keys were first met.
 ///
-/// Keys are hashes already, so their low bits are a place to look at. That, and slots of four bytes, makes it take half the memory of a
-/// `HashMap<u128, usize>` beside a list, and a third of its time.
+/// Keys are hashes already, so their low bits are a place to look at. That, and slots of four bytes, makes it take less than half the memory of a
+/// `HashMap<u128, usize>` beside lists of keys and values (46 MB for a million keys against 115 MB), and a third to half of its time.
 #[derive(Debug)]
 pub(super) struct ByKey<T> {
     keys: Vec<u128>,

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum LineUnit {
-    /// What ends with a line feed, or with a carriage return and a line feed.
+    /// What ends with a line feed; carriage returns before it belong to the break.
     #[default]
     Lines,
     /// Lines between blank ones, with the breaks inside.
@@ -27,48 +27,114 @@ pub(super) struct Piece {
 }
 
 impl LineUnit {
-    /// Lists the pieces of `text` in order, in place of what `pieces` held. Blank lines are lines, but no part of a paragraph's ends.
-    pub(super) fn cut(self, text: &str, pieces: &mut Vec<Piece>) {
-        pieces.clear();
-        let mut at = 0;
-        // Whether a blank line stands between the last paragraph and this line.
-        let mut is_apart = true;
-        for line in text.split_inclusive('\n') {
-            let start = at;
-            at += line.len();
-            let body = line.strip_suffix('\n').map_or(line, |line| line.strip_suffix('\r').unwrap_or(line));
-            let line = start..start + body.len();
-            match self {
-                Self::Lines => pieces.push(Piece { body: line, next: at }),
-                Self::Paragraphs if body.trim_start().is_empty() => {
-                    is_apart = true;
-                    pieces.iter_mut().next_back().into_iter().for_each(|last| last.next = at);
-                }
-                Self::Paragraphs => {
-                    match pieces.last_mut().filter(|_| !is_apart) {
-                        Some(last) => (last.body.end, last.next) = (line.end, at),
-                        None => pieces.push(Piece { body: line, next: at }),
-                    }
-                    is_apart = false;
-                }
-            }
-        }
+    /// The pieces of `text` in order. Blank lines are lines, but no part of a paragraph's ends.
+    pub(super) fn pieces(self, text: &str) -> Pieces<'_> {
+        Pieces { unit: self, text, at: 0 }
     }
 }
 
-/// `text` without the pieces that are not in `kept`. Between two that stay stands what stood behind the first of them, and the text ends as it
-/// did, so that nothing is glued together and a text that ended with a line break still does. With none kept, nothing is left.
-pub(super) fn text_of(text: &str, pieces: &[Piece], kept: &[bool], out: &mut String) {
-    out.clear();
-    let Some((first, last)) = pieces.first().zip(pieces.last()) else { return out.push_str(text) };
-    let mut between: Option<Range<usize>> = None;
-    for (piece, _) in pieces.iter().zip(kept).filter(|(_, kept)| **kept) {
-        let before = between.replace(piece.body.end..piece.next).unwrap_or(0..first.body.start);
-        out.push_str(&text[before]);
-        out.push_str(&text[piece.body.clone()]);
+/// The pieces of a text; none of them is held in memory, as a text may be all line breaks.
+pub(super) struct Pieces<'t> {
+    unit: LineUnit,
+    text: &'t str,
+    /// Where the next line begins.
+    at: usize,
+}
+
+impl Pieces<'_> {
+    /// The line that begins at `at`; the text does not end there.
+    fn line(&self, at: usize) -> Piece {
+        let line = self.text[at..].split_inclusive('\n').next().unwrap_or_default();
+        let body = line.strip_suffix('\n').map_or(line, |line| line.trim_end_matches('\r'));
+        Piece { body: at..at + body.len(), next: at + line.len() }
     }
-    if between.is_some() {
-        out.push_str(&text[last.body.end..]);
+
+    fn is_blank(&self, line: &Piece) -> bool {
+        self.text[line.body.clone()].trim_start().is_empty()
+    }
+}
+
+impl Iterator for Pieces<'_> {
+    type Item = Piece;
+
+    fn next(&mut self) -> Option<Piece> {
+        if self.unit == LineUnit::Lines {
+            let line = (self.at < self.text.len()).then(|| self.line(self.at))?;
+            self.at = line.next;
+            return Some(line);
+        }
+        let mut paragraph: Option<Piece> = None;
+        let mut is_over = false;
+        while self.at < self.text.len() {
+            let line = self.line(self.at);
+            match (self.is_blank(&line), &mut paragraph) {
+                (true, None) => {}
+                (true, Some(open)) => {
+                    is_over = true;
+                    open.next = line.next;
+                }
+                (false, Some(_)) if is_over => break,
+                (false, Some(open)) => *open = Piece { body: open.body.start..line.body.end, next: line.next },
+                (false, none) => *none = Some(line.clone()),
+            }
+            self.at = line.next;
+        }
+        paragraph
+    }
+}
+
+/// Makes a text without some of its pieces, which are told one by one.
+///
+/// Between two that stay stands what stood behind the first of them, and the text ends as it did, so that nothing is glued together and a text
+/// that ended with a line break still does. With none kept, nothing is left. As long as all are kept, nothing is copied.
+pub(super) struct Rest<'t, 'o> {
+    text: &'t str,
+    out: &'o mut String,
+    /// What stands before the first piece ends here.
+    lead: Option<usize>,
+    /// The last piece that was kept.
+    kept: Option<Piece>,
+    /// Where the bytes begin that are kept and not copied yet; they end with that piece.
+    from: usize,
+    /// Whether a piece behind that one is gone.
+    has_gap: bool,
+    is_changed: bool,
+    /// Where the last piece ends.
+    end: usize,
+}
+
+impl<'t, 'o> Rest<'t, 'o> {
+    /// The text is made in `out`, in place of what that holds.
+    pub(super) fn new(text: &'t str, out: &'o mut String) -> Self {
+        out.clear();
+        Self { text, out, lead: None, kept: None, from: 0, has_gap: false, is_changed: false, end: 0 }
+    }
+
+    /// The next piece, and whether it goes.
+    pub(super) fn piece(&mut self, piece: &Piece, goes: bool) {
+        self.lead.get_or_insert(piece.body.start);
+        self.end = piece.body.end;
+        if goes {
+            (self.has_gap, self.is_changed) = (true, true);
+            return;
+        }
+        if std::mem::take(&mut self.has_gap) {
+            match &self.kept {
+                Some(kept) => self.out.push_str(&self.text[self.from..kept.next]),
+                None => self.out.push_str(&self.text[..self.lead.unwrap_or_default()]),
+            }
+            self.from = piece.body.start;
+        }
+        self.kept = Some(piece.clone());
+    }
+
+    /// Whether any piece is gone; only then is there a text in `out`.
+    pub(super) fn finish(self) -> bool {
+        if let Some(kept) = self.kept.filter(|_| self.is_changed) {
+            self.out.push_str(&self.text[self.from..kept.body.end]);
+            self.out.push_str(&self.text[self.end..]);
+        }
+        self.is_changed
     }
 }
 
@@ -79,18 +145,21 @@ mod tests {
     use super::*;
 
     fn cut(unit: LineUnit, text: &str) -> Vec<&str> {
-        let mut pieces = vec![Piece { body: 3..4, next: 5 }];
-        unit.cut(text, &mut pieces);
-        pieces.iter().map(|piece| &text[piece.body.clone()]).collect()
+        let pieces = unit.pieces(text).collect::<Vec<_>>();
+        assert!(pieces.windows(2).all(|two| two[0].body.end <= two[0].next && two[0].next == two[1].body.start));
+        pieces.into_iter().map(|piece| &text[piece.body]).collect()
     }
 
-    /// The text without the pieces that say `gone`.
+    /// The text without the pieces that go.
+    fn left(unit: LineUnit, text: &str, mut goes: impl FnMut(&str) -> bool) -> String {
+        let mut out = "before".to_owned();
+        let mut rest = Rest::new(text, &mut out);
+        unit.pieces(text).for_each(|piece| rest.piece(&piece, goes(&text[piece.body.clone()])));
+        if rest.finish() { out } else { text.to_owned() }
+    }
+
     fn without(unit: LineUnit, text: &str, gone: &str) -> String {
-        let (mut pieces, mut out) = (Vec::new(), "before".to_owned());
-        unit.cut(text, &mut pieces);
-        let kept: Vec<bool> = pieces.iter().map(|piece| &text[piece.body.clone()] != gone).collect();
-        text_of(text, &pieces, &kept, &mut out);
-        out
+        left(unit, text, |piece| piece == gone)
     }
 
     #[test]
@@ -131,16 +200,13 @@ mod tests {
         #[test]
         fn what_is_kept_is_what_there_is_to_cut_again(text in "[ab \r\n]{0,40}", unit in 0..2_usize, keep in proptest::collection::vec(any::<bool>(), 40)) {
             let unit = [LineUnit::Lines, LineUnit::Paragraphs][unit];
-            let mut pieces = Vec::new();
-            unit.cut(&text, &mut pieces);
-            let mut left = String::new();
-            text_of(&text, &pieces, &vec![true; pieces.len()], &mut left);
-            prop_assert_eq!(&left, &text);
+            prop_assert_eq!(&left(unit, &text, |_| false), &text);
+            let mut keeps = keep.iter();
+            let found = left(unit, &text, |_| !keeps.next().expect("as many as characters"));
             // Of lines, those with something in them: a blank one at the end may be what ends the line before it.
-            let said = |text: &str| cut(unit, text).into_iter().filter(|body| !body.trim().is_empty()).map(str::to_owned).collect::<Vec<_>>();
-            text_of(&text, &pieces, &keep[..pieces.len()], &mut left);
-            let bodies = pieces.iter().zip(&keep).filter(|(_, kept)| **kept).map(|(piece, _)| text[piece.body.clone()].to_owned());
-            prop_assert_eq!(said(&left), bodies.filter(|body| !body.trim().is_empty()).collect::<Vec<_>>());
+            let said = |pieces: Vec<&str>| pieces.into_iter().filter(|body| !body.trim().is_empty()).map(str::to_owned).collect::<Vec<_>>();
+            let kept = cut(unit, &text).into_iter().zip(&keep).filter(|(_, kept)| **kept).map(|(body, _)| body);
+            prop_assert_eq!(said(cut(unit, &found)), said(kept.collect()));
         }
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use arrow::array::{Array, Float64Array, RecordBatch, StringBuilder, UInt32Array};
 use schemas::document;
 
-use super::pieces::{Piece, text_of};
+use super::pieces::Rest;
 use super::removed::{PORT, Removed};
-use super::{DedupLines, KeepLine, Line, NAMED_CHARS, NOT_COUNTED, Total};
+use super::{DedupLines, KeepLine, Line, NAMED_CHARS, Total};
 use crate::units::Chars;
 use crate::{Dropped, StageError, Tables, Verdict};
 
@@ -18,10 +18,8 @@ pub(super) struct Removal<'a> {
     totals: Vec<Total>,
     /// Lines that the report names and that no shard before this one holds, with their occurrences.
     named: Vec<(u32, u64)>,
-    /// For each piece of each text, in order, which line it is.
-    places: Vec<u32>,
-    /// The first place that is still to come.
-    next: usize,
+    /// For each piece of each text that is counted, in order, which line it is.
+    places: std::vec::IntoIter<u32>,
     /// For each line the last row in which it was met, counted from 1.
     met: Vec<u32>,
     row: u32,
@@ -47,7 +45,8 @@ struct Fate {
 impl<'a> Removal<'a> {
     pub(super) fn new(stage: &'a DedupLines, lines: Vec<Line>, totals: Vec<Total>, named: Vec<(u32, u64)>, places: Vec<u32>) -> Self {
         let met = vec![0; lines.len()];
-        Self { stage, lines, totals, named, places, next: 0, met, row: 0, removed: Removed::default(), counts: Counts::default() }
+        let places = places.into_iter();
+        Self { stage, lines, totals, named, places, met, row: 0, removed: Removed::default(), counts: Counts::default() }
     }
 
     /// The next rows of the shard.
@@ -55,7 +54,7 @@ impl<'a> Removal<'a> {
         let config = &self.stage.config;
         let (texts, ids) = (config.text().try_of(batch)?.clone(), document::ID.try_of(batch)?.clone());
         let mut left = StringBuilder::with_capacity(batch.num_rows(), 0);
-        let (mut pieces, mut kept, mut rest) = (Vec::new(), Vec::new(), String::new());
+        let mut rest = String::new();
         let mut fates: Vec<Option<Fate>> = Vec::with_capacity(batch.num_rows());
         // Rows whose text is written to `left` in any case: from the first on that loses something.
         let mut is_changed = false;
@@ -63,15 +62,12 @@ impl<'a> Removal<'a> {
             let fate = match text {
                 None => None,
                 Some(text) => {
-                    config.unit.cut(text, &mut pieces);
-                    let n_removed = self.decide(text, &pieces, &mut kept, out)?;
+                    let id = ids.is_valid(in_batch).then(|| ids.value(in_batch));
+                    let n_removed = self.decide(id, text, &mut rest, out)?;
                     Some(if n_removed == 0 {
                         out.emit().observe(&self.stage.removed_share, 0.0, true);
                         Fate { verdict: Verdict::Keep, n_removed, share: 0.0 }
                     } else {
-                        let id = ids.is_valid(in_batch).then(|| ids.value(in_batch));
-                        self.list(id, text, &pieces, &kept, out)?;
-                        text_of(text, &pieces, &kept, &mut rest);
                         self.judge(text, &rest, n_removed, out)
                     })
                 }
@@ -110,21 +106,20 @@ impl<'a> Removal<'a> {
         out.emit().to(PORT, self.removed.take()?)
     }
 
-    /// Which pieces of a text are kept; says how many are not.
-    fn decide(&mut self, text: &str, pieces: &[Piece], kept: &mut Vec<bool>, out: &mut Tables) -> Result<u32, StageError> {
+    /// Takes out of a text what has to go, and lists it; says how many pieces, of which `left` holds the others if there are any.
+    fn decide(&mut self, id: Option<&str>, text: &str, left: &mut String, out: &mut Tables) -> Result<u32, StageError> {
         let config = &self.stage.config;
-        let until = self.next + pieces.len();
-        let missing = || StageError::Internal("a text has other lines than before".to_owned());
-        let places = self.places.get(self.next..until).ok_or_else(missing)?;
-        self.next = until;
         let met_here = self.row + 1;
         let mut n_removed = 0;
-        kept.clear();
-        for (piece, &place) in pieces.iter().zip(places) {
-            if place == NOT_COUNTED {
-                kept.push(true);
+        let mut rest = Rest::new(text, left);
+        for (number, piece) in config.unit.pieces(text).enumerate() {
+            let body = &text[piece.body.clone()];
+            if !self.stage.is_counted(body) {
+                rest.piece(&piece, false);
                 continue;
             }
+            let missing = || StageError::Internal("a text has other lines than before".to_owned());
+            let place = self.places.next().ok_or_else(missing)?;
             let at = place as usize;
             let total = self.totals[at];
             let is_repeat = std::mem::replace(&mut self.met[at], met_here) == met_here;
@@ -132,29 +127,24 @@ impl<'a> Removal<'a> {
             let goes_as_repeat = is_repeat && config.repeats_within;
             let goes_as_common = self.stage.is_common(total) && !(config.keep == KeepLine::First && is_first_text);
             let goes = goes_as_repeat || goes_as_common;
-            kept.push(!goes);
-            n_removed += u32::from(goes);
+            rest.piece(&piece, goes);
+            if goes {
+                n_removed += 1;
+                self.removed.push(id, number, piece.body.clone(), text, total);
+                if self.removed.is_full() {
+                    out.emit().to(PORT, self.removed.take()?)?;
+                }
+            }
             if is_first_text
                 && !is_repeat
                 && let Some((_, occurrences)) = self.named.iter().find(|(named, _)| *named == place)
             {
-                let name: String = text[piece.body.clone()].trim().chars().take(NAMED_CHARS).collect();
+                let name: String = body.trim().chars().take(NAMED_CHARS).collect();
                 out.emit().count("removed_most_often", &name, *occurrences);
             }
         }
+        rest.finish();
         Ok(n_removed)
-    }
-
-    /// Lists what is taken out of the text that was decided about last.
-    fn list(&mut self, id: Option<&str>, text: &str, pieces: &[Piece], kept: &[bool], out: &mut Tables) -> Result<(), StageError> {
-        for (number, piece) in pieces.iter().enumerate().filter(|(number, _)| !kept[*number]) {
-            let total = self.totals[self.places[self.next - pieces.len() + number] as usize];
-            self.removed.push(id, number, piece.body.clone(), text, total);
-            if self.removed.is_full() {
-                out.emit().to(PORT, self.removed.take()?)?;
-            }
-        }
-        Ok(())
     }
 
     fn judge(&mut self, text: &str, rest: &str, n_removed: u32, out: &mut Tables) -> Fate {
