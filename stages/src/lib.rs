@@ -19,10 +19,8 @@ pub mod units;
 pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
 pub use error::StageError;
-pub use filter::{FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
+pub use filter::{DecontaminateConfig, FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
-pub use filter::{DecontaminateConfig, FilterLengthConfig};
-pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};
 pub use stage::*;
 pub use table::{
     ConcatConfig, GroupByConfig, JoinConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig, SplitHoldoutConfig,

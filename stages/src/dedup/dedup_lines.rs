@@ -33,8 +33,8 @@ use crate::{
 /// Takes lines or paragraphs out of texts that other texts hold too: menus, notices, and what is copied from page to page.
 ///
 /// A line is *common* if it stands in more than `max_documents` texts. Of a common line, its first occurrence in the order of the rows is kept, or
-/// none (`keep`). With `repeats_within`, any other line that one text holds several times is kept once in it. So by default all occurrences but
-/// the first go, wherever they are; `{max_documents: 10, keep: none}` takes out boilerplate and leaves all else. Lines with fewer than `min_chars`
+/// none (`survivor`). With `repeats_within`, any other line that one text holds several times is kept once in it. So by default all occurrences but
+/// the first go, wherever they are; `{max_documents: 10, survivor: none}` takes out boilerplate and leaves all else. Lines with fewer than `min_chars`
 /// characters and blank ones are never counted and always stay. Lines are compared by a 128-bit hash (xxh3).
 ///
 /// What stays is not changed: every line keeps its own break, so no two are glued together, and a text that ended with a line break still
@@ -46,7 +46,7 @@ use crate::{
 /// often.
 ///
 /// Not as elsewhere: CCNet's paper takes out every occurrence, short lines too, among the lines of one shard, lower-cased, digits and
-/// punctuation levelled (`keep: none`, `min_chars: 1`, `normalize: casefold` come closest); its one-pass code keeps the first. datatrove removes
+/// punctuation levelled (`survivor: none`, `min_chars: 1`, `normalize: casefold` come closest); its one-pass code keeps the first. datatrove removes
 /// runs of three sentences but the first, by 64-bit hashes, and drops what is left with 50 words or fewer.
 ///
 /// Source: Wenzek and others, *CCNet: Extracting High Quality Monolingual Datasets from Web Crawl Data*, 2020, section 3.1.
@@ -76,7 +76,7 @@ pub struct DedupLinesConfig {
     pub max_documents: NonZeroU32,
     /// What stays of a common line.
     #[serde(default)]
-    pub keep: KeepLine,
+    pub survivor: KeepLine,
     /// Whether a line that stands several times in one text is kept once in it, though it is not common.
     #[serde(default = "default_repeats_within")]
     pub repeats_within: bool,
@@ -142,7 +142,7 @@ impl StageConfig for DedupLinesConfig {
     const VERSION: u32 = 1;
     const KIND: Kind = Kind::Global;
     const INPUTS: Inputs = Inputs::One;
-    const EXAMPLE: &'static str = "{use: dedup_lines, from: pages, max_documents: 3, keep: none, max_removed: 0.5}";
+    const EXAMPLE: &'static str = "{use: dedup_lines, from: pages, max_documents: 3, survivor: none, max_removed: 0.5}";
     const TAGS: bool = true;
 
     fn reads(&self) -> Vec<ColumnSpec> {

@@ -9,4 +9,5 @@ mod minhash;
 pub use dedup_exact::DedupExactConfig;
 pub use dedup_lines::DedupLinesConfig;
 pub use dedup_minhash::DedupMinhashConfig;
+
 pub(crate) use minhash::Signatures;

@@ -19,7 +19,7 @@ use crate::stage::add_columns;
 use crate::units::{ColumnName, Fraction};
 use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Measure, Outputs, Port, RowLocal, Stage, StageConfig, StageError, Verdict};
 
-/// Adds `language` and `language_confidence` to each text and, with `keep` or `min_confidence`, drops the others.
+/// Adds `language` and `language_confidence` to each text and, with `only` or `min_confidence`, drops the others.
 ///
 /// With `model`, a fastText model labels the texts, as fastText itself would: `lid.176.ftz` (938 kB) and `lid.176.bin` (131 MB) of
 /// <https://fasttext.cc/docs/en/language-identification.html> (CC BY-SA 3.0) know 176 languages, and any other supervised model will do; a language
@@ -32,7 +32,7 @@ use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Measure, Outputs, Port, R
 /// Of a text longer than `sample_bytes`, eight pieces spread evenly over it are looked at. A text without any word the model can go by has no
 /// language (null).
 ///
-/// Reasons: `language` for a language that is not among `keep`, or for none, with the confidence; `language_confidence` with the confidence and
+/// Reasons: `language` for a language that is not among `only`, or for none, with the confidence; `language_confidence` with the confidence and
 /// `min_confidence`; `no_text` where the text is null. Dropped rows have the two columns, too. The report counts the languages.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -45,7 +45,7 @@ pub struct IdentifyLanguageConfig {
     pub model: Option<String>,
     /// Languages of texts that go on, as the model writes them; all if absent.
     #[serde(default)]
-    pub keep: Option<Vec<String>>,
+    pub only: Option<Vec<String>>,
     /// How sure the model has to be of the language of a text that goes on.
     #[serde(default)]
     pub min_confidence: Option<Fraction>,
@@ -87,7 +87,7 @@ impl StageConfig for IdentifyLanguageConfig {
     const VERSION: u32 = 1;
     const KIND: Kind = Kind::RowLocal;
     const INPUTS: Inputs = Inputs::One;
-    const EXAMPLE: &'static str = "{use: identify_language, from: pages, keep: [en, de], min_confidence: 0.5}";
+    const EXAMPLE: &'static str = "{use: identify_language, from: pages, only: [en, de], min_confidence: 0.5}";
     const TAGS: bool = true;
 
     fn reads(&self) -> Vec<ColumnSpec> {
@@ -115,11 +115,11 @@ impl StageConfig for IdentifyLanguageConfig {
             }
             None => Model::BuiltIn,
         };
-        for language in self.keep.iter().flatten() {
+        for language in self.only.iter().flatten() {
             let known = model.languages();
             if !known.contains(&language.as_str()) {
                 let problem = format!("the model knows no `{language}`, only {}", known.join(", "));
-                return Err(StageError::setting("keep", problem));
+                return Err(StageError::setting("only", problem));
             }
         }
         let labelled = add_columns(cx.input()?, &self.adds())?;
@@ -138,7 +138,7 @@ impl StageConfig for IdentifyLanguageConfig {
 
 impl IdentifyLanguageConfig {
     fn filters(&self) -> bool {
-        self.keep.is_some() || self.min_confidence.is_some()
+        self.only.is_some() || self.min_confidence.is_some()
     }
 }
 
@@ -312,7 +312,7 @@ impl IdentifyLanguage {
         match best {
             _ if !is_text => dropped("no_text", None, None),
             None => dropped("language", None, None),
-            Some((language, confidence)) if self.config.keep.as_ref().is_some_and(|keep| !keep.iter().any(|kept| kept == language)) => {
+            Some((language, confidence)) if self.config.only.as_ref().is_some_and(|keep| !keep.iter().any(|kept| kept == language)) => {
                 dropped("language", Some(confidence), None)
             }
             Some((_, confidence)) if confidence < least => dropped("language_confidence", Some(confidence), Some(least)),
@@ -413,7 +413,7 @@ mod tests {
     #[test]
     fn it_keeps_the_contract() {
         let (_folder, model) = with_model();
-        for settings in [json!({}), json!({"keep": ["en"], "min_confidence": 0.3}), json!({"model": model, "top_k": 2, "keep": ["de"]})] {
+        for settings in [json!({}), json!({"only": ["en"], "min_confidence": 0.3}), json!({"model": model, "top_k": 2, "only": ["de"]})] {
             testing::check_contract::<IdentifyLanguageConfig>(settings, &testing::sample(), Balance::KeptOrDropped);
         }
     }
@@ -429,7 +429,7 @@ mod tests {
 
     #[test]
     fn languages_that_are_not_wanted_are_dropped_with_their_confidence() {
-        let got = run(json!({"keep": ["de", "fr"]}), &[Some(ENGLISH), Some(GERMAN), None, Some("")]);
+        let got = run(json!({"only": ["de", "fr"]}), &[Some(ENGLISH), Some(GERMAN), None, Some("")]);
         assert_eq!(testing::column(got.rows(), "id"), ["d1"]);
         let dropped = got.dropped();
         assert_eq!(testing::column(dropped, "id"), ["d0", "d2", "d3"]);
@@ -469,8 +469,8 @@ mod tests {
     fn settings_that_cannot_work_are_refused() {
         let (folder, model) = with_model();
         let refusal = |settings| testing::refusal::<IdentifyLanguageConfig>(settings, &[(Port::FROM, testing::sample())]);
-        assert_eq!(refusal(json!({"model": model, "keep": ["fr"]})), "keep: the model knows no `fr`, only en, de");
-        assert!(refusal(json!({"keep": ["eng"]})).starts_with("keep: the model knows no `eng`, only eo, en, "));
+        assert_eq!(refusal(json!({"model": model, "only": ["fr"]})), "only: the model knows no `fr`, only en, de");
+        assert!(refusal(json!({"only": ["eng"]})).starts_with("only: the model knows no `eng`, only eo, en, "));
         assert_eq!(refusal(json!({"top_k": 2})), "top_k: only a fastText model gives more than one language, found no `model`");
         let bad = folder.path().join("bad.ftz").display().to_string();
         std::fs::write(&bad, b"PK\x03\x04").unwrap();

@@ -125,7 +125,7 @@ impl<'a> Removal<'a> {
             let is_repeat = std::mem::replace(&mut self.met[at], met_here) == met_here;
             let is_first_text = total.is_first && self.lines[at].row == self.row;
             let goes_as_repeat = is_repeat && config.repeats_within;
-            let goes_as_common = self.stage.is_common(total) && !(config.keep == KeepLine::First && is_first_text);
+            let goes_as_common = self.stage.is_common(total) && !(config.survivor == KeepLine::First && is_first_text);
             let goes = goes_as_repeat || goes_as_common;
             rest.piece(&piece, goes);
             if goes {

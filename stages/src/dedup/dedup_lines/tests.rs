@@ -38,7 +38,7 @@ fn left(mut settings: Value, texts: &[&str]) -> Vec<String> {
 #[test]
 fn it_keeps_the_contract() {
     checked(&json!({"add_columns": true, "max_removed": 0.4}), &testing::sample());
-    checked(&json!({"unit": "paragraphs", "normalize": "casefold", "scope": "local", "keep": "none"}), &testing::sample());
+    checked(&json!({"unit": "paragraphs", "normalize": "casefold", "scope": "local", "survivor": "none"}), &testing::sample());
 }
 
 #[test]
@@ -49,19 +49,19 @@ fn the_first_occurrence_stays() {
 #[test]
 fn none_stays_of_what_more_texts_hold_than_may() {
     let texts = ["a\nb\nc", "b\nc\nd", "c\nd\ne\ne"];
-    assert_eq!(left(json!({"keep": "none"}), &texts), ["a", "", "e"]);
-    assert_eq!(left(json!({"keep": "none", "max_documents": 2}), &texts), ["a\nb", "b\nd", "d\ne"]);
-    assert_eq!(left(json!({"keep": "none", "max_documents": 3}), &texts), ["a\nb\nc", "b\nc\nd", "c\nd\ne"]);
-    assert_eq!(left(json!({"keep": "first", "max_documents": 2}), &texts), ["a\nb\nc", "b\nd", "d\ne"]);
+    assert_eq!(left(json!({"survivor": "none"}), &texts), ["a", "", "e"]);
+    assert_eq!(left(json!({"survivor": "none", "max_documents": 2}), &texts), ["a\nb", "b\nd", "d\ne"]);
+    assert_eq!(left(json!({"survivor": "none", "max_documents": 3}), &texts), ["a\nb\nc", "b\nc\nd", "c\nd\ne"]);
+    assert_eq!(left(json!({"survivor": "first", "max_documents": 2}), &texts), ["a\nb\nc", "b\nd", "d\ne"]);
 }
 
 #[test]
 fn repeats_in_one_text_stay_when_asked() {
     let texts = ["a\nb\na", "a\nc\nc"];
     assert_eq!(left(json!({"repeats_within": false}), &texts), ["a\nb\na", "c\nc"]);
-    assert_eq!(left(json!({"repeats_within": false, "keep": "none"}), &texts), ["b", "c\nc"]);
+    assert_eq!(left(json!({"repeats_within": false, "survivor": "none"}), &texts), ["b", "c\nc"]);
     // However often one text holds a line, that is one text.
-    assert_eq!(left(json!({"repeats_within": false, "max_documents": 2, "keep": "none"}), &texts), texts);
+    assert_eq!(left(json!({"repeats_within": false, "max_documents": 2, "survivor": "none"}), &texts), texts);
 }
 
 #[test]
@@ -238,7 +238,7 @@ impl Plain {
     fn settings(&self) -> Value {
         json!({
             "unit": self.unit, "min_chars": self.min_chars, "normalize": self.normalize, "max_documents": self.max_documents,
-            "scope": if self.local { "local" } else { "global" }, "keep": self.keep, "repeats_within": self.repeats_within,
+            "scope": if self.local { "local" } else { "global" }, "survivor": self.keep, "repeats_within": self.repeats_within,
             "min_left_chars": 0,
         })
     }
@@ -436,7 +436,7 @@ proptest! {
         texts in proptest::collection::vec("[abc \n]{0,10}", 0..12), unit in 0..2_usize, max_documents in 1..4, first in any::<bool>(),
     ) {
         let (unit, keep) = (["lines", "paragraphs"][unit], if first { "first" } else { "none" });
-        let settings = json!({"unit": unit, "min_chars": 1, "max_documents": max_documents, "keep": keep});
+        let settings = json!({"unit": unit, "min_chars": 1, "max_documents": max_documents, "survivor": keep});
         let run = |texts: &[&str]| {
             let input = rows(&texts.iter().map(|text| Some(*text)).collect::<Vec<_>>());
             testing::run::<DedupLinesConfig>(settings.clone(), &[(Port::FROM, input)])
