@@ -13,11 +13,12 @@ use std::time::{Duration, Instant};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 7] = [
+const TARGETS: [Target; 8] = [
     ("csv", targets::readers::csv),
     ("jsonl", targets::readers::jsonl),
     ("parquet", targets::readers::parquet),
     ("text", targets::readers::text),
+    ("warc", targets::readers::warc),
     ("marks", targets::engine::marks),
     ("spill", targets::engine::spill),
     ("yaml", targets::engine::yaml),
@@ -109,4 +110,4 @@ macro_rules! replays {
     };
 }
 
-replays!(csv, jsonl, parquet, text, marks, spill, yaml);
+replays!(csv, jsonl, parquet, text, warc, marks, spill, yaml);

@@ -53,3 +53,46 @@ need_guides() {
     rm -r "$debs"
     echo "$packages" >"$folder/.installed"
 }
+
+# need_archives FOLDER: unpacks the web archives of pywb's source package into FOLDER, for the tests on WARC and ARC. Goes on without them
+# where they can't be had.
+need_archives() {
+    local folder=$1 package="pywb==2.10.0" got
+    [ ! -e "$folder/.installed" ] || return 0
+    echo "fetching the archives in $package (GPL-3, 4 MB) into $folder: pip download, tar" >&2
+    got=$(mktemp -d)
+    if ! python3 -m pip download --quiet --disable-pip-version-check --no-deps --no-binary pywb -d "$got" "$package" >&2; then
+        rm -r "$got"
+        echo "they can't be fetched: going on without" >&2
+        return 0
+    fi
+    mkdir -p "$folder"
+    tar -xzf "$got"/pywb-*.tar.gz -C "$folder" --strip-components=2 --wildcards "*/sample_archive/warcs/*"
+    rm -r "$got"
+    echo "$package" >"$folder/.installed"
+}
+
+# need_python_doc FOLDER: unpacks the pages of Python's documentation, each with the text it was made from, into FOLDER, for the tests on
+# extracting text. Goes on without them where they can't be had.
+need_python_doc() {
+    local folder=$1 package="python3.11-doc" deb
+    [ ! -e "$folder/.installed" ] || return 0
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
+        echo "no apt-get here: going on without $package" >&2
+        return 0
+    }
+    echo "fetching $package (PSF licence, 13 MB) into $folder: apt-get download, dpkg-deb -x" >&2
+    deb=$(mktemp -d)
+    if ! (cd "$deb" && apt-get download -qq "$package" >&2); then
+        # Perhaps only the lists of packages are missing or old.
+        if [ "$(id -u)" != 0 ] || ! { apt-get update -qq && (cd "$deb" && apt-get download -qq "$package" >&2); }; then
+            rm -r "$deb"
+            echo "it can't be fetched: going on without" >&2
+            return 0
+        fi
+    fi
+    mkdir -p "$folder"
+    dpkg-deb -x "$deb"/*.deb "$folder"
+    rm -r "$deb"
+    echo "$package" >"$folder/.installed"
+}
