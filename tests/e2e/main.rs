@@ -24,4 +24,5 @@ mod samples;
 mod surroundings;
 mod tables;
 mod tags;
+mod web;
 mod worker;
