@@ -3,6 +3,7 @@
 mod components;
 mod dedup_exact;
 mod dedup_minhash;
+mod index;
 mod minhash;
 
 pub use dedup_exact::DedupExactConfig;
