@@ -2,6 +2,7 @@
 
 mod base64;
 mod error;
+mod folder;
 pub mod formats;
 mod join;
 mod quiet;
@@ -12,6 +13,7 @@ mod sink;
 mod write;
 
 pub use error::DataError;
+pub use folder::{Folder, FolderWriter, Known};
 pub use join::{Open, join_parts};
 pub use quiet::catch_quietly;
 pub use read_at::{Cursor, ReadAt};

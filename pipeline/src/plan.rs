@@ -207,7 +207,11 @@ fn collect_legs(graph: &Graph, node: usize, roots: &BTreeSet<usize>, below: &mut
 pub fn own_fingerprint(graph: &Graph, node: usize) -> Fingerprint {
     let stage = &graph.nodes[node];
     let mut hasher = Fingerprint::of("stage");
-    hasher.add(stage.spec.name).number(u64::from(stage.spec.version)).add(&stage.id).add(canonical(&stage.settings)).number(graph.seed);
+    let mut settings = stage.settings.clone();
+    if let Some(settings) = settings.as_object_mut() {
+        settings.retain(|name, _| !stage.spec.places.contains(&name.as_str()));
+    }
+    hasher.add(stage.spec.name).number(u64::from(stage.spec.version)).add(&stage.id).add(canonical(&settings)).number(graph.seed);
     for (name, hash) in &stage.files {
         hasher.add("file").add(name).add(hash);
     }

@@ -1,5 +1,6 @@
 //! Runs a plan: cuts it into tasks, finds those that are done, does the others, publishes, and says what happened.
 
+mod added;
 mod again;
 mod amount;
 mod cache;

@@ -153,6 +153,11 @@ impl Store {
         self.lost.store(true, Ordering::SeqCst);
     }
 
+    /// Something was done outside of the output that a run which goes on from here has to find: a crash point.
+    pub fn pass(&self) {
+        self.crash.pass();
+    }
+
     fn check_ours(&self) -> Result<(), StoreError> {
         if self.lost.load(Ordering::SeqCst) { Err(StoreError::Lost) } else { Ok(()) }
     }

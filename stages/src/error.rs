@@ -59,6 +59,14 @@ pub enum StageError {
         /// What is wrong with it, and the end of what it wrote to stderr.
         problem: String,
     },
+    /// What earlier runs left for this one cannot be used, or not any more.
+    #[error("{}: {problem}", .path.display())]
+    Index {
+        /// The index, or the file of it.
+        path: PathBuf,
+        /// What was found, and the next step.
+        problem: String,
+    },
     /// A person ended the run.
     #[error("interrupted")]
     Interrupted,

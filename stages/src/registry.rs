@@ -57,6 +57,8 @@ pub struct StageSpec {
     pub example: &'static str,
     /// [`StageConfig::TAGS`].
     pub tags: bool,
+    /// [`StageConfig::PLACES`].
+    pub places: &'static [&'static str],
     schema: fn() -> schemars::Schema,
     parse: fn(Value) -> Result<Box<dyn AnyConfig>, serde_json::Error>,
 }
@@ -71,6 +73,7 @@ impl StageSpec {
             inputs: C::INPUTS,
             example: C::EXAMPLE,
             tags: C::TAGS,
+            places: C::PLACES,
             schema: || schemars::schema_for!(C),
             parse: |settings| Ok(Box::new(serde_json::from_value::<C>(settings)?)),
         }

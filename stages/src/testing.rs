@@ -14,8 +14,8 @@ use schemas::dropped;
 use serde_json::{Value, json};
 
 use crate::{
-    BuildContext, Done, Emit, Figures, Global, Inputs, Keyed, MailIn, Measured, Outputs, Port, RangeIn, Rejection, Route, RowRef, ShardIn,
-    ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
+    Begin, BuildContext, Done, Emit, Figures, Global, Inputs, Keyed, MailIn, Measured, Outputs, Port, RangeIn, Rejection, Route, RowRef,
+    ShardIn, ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
 };
 
 /// How the runner cuts what a stage gets.
@@ -143,6 +143,14 @@ pub fn run_cut<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)], 
     let outcome = run_stage(&built, inputs, cut).unwrap_or_else(|error| panic!("`{}` fails: {error}", C::NAME));
     finish(&built).unwrap_or_else(|error| panic!("`{}` ends badly: {error}", C::NAME));
     outcome
+}
+
+/// Lets a program that has run make final what it leaves for later runs.
+///
+/// # Errors
+/// What the stage says.
+pub fn publish(built: &Built) -> Result<(), StageError> {
+    if let Stage::Global(stage) = &built.stage { stage.publish(&|| {}) } else { Ok(()) }
 }
 
 /// Tells a stage that it has seen all rows.
@@ -608,6 +616,13 @@ fn run_global(
     cut: Cut,
     outcome: &mut Collected,
 ) -> Result<BTreeMap<&'static str, u64>, StageError> {
+    let mut plan = blake3::Hasher::new();
+    for (port, rows) in inputs {
+        for field in rows.schema().fields() {
+            plan.update(format!("{port} {}: {:?}", field.name(), column(rows, field.name())).as_bytes());
+        }
+    }
+    global.begin(&Begin { plan: &plan.finalize().to_hex()[..32], earlier: &[], adds: true })?;
     let specs: Vec<TableSpec> = global.tables();
     let n_specs = specs.len();
     let specs: BTreeMap<_, _> = specs.into_iter().map(|spec| (spec.name, spec)).collect();

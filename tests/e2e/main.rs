@@ -12,6 +12,7 @@ mod estimates;
 mod gates;
 mod graphs;
 mod hostile;
+mod incremental;
 mod logs;
 mod near_duplicates;
 mod object_storage;

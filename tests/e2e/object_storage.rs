@@ -420,3 +420,71 @@ fn storage_that_cannot_be_asked_is_not_taken_for_an_output_that_is_not_there() {
 fn said_of(command: &mut Command) -> Said {
     said(command.output().expect("the command starts"))
 }
+
+/// Months that are added to an index on the storage: each month's output, and how the index was called.
+const MONTH: &str = "
+version: 1
+name: month
+seed: 5
+output: \"s3://data/out/${MONTH}\"
+stages:
+  rows:   {use: read_jsonl, path: \"${MONTH}.jsonl\", columns: {id: string, text: string}}
+  unique: {use: dedup_minhash, from: rows, index: \"s3://data/near\"}
+";
+
+fn add_month(storage: &Storage, project: &Project, month: &str, more: &[&str]) -> Said {
+    let mut command = storage.command(project);
+    command.env("MONTH", month).args(["run", "pipeline.yaml", "--shard-rows", "128", "--threads", "1"]).args(more);
+    said(command.output().expect("the command starts"))
+}
+
+fn segments(storage: &Storage) -> usize {
+    let manifest: serde_json::Value = serde_json::from_slice(&storage.objects("near")["index.json"]).expect("JSON");
+    manifest["segments"].as_array().expect("segments").len()
+}
+
+#[test]
+fn an_index_of_near_duplicates_is_added_to_on_the_storage() {
+    let Some(storage) = Storage::start() else { return };
+    let project = Project::with(MONTH);
+    let months = [("may", 0, 300), ("june", 200, 400), ("july", 350, 600)];
+    months.iter().for_each(|(month, from, to)| project.write(&format!("{month}.jsonl"), rows(*from, *to)));
+    let run = |month: &str| {
+        let ended = add_month(&storage, &project, month, &[]);
+        assert_eq!(ended.code, Some(0), "{ended:#?}");
+    };
+    run("may");
+    // Two at once: whoever swaps first wins, and the other says so and is right when it is run again.
+    let start = |month: &str| {
+        let mut command = storage.command(&project);
+        command.env("MONTH", month).args(["run", "pipeline.yaml", "--shard-rows", "128", "--threads", "1"]);
+        command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the command starts")
+    };
+    let ended = [start("june"), start("july")].map(|run| said(run.wait_with_output().expect("it ends")));
+    let failed: Vec<&Said> = ended.iter().filter(|said| said.code != Some(0)).collect();
+    assert!(failed.len() < 2, "{ended:#?}");
+    for said in failed {
+        assert!(said.code == Some(1) && said.stderr.contains("another run has added"), "{said:#?}");
+    }
+    run("june");
+    run("july");
+    assert_eq!(segments(&storage), 3);
+    let before = storage.objects("near");
+    ["may", "june", "july"].into_iter().for_each(run);
+    assert_eq!(differences(&storage.objects("near"), &before), [""; 0]);
+    // Killed right after the swap, and at other moments.
+    for k in [20, 60, 100, 130, 140, 150, 160, 170, 180] {
+        storage.delete_all("near");
+        storage.delete_all("out");
+        run("may");
+        let crashed = add_month(&storage, &project, "june", &["--crash-at", &k.to_string()]);
+        run("june");
+        assert_eq!(segments(&storage), 2, "{crashed:#?}");
+        let folders: std::collections::BTreeSet<String> =
+            storage.objects("near/segments").keys().filter_map(|name| Some(name.split_once('/')?.0.to_owned())).collect();
+        assert_eq!(folders.len(), 2);
+        if crashed.code == Some(0) {
+            break;
+        }
+    }
+}

@@ -11,6 +11,7 @@ mod list;
 use std::io;
 
 pub use address::Address;
+pub(crate) use client::wait;
 pub use client::{objects_below, provide, runtime};
 pub use file::{RemoteFile, RemoteReader};
 pub(crate) use list::list_address;

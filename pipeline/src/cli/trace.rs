@@ -247,7 +247,14 @@ impl<'r> Tracer<'r> {
         }
         duplicates.dedup();
         for kept in duplicates.iter().filter(|kept| kept.as_str() != id).take(MAX_PLACES) {
-            let _ = writeln!(out, "\nThe row it duplicates, {}: {}", show::visible_line(kept), self.ending(&self.life(kept)));
+            let of_kept = self.life(kept);
+            let has_index = |stage: &StageRecord| stage.settings.get("index").is_some_and(|index| !index.is_null());
+            let ending = if !of_kept.is_found() && self.record.stages.iter().any(has_index) {
+                "not of this run; an earlier one kept it, and added it to the index".to_owned()
+            } else {
+                self.ending(&of_kept)
+            };
+            let _ = writeln!(out, "\nThe row it duplicates, {}: {ending}", show::visible_line(kept));
         }
         // The row itself rather than what a stage says about it.
         let is_view = |i: usize, place: &Place| matches!(&place.port, Port::Given(port) if self.record.stages[i].views.contains(port));

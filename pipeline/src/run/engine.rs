@@ -9,6 +9,7 @@ use std::time::Instant;
 use stages::{Port, Stage};
 use time::OffsetDateTime;
 
+use super::added;
 use super::again::ReadAgain;
 use super::cache::ShardCache;
 use super::context::Context;
@@ -513,6 +514,7 @@ impl Engine {
             publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| wanted.contains(port))?;
             return Err(error);
         }
+        self.publish_program(unit)?;
         let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
         for (node, Published { folder, rows, parts }) in &published {
             let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
@@ -525,6 +527,21 @@ impl Engine {
             self.cx.progress.finish(node);
         }
         Ok(())
+    }
+
+    /// Makes final what the unit's program leaves for later runs. The output remembers it before and after, so that an edited run knows what it
+    /// takes the place of, wherever this one is cut off.
+    fn publish_program(&self, unit: usize) -> Result<(), RunError> {
+        let Some(plan) = self.units[unit].state.begun.as_ref().and_then(|begun| begun.adds.clone()) else { return Ok(()) };
+        let (cx, node) = (&self.cx, self.cx.plan.units[unit].root);
+        let stage = &cx.graph.nodes[node].id;
+        let mut plans = added::find(&cx.store, stage)?;
+        if !plans.contains(&plan) {
+            plans.push(plan.clone());
+        }
+        added::remember(&cx.store, stage, &plans)?;
+        super::program::program(cx, node)?.publish(&|| cx.store.pass()).map_err(|error| cx.stage_error(node, error))?;
+        added::remember(&cx.store, stage, &[plan])
     }
 
     /// Forgets checkpoints that this unit was the last to read.

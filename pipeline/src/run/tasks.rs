@@ -4,8 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stages::{Done, Port, Split, Stage, Step, StepKind};
+use stages::{Begin, Begun, Done, Port, Split, Stage, Step, StepKind};
 
+use super::added;
 use super::again::SourceSplit;
 use super::context::Context;
 use super::exchange::{KeyRange, RANGE_BYTES, bytes_in, cut_ranges};
@@ -203,6 +204,10 @@ pub(super) struct ProgramState {
     pub step: Option<Step>,
     /// The ports whose rows a step has counted.
     pub counted: BTreeSet<Port>,
+    /// Whether the program was told that it begins.
+    pub has_begun: bool,
+    /// What it said to that.
+    pub begun: Option<Begun>,
 }
 
 impl ProgramState {
@@ -216,6 +221,10 @@ impl ProgramState {
     /// # Errors
     /// A step that cannot fit in memory.
     pub(super) fn next_tasks(&mut self, cx: &Context, node: usize, shards: &Shards) -> Result<Option<Vec<Task>>, RunError> {
+        if !self.has_begun {
+            self.begun = begin(cx, node, shards)?;
+            self.has_begun = true;
+        }
         self.step = program(cx, node)?.next(&self.done);
         let Some(step) = &self.step else { return Ok(None) };
         let mut base = Fingerprint::of("step task");
@@ -225,6 +234,9 @@ impl ProgramState {
             base.fingerprint(&own_fingerprint(&cx.graph, node)).number(cx.shard_rows);
         }
         base.number(self.done.steps() as u64).add(step.name);
+        if let Some(begun) = self.begun.as_ref().filter(|_| step.sees) {
+            base.add("seen").add(&begun.seen);
+        }
         let mut tables = BTreeMap::new();
         let read = match &step.kind {
             StepKind::Shards { .. } => &[][..],
@@ -321,6 +333,21 @@ impl ProgramState {
         }
         self.done.finish(counts);
     }
+}
+
+/// Begins a program: it is told what its rows depend on, and says what it sees of what earlier runs left.
+fn begin(cx: &Context, node: usize, shards: &Shards) -> Result<Option<Begun>, RunError> {
+    let mut plan = Fingerprint::of("program");
+    plan.fingerprint(&own_fingerprint(&cx.graph, node)).number(cx.shard_rows);
+    for input in &cx.graph.nodes[node].inputs {
+        plan.add(input.port.as_str());
+        port_shards(cx, node, &input.port, shards).iter().for_each(|file| {
+            plan.add(&file.path);
+        });
+    }
+    let (plan, earlier) = (plan.finish(), added::find(&cx.store, &cx.graph.nodes[node].id)?);
+    let begin = Begin { plan: plan.as_str(), earlier: &earlier, adds: cx.limit.is_none() };
+    program(cx, node)?.begin(&begin).map_err(|error| cx.stage_error(node, error))
 }
 
 /// Slots a task takes that holds so many bytes.

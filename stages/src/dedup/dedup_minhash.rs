@@ -1,6 +1,9 @@
 //! `dedup_minhash`: keeps one row of each cluster of near-duplicates, every link between them verified.
 
 mod decided;
+#[cfg(test)]
+mod incremental;
+mod indexed;
 mod program;
 mod tables;
 mod texts;
@@ -10,12 +13,14 @@ use std::collections::HashMap;
 use std::num::NonZeroU32;
 
 use arrow::datatypes::DataType;
+use datasets::remote::Address;
 use schemars::JsonSchema;
 use schemas::{ColumnSpec, document};
 use serde::{Deserialize, Serialize};
 
 use self::program::{DedupMinhash, source_hash};
 use self::views::{Clusters, Decisions, Edges};
+use super::index::{Index, Settings};
 use super::minhash::bands::Bands;
 use super::minhash::shingle::{ShingleUnit, Shingler};
 use super::minhash::signature::{Datasketch, Signer};
@@ -88,6 +93,11 @@ pub struct DedupMinhashConfig {
     /// Which row of a cluster is kept, among those of the best source.
     #[serde(default)]
     pub survivor: Survivor,
+    /// A folder or an address (`s3://…`) with what earlier runs kept; made by the first run. The rows are compared with those too, which always
+    /// survive, and those that are kept are added. Each month then costs the month. Not with `scope: both`. What exactly is kept, and what happens
+    /// if a run is repeated, killed, or meets another one: `docs/incremental.md`.
+    #[serde(default)]
+    pub index: Option<String>,
     /// The run stops, before anything is dropped, if one cluster holds a larger share of all rows (and over 1,000 of them).
     #[serde(default = "default_max_cluster")]
     pub max_cluster: Fraction,
@@ -176,6 +186,7 @@ impl StageConfig for DedupMinhashConfig {
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: dedup_minhash, from: pages, jaccard_threshold: 0.8}";
     const TAGS: bool = true;
+    const PLACES: &'static [&'static str] = &["index"];
 
     fn reads(&self) -> Vec<ColumnSpec> {
         let mut columns = vec![document::ID.spec(), document::TEXT.named(self.column.as_str()).spec()];
@@ -220,6 +231,7 @@ impl StageConfig for DedupMinhashConfig {
                 .of_pairs()
                 .at_least("jaccard_threshold", self.jaccard_threshold.get()),
             thresholds: self.thresholds(bands, verify),
+            index: self.index(cx, bands)?,
             config: self.clone(),
             output,
             shingler,
@@ -227,6 +239,17 @@ impl StageConfig for DedupMinhashConfig {
             bands,
             priority,
         })))
+    }
+}
+
+/// Raised when a text gets other shingles, another signature or other band keys than before: an index made before cannot be used then.
+const HASHES: u32 = 1;
+
+/// A value of a setting as it stands in a pipeline file.
+fn text_of(value: &impl Serialize) -> Result<String, StageError> {
+    match serde_json::to_value(value) {
+        Ok(serde_json::Value::String(text)) => Ok(text),
+        other => Err(StageError::Internal(format!("a setting is no text: {other:?}"))),
     }
 }
 
@@ -248,6 +271,39 @@ impl DedupMinhashConfig {
         let own = self.jaccard_threshold.get();
         let higher = (1..20).map(|twentieth| f64::from(twentieth) / 20.0).filter(|at| verify && *at > own + 0.01);
         std::iter::once(own).chain(higher.filter(|at| bands.share_a_band(*at) >= 0.9)).collect()
+    }
+
+    /// Opens the index, and tells of it.
+    fn index(&self, cx: &BuildContext, bands: Bands) -> Result<Option<Index>, StageError> {
+        let Some(place) = &self.index else { return Ok(None) };
+        if place.is_empty() {
+            return Err(StageError::setting("index", "wanted a folder or an address, found an empty text"));
+        }
+        if self.scope == MinhashScope::Both {
+            let problem = "wanted no index with `scope: both`, which drops nothing: there is nothing to add to it";
+            return Err(StageError::setting("index", problem));
+        }
+        let path = match Address::parse(place) {
+            Some(Ok(address)) => address.to_string().into(),
+            Some(Err(problem)) => return Err(StageError::setting("index", problem)),
+            None => cx.base_dir.join(place),
+        };
+        let shingler = self.shingler();
+        let is_slimpajama = self.preset == Some(Preset::Slimpajama);
+        let settings = Settings {
+            hashes: HASHES,
+            signatures: if is_slimpajama { "slimpajama" } else { "granary" }.to_owned(),
+            shingle: text_of(&shingler.unit)?,
+            ngram: shingler.n,
+            bands: bands.bands,
+            rows: bands.rows,
+            seed: (!is_slimpajama).then_some(cx.seed),
+            scope: text_of(&self.scope)?,
+            verify: text_of(&self.verify())?,
+        };
+        let (index, told) = Index::open(&path, settings)?;
+        cx.note(told);
+        Ok(Some(index))
     }
 
     fn verify(&self) -> Verify {

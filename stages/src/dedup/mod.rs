@@ -4,6 +4,7 @@ mod components;
 mod dedup_exact;
 mod dedup_lines;
 mod dedup_minhash;
+mod index;
 mod minhash;
 
 pub use dedup_exact::DedupExactConfig;

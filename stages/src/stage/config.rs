@@ -267,6 +267,9 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Clone + Send 
     /// Whether there are settings with which [`Outputs::can_tag`]: then the stage takes `on_fail`.
     const TAGS: bool = false;
 
+    /// Settings that only say where something lies: no row depends on them, so they are no part of the fingerprint.
+    const PLACES: &'static [&'static str] = &[];
+
     /// The columns it reads; checked against the input of every port before anything runs.
     fn reads(&self) -> Vec<ColumnSpec> {
         Vec::new()

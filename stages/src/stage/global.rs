@@ -97,11 +97,13 @@ pub struct Step {
     pub writes: Vec<&'static str>,
     /// Whether it gives rows to the stage's outputs.
     pub emits: bool,
+    /// Whether it depends on what [`Global::begin`] saw.
+    pub sees: bool,
 }
 
 impl Step {
     fn new(name: &'static str, kind: StepKind) -> Self {
-        Self { name, kind, mail: Vec::new(), whole: Vec::new(), writes: Vec::new(), emits: false }
+        Self { name, kind, mail: Vec::new(), whole: Vec::new(), writes: Vec::new(), emits: false, sees: false }
     }
 
     /// A step over the shards of an input port.
@@ -144,6 +146,13 @@ impl Step {
     #[must_use]
     pub fn emits(mut self) -> Self {
         self.emits = true;
+        self
+    }
+
+    /// The same step, depending on what [`Global::begin`] saw.
+    #[must_use]
+    pub fn sees(mut self) -> Self {
+        self.sees = true;
         self
     }
 }
@@ -196,10 +205,50 @@ impl Done {
     }
 }
 
+/// What a program is told before its first step.
+#[derive(Debug)]
+pub struct Begin<'a> {
+    /// The hash of all that its rows depend on so far: settings, seed, the rows that it reads.
+    pub plan: &'a str,
+    /// What programs of this stage added before, of this output: their plans.
+    pub earlier: &'a [String],
+    /// Whether the run may add to what outlives it.
+    pub adds: bool,
+}
+
+/// What a program says to that.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Begun {
+    /// What it saw of what outlives runs; part of what its steps depend on that say so.
+    pub seen: String,
+    /// The plan, if [`Global::publish`] adds something.
+    pub adds: Option<String>,
+}
+
 /// A stage that needs to have seen every row.
 pub trait Global: Send + Sync {
     /// The tables of the program.
     fn tables(&self) -> Vec<TableSpec>;
+
+    /// Told before the first step: a stage that uses what earlier runs left decides here what of it this run sees, and says so. `None` if it
+    /// uses nothing of the kind. Called again with the same plan, by any process, it says the same as long as nobody adds anything.
+    ///
+    /// # Errors
+    /// Only what makes the whole run wrong.
+    fn begin(&self, begin: &Begin<'_>) -> Result<Option<Begun>, StageError> {
+        let _ = begin;
+        Ok(None)
+    }
+
+    /// Told when all steps are done and the rows are about to be published: what the program leaves for later runs becomes final. Does nothing
+    /// if that was done before. Calls `pass` after each thing that is seen from outside.
+    ///
+    /// # Errors
+    /// What makes the whole run wrong: nothing is published then.
+    fn publish(&self, pass: &dyn Fn()) -> Result<(), StageError> {
+        let _ = pass;
+        Ok(())
+    }
 
     /// The next step, or `None` when the program is finished. A pure function of the finished steps and their counts.
     fn next(&self, done: &Done) -> Option<Step>;

@@ -12,30 +12,34 @@ use arrow::datatypes::SchemaRef;
 use xxhash_rust::xxh3::{xxh3_64, xxh3_128};
 
 use super::decided::Decided;
+use super::indexed::{self, ADDED, BAND_PIECES, IndexedPairs, MetIndexed, ROW_PIECES};
 use super::tables::{
     ASKED, BAND_BITS, BANDS, CANDIDATES, CANDIDATES_AGAIN, COMPARED, Candidate, Compared, EQUAL_IN_SHARD, FAILED, FATES, FateRow, GLOBAL,
-    InBand, LINKS, LOCAL, LOSSES, MET, Member, NAMES, Pair, ROWS, SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, TIES, VERIFIED, VERIFIED_AGAIN,
-    WANTED, WANTED_AGAIN, band_of, links_schema, read_asked, read_bands, read_candidates, read_compared, read_count, read_fates,
-    read_links, read_losses, read_names, read_sent, read_sources, read_ties, source_key, specs, write_asked, write_bands, write_candidates,
-    write_compared, write_count, write_fates, write_links, write_losses, write_names, write_sources, write_ties,
+    InBand, LINKS, LOCAL, LOSSES, MET, Member, NAMES, Pair, ROWS, SHINGLES, SHINGLES_AGAIN, SOURCES, Sent, TIES, Tie, VERIFIED,
+    VERIFIED_AGAIN, WANTED, WANTED_AGAIN, band_of, links_schema, read_asked, read_bands, read_candidates, read_compared, read_count,
+    read_fates, read_links, read_losses, read_names, read_sent, read_sources, read_ties, source_key, specs, write_asked, write_bands,
+    write_candidates, write_compared, write_count, write_fates, write_links, write_losses, write_names, write_sources, write_ties,
 };
 use super::texts::Texts;
 use super::views::{Clusters, Decisions, Edges};
 use super::{CLUSTERS, DedupMinhashConfig, EDGES, MinhashScope, Scheme, Survivor};
-use crate::dedup::components::{CONNECTED, Connecting, losers, sorted};
+use crate::dedup::components::{CONNECTED, Connecting, Fate, losers, sorted};
+use crate::dedup::index::{Index, is_indexed};
 use crate::dedup::minhash::bands::Bands;
 use crate::dedup::minhash::shingle::{Shingler, Shingles, jaccard};
 use crate::dedup::minhash::signature::band_keys;
-use crate::{Done, Global, Measure, Port, RangeIn, RowRef, ShardIn, ShardRows, StageError, Step, TableSpec, Tables, WholeIn};
+use crate::{
+    Begin, Begun, Done, Global, Measure, Port, RangeIn, RowRef, ShardIn, ShardRows, StageError, Step, TableSpec, Tables, Verdict, WholeIn,
+};
 
 /// Most pairs of a bucket that are compared besides those with its first row: this many, or …
-const PAIRS: usize = 100_000;
+pub(super) const PAIRS: usize = 100_000;
 
 /// … this many for each of its rows; and …
-const PAIRS_A_ROW: usize = 64;
+pub(super) const PAIRS_A_ROW: usize = 64;
 
 /// … no more than this many in a range, which fit one task.
-const PAIRS_OF_RANGE: usize = 2_000_000;
+pub(super) const PAIRS_OF_RANGE: usize = 2_000_000;
 
 /// Guards look away below this many rows.
 const GUARDED_ROWS: u64 = 1_000;
@@ -44,7 +48,7 @@ const GUARDED_ROWS: u64 = 1_000;
 const SHOWN_SHARE: f64 = 0.002;
 
 /// Slack for sums of rounded similarities.
-const ROUNDING: f64 = 1e-9;
+pub(super) const ROUNDING: f64 = 1e-9;
 
 pub(super) struct DedupMinhash {
     pub(super) config: DedupMinhashConfig,
@@ -61,6 +65,8 @@ pub(super) struct DedupMinhash {
     pub(super) similarity: Measure,
     /// The threshold, then those at which the removal is shown too.
     pub(super) thresholds: Vec<f64>,
+    /// What earlier runs kept.
+    pub(super) index: Option<Index>,
 }
 
 /// The hash by which a source is known.
@@ -71,8 +77,17 @@ pub(super) fn source_hash(source: Option<&str>) -> u64 {
 impl Global for DedupMinhash {
     fn tables(&self) -> Vec<TableSpec> {
         let mut tables = specs();
+        tables.extend(indexed::specs());
         tables.extend(connecting().specs());
         tables
+    }
+
+    fn begin(&self, begin: &Begin<'_>) -> Result<Option<Begun>, StageError> {
+        self.index.as_ref().map(|index| index.begin(begin)).transpose()
+    }
+
+    fn publish(&self, pass: &dyn Fn()) -> Result<(), StageError> {
+        self.index.as_ref().map_or(Ok(()), |index| index.publish(pass))
     }
 
     fn next(&self, done: &Done) -> Option<Step> {
@@ -98,8 +113,17 @@ impl Global for DedupMinhash {
         steps.push(Step::ranges("decide", &[CONNECTED]).whole(ROWS).writes(&[FATES, LOSSES, TIES, ASKED]));
         steps.push(Step::ranges("weigh", &[SOURCES, LOSSES]).whole(ROWS));
         steps.push(Step::shards("name", Port::FROM).mail(ASKED).writes(&[NAMES]));
-        steps.push(Step::shards("drop", Port::FROM).mail(FATES).mail(TIES).mail(NAMES).emits());
-        steps.into_iter().nth(done.steps())
+        let drop = Step::shards("drop", Port::FROM).mail(FATES).mail(TIES).mail(NAMES).emits();
+        if self.index.is_none() {
+            steps.push(drop);
+            return steps.into_iter().nth(done.steps());
+        }
+        steps.push(drop.writes(&[ADDED, ROW_PIECES]));
+        steps.push(Step::ranges("add", &[BANDS]).whole(ADDED).writes(&[BAND_PIECES]));
+        steps.push(Step::once("describe", &[ROW_PIECES, BAND_PIECES], Vec::new()));
+        // Signatures are the same whatever is indexed; all that comes after them is not.
+        let step = steps.into_iter().nth(done.steps());
+        step.map(|step| if step.name == "sign" { step } else { step.sees() })
     }
 
     fn shard(&self, step: &Step, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
@@ -122,12 +146,16 @@ impl Global for DedupMinhash {
             "meet_again" => self.meet_again(range, out),
             "decide" => self.decide(range, out),
             "weigh" => self.weigh(range, out),
+            "add" => self.add_bands(range, out),
             _ if connecting().range(step, range, out)? => Ok(()),
             other => Err(StageError::Internal(format!("no step `{other}` over ranges"))),
         }
     }
 
     fn once(&self, step: &Step, all: &mut WholeIn, out: &mut Tables) -> Result<(), StageError> {
+        if step.name == "describe" {
+            return self.describe(all);
+        }
         connecting().once(step, all, out)
     }
 }
@@ -139,6 +167,16 @@ fn connecting() -> Connecting {
 impl DedupMinhash {
     fn is_local(&self) -> bool {
         self.config.scope == MinhashScope::Local
+    }
+
+    /// What rows must have in common besides their text to stand for each other.
+    pub(super) fn scope_of(&self, source: u64) -> u64 {
+        if self.config.scope == MinhashScope::Global { 0 } else { source }
+    }
+
+    /// Whether a later one of equal texts can be the better one.
+    pub(super) fn prefers(&self) -> bool {
+        !self.priority.is_empty() || self.config.survivor == Survivor::Longest
     }
 
     fn is_both(&self) -> bool {
@@ -162,7 +200,7 @@ impl DedupMinhash {
             if shingles.hashes.is_empty() {
                 continue;
             }
-            let scope = if self.config.scope == MinhashScope::Global { 0 } else { member.source };
+            let scope = self.scope_of(member.source);
             if let Some(equal_to) = first.get(&(shingles.text, scope)) {
                 equal.push(Pair { a: *equal_to, b: member, similarity: Some(1.0), equal: true, bands: Vec::new() });
                 continue;
@@ -192,19 +230,32 @@ impl DedupMinhash {
         let table = range.take(BANDS)?;
         let rows = read_bands(&table.batch);
         let mut met = Met { verify: self.verify, links: Vec::new(), to: Vec::new(), candidates: Vec::new() };
+        let seen = self.seen()?.filter(|seen| !seen.is_empty());
+        let mut met_indexed = seen.map(|seen| MetIndexed::of(&seen, &table.keys)).transpose()?;
         let mut start = 0;
         for group in table.keys.chunk_by(|a, b| a == b) {
             let bucket = start..start + group.len();
             start = bucket.end;
-            if bucket.len() < 2 {
+            if bucket.len() < 2 && met_indexed.is_none() {
                 continue;
             }
-            let texts: Vec<(Member, u64)> = bucket
+            let first = bucket.start;
+            let mut texts: Vec<(Member, u64)> = bucket
                 .map(|at| {
                     let at_row = RowRef { shard: table.origins[at].shard, row: rows[at].row };
                     (Member { at: at_row, length: rows[at].length, source: rows[at].source }, rows[at].text)
                 })
                 .collect();
+            if let Some(indexed) = &mut met_indexed {
+                let Met { links, to, candidates, .. } = &mut met;
+                indexed.meet(first, group[0], self.verify, &mut texts, links, |row, candidate| {
+                    to.push(row);
+                    candidates.push(candidate);
+                });
+                if texts.len() < 2 {
+                    continue;
+                }
+            }
             met.bucket(group[0], &texts);
             if self.is_both() {
                 // The rows of each source meet once more among themselves; but for those of the first one's, which are compared with it already,
@@ -225,6 +276,9 @@ impl DedupMinhash {
                 }
             }
         }
+        if let Some(left_out) = met_indexed.map(|indexed| indexed.left_out).filter(|left_out| *left_out > 0) {
+            out.emit().count("not_compared", "pairs", left_out);
+        }
         self.links(MET, &met.links, out)?;
         out.mail(CANDIDATES, &met.to, write_candidates(&met.candidates)?)
     }
@@ -232,7 +286,7 @@ impl DedupMinhash {
     /// Asks each row that rows of this shard are compared with for its shingles, once.
     fn ask(shard: &mut ShardIn, candidates: &str, wanted: &'static str, out: &mut Tables) -> Result<(), StageError> {
         let mail = shard.take_mail(candidates)?;
-        let of = sorted(read_candidates(&mail.batch).into_iter().map(|(other, _)| other).collect());
+        let of = sorted(read_candidates(&mail.batch).into_iter().map(|(other, _)| other).filter(|other| !is_indexed(*other)).collect());
         let by = RowRef { shard: shard.shard.index, row: 0 };
         out.mail(wanted, &of, write_asked(&vec![by; of.len()])?)
     }
@@ -273,6 +327,7 @@ impl DedupMinhash {
             })
             .collect();
         let (mut verified, mut buckets, mut compared, mut failed) = (Vec::new(), Vec::new(), Vec::new(), 0);
+        let mut with_indexed = self.seen()?.map(|seen| IndexedPairs::new(seen, threshold));
         let mut cut = Shingles::default();
         let mut start = 0;
         for of_row in mail.rows.chunk_by(|a, b| a == b) {
@@ -281,6 +336,16 @@ impl DedupMinhash {
             let row = texts.member(RowRef { shard: shard.shard.index, row: of_row[0] })?;
             self.shingler.cut(texts.text(of_row[0])?, &mut cut);
             let set = cut.set();
+            let (others, of_index) = others.split_at(others.partition_point(|(other, _)| !is_indexed(*other)));
+            if let Some(pairs) = with_indexed.as_mut().filter(|_| !of_index.is_empty()) {
+                pairs.row(row, &set);
+                for met in of_index.chunk_by(|a, b| a.0 == b.0) {
+                    pairs.pair(met[0].0, sorted(met.iter().map(|(_, bucket)| band_of(*bucket)).collect()));
+                }
+                if pairs.is_full() {
+                    self.compare_indexed(pairs, &mut verified, out)?;
+                }
+            }
             for met in others.chunk_by(|a, b| a.0 == b.0) {
                 let missing = || StageError::Internal(format!("the shingles of {:?} were not sent", met[0].0));
                 let (other, of_other) = sent.get(&met[0].0).ok_or_else(missing)?;
@@ -298,6 +363,9 @@ impl DedupMinhash {
                 }
             }
         }
+        if let Some(pairs) = &mut with_indexed {
+            self.compare_indexed(pairs, &mut verified, out)?;
+        }
         self.links(verified_to, &verified, out)?;
         if first_time {
             out.keyed(COMPARED, buckets, write_compared(&compared)?)?;
@@ -306,6 +374,17 @@ impl DedupMinhash {
             }
         }
         Ok(())
+    }
+
+    /// Compares rows with indexed ones.
+    fn compare_indexed(&self, pairs: &mut IndexedPairs, verified: &mut Vec<Pair>, out: &mut Tables) -> Result<(), StageError> {
+        let threshold = self.config.jaccard_threshold.get();
+        pairs.compare(|pair, similarity| {
+            out.emit().observe(&self.similarity, similarity, similarity >= threshold);
+            if similarity >= threshold {
+                verified.push(pair);
+            }
+        })
     }
 
     /// In each bucket where some rows are not like the first: the pairs that may yet be alike.
@@ -377,6 +456,7 @@ impl DedupMinhash {
             let lost = decided.fates.iter().filter(|fate| fate.row != fate.survivor);
             asked.extend(lost.flat_map(|fate| [(fate.row, fate.survivor), (fate.row, fate.next)]));
         }
+        asked.retain(|(_, of)| !is_indexed(*of)); // the index knows their ids
         let (by, of): (Vec<RowRef>, Vec<RowRef>) = sorted(asked).into_iter().unzip();
         out.mail(ASKED, &of, write_asked(&by)?)
     }
@@ -384,11 +464,11 @@ impl DedupMinhash {
     /// How many rows each source loses to these components, at each threshold that is looked at.
     fn write_losses(&self, decided: &Decided, out: &mut Tables) -> Result<(), StageError> {
         let mut losses: BTreeMap<(u64, u8), u64> = BTreeMap::new();
-        let rows: Vec<RowRef> = decided.members.iter().map(|member| member.at).collect();
+        let rows = decided.spots();
         for (number, threshold) in (0_u8..).zip(&self.thresholds) {
             let counts = |pair: &&Pair| number == 0 || pair.similarity.is_some_and(|similarity| similarity >= *threshold);
-            let links = decided.links.iter().filter(counts).map(|pair| (pair.a.at, pair.b.at));
-            for row in losers(&rows, links, |row| self.order(decided.member(row))) {
+            let links = decided.links.iter().filter(counts).map(Decided::ends);
+            for row in losers(&rows, links, |row| decided.order(self, row)) {
                 *losses.entry((decided.member(row).source, number)).or_default() += 1;
             }
         }
@@ -405,16 +485,18 @@ impl DedupMinhash {
 
     /// Stops the run before anything is dropped if a cluster is larger than anyone can want.
     fn guard_clusters(&self, decided: &Decided, n_rows: u64) -> Result<(), StageError> {
-        let largest = decided.fates.iter().max_by_key(|fate| (fate.size, std::cmp::Reverse(fate.row)));
-        match largest
-            .filter(|fate| u64::from(fate.size) > GUARDED_ROWS && share(u64::from(fate.size), n_rows) > self.config.max_cluster.get())
-        {
+        // The rows of the run alone: one that is indexed is none of them.
+        let n_own = |fate: &Fate| u64::from(fate.size) - u64::from(is_indexed(fate.survivor));
+        let largest = decided.fates.iter().max_by_key(|fate| (n_own(fate), std::cmp::Reverse(fate.row)));
+        match largest.filter(|fate| n_own(fate) > GUARDED_ROWS && share(n_own(fate), n_rows) > self.config.max_cluster.get()) {
             Some(largest) => {
                 let survivor = largest.survivor;
-                let problem = format!(
-                    "one cluster holds {} of {n_rows} rows; the row kept would be row {} of shard {}",
-                    largest.size, survivor.row, survivor.shard
-                );
+                let kept = if is_indexed(survivor) {
+                    "one of the index".to_owned()
+                } else {
+                    format!("row {} of shard {}", survivor.row, survivor.shard)
+                };
+                let problem = format!("one cluster holds {} of {n_rows} rows; the row kept would be {kept}", n_own(largest));
                 Err(StageError::Guard { problem, setting: "max_cluster" })
             }
             None => Ok(()),
@@ -470,21 +552,27 @@ impl DedupMinhash {
     fn drop_rows(&self, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
         let (fates, ties, names) = (shard.take_mail(FATES)?, shard.take_mail(TIES)?, shard.take_mail(NAMES)?);
         if fates.rows.is_empty() && !self.is_both() {
+            self.add_rows(&shard.shard, |_| true, out)?;
             return shard.shard.batches.drain(..).try_for_each(|batch| out.emit().rows(batch));
         }
         let (ids, n_rows) = (shard.shard.ids()?, shard.shard.n_rows());
+        // A row's two fates come from different ranges.
+        let mut of_row: Vec<(u32, FateRow)> = fates.rows.iter().copied().zip(read_fates(&fates.batch)).collect();
+        of_row.sort_by_key(|(row, fate)| (*row, fate.graph));
+        let links: Vec<Tie> = read_ties(&ties.batch).collect();
+        let indexed = self.indexed_ids(&of_row, &links)?;
         let named = read_names(&names.rows, &names.batch);
-        let name = |by: u32, of: RowRef| named.get(&(by, of)).copied().flatten();
+        let name = |by: u32, of: RowRef| match indexed.get(&of) {
+            Some(id) => id.as_deref(),
+            None => named.get(&(by, of)).copied().flatten(),
+        };
         let mut edges = Edges::default();
-        for (&row, (other, similarity, found)) in ties.rows.iter().zip(read_ties(&ties.batch)) {
+        for (&row, (other, similarity, found)) in ties.rows.iter().zip(links) {
             edges.push(name(row, other), ids.get(row), similarity, &found, self.bands);
         }
         out.emit().to(EDGES, edges.finish()?)?;
         let threshold = self.verify.then(|| self.config.jaccard_threshold.get());
         let (mut clusters, mut decisions) = (Clusters::default(), Decisions::new(n_rows, self.is_both()));
-        // A row's two fates come from different ranges.
-        let mut of_row: Vec<(u32, FateRow)> = fates.rows.iter().copied().zip(read_fates(&fates.batch)).collect();
-        of_row.sort_by_key(|(row, fate)| (*row, fate.graph));
         for (row, fate) in of_row {
             if row as usize >= n_rows {
                 return Err(StageError::Internal(format!("mail for row {row}, which the shard does not have")));
@@ -496,10 +584,12 @@ impl DedupMinhash {
             clusters.push(ids.get(row), survivor, next, kept, fate);
         }
         out.emit().to(CLUSTERS, clusters.finish(self.bands, self.is_both())?)?;
-        let batches = shard.shard.batches.drain(..);
         if !self.is_both() {
-            return out.emit().split_all(batches, decisions.verdicts());
+            let verdicts = decisions.verdicts();
+            self.add_rows(&shard.shard, |row| matches!(verdicts[row], Verdict::Keep), out)?;
+            return out.emit().split_all(shard.shard.batches.drain(..), verdicts);
         }
+        let batches = shard.shard.batches.drain(..);
         let (values, mut start) = (decisions.values(), 0);
         for batch in batches {
             let of_batch = values.iter().map(|values| values.slice(start, batch.num_rows()));

@@ -99,12 +99,12 @@ fn schema(fields: &[(&str, DataType)]) -> SchemaRef {
     Arc::new(Schema::new(fields.iter().map(|(name, data_type)| Field::new(*name, data_type.clone(), false)).collect::<Vec<_>>()))
 }
 
-fn list(item: DataType) -> DataType {
+pub(super) fn list(item: DataType) -> DataType {
     DataType::List(Arc::new(Field::new_list_field(item, false)))
 }
 
 /// Lists without nulls, from all their values and the length of each.
-fn lists<T: ArrowPrimitiveType>(values: Vec<T::Native>, lengths: Vec<usize>) -> ArrayRef {
+pub(super) fn lists<T: ArrowPrimitiveType>(values: Vec<T::Native>, lengths: Vec<usize>) -> ArrayRef {
     let values = PrimitiveArray::<T>::new(ScalarBuffer::from(values), None);
     let item = Arc::new(Field::new_list_field(T::DATA_TYPE, false));
     Arc::new(ListArray::new(item, OffsetBuffer::from_lengths(lengths), Arc::new(values), None))

@@ -85,9 +85,9 @@ impl RowSink for Taken {
 }
 
 /// Words, as they stand between white space, of each of the samples.
-type Works = Vec<&'static [&'static str]>;
+pub(in crate::dedup) type Works = Vec<&'static [&'static str]>;
 
-fn works() -> Works {
+pub(in crate::dedup) fn works() -> Works {
     static WORKS: OnceLock<Vec<Vec<&'static str>>> = OnceLock::new();
     fn read<C: StageConfig>(files: &str) -> Vec<&'static str> {
         let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/samples").join(files);
@@ -164,7 +164,7 @@ fn edited(random: &mut Random, works: &Works, text: &[&'static str]) -> Vec<&'st
 }
 
 /// `n` texts of a few words to `longest`, in families: a passage, copies of it, copies of copies. In any order.
-fn documents(seed: u64, works: &Works, n: usize, longest: f64) -> Vec<String> {
+pub(in crate::dedup) fn documents(seed: u64, works: &Works, n: usize, longest: f64) -> Vec<String> {
     let mut random = Random::new(seed);
     let mut texts: Vec<String> = Vec::new();
     while texts.len() < n {

@@ -2,7 +2,7 @@
 
 pub(super) mod bands;
 #[cfg(test)]
-mod exam;
+pub(super) mod exam;
 pub(super) mod shingle;
 pub(super) mod signature;
 
