@@ -23,7 +23,7 @@ use self::matches::{Matches, merged};
 use self::words::WordUnit;
 use crate::stage::add_columns;
 use crate::units::{Chars, ColumnName, Fraction};
-use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Measure, Outputs, Port, RowLocal, Stage, StageConfig, StageError, Verdict};
+use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Measure, Outputs, RowLocal, Stage, StageConfig, StageError, Verdict};
 
 /// Finds texts that hold examples of benchmarks, and drops them, cuts the examples out, or says so in columns.
 ///
@@ -257,8 +257,8 @@ impl RowLocal for Decontaminate {
         let mut findings = Findings { counts: vec![0; self.index.examples.len()], ..Findings::default() };
         let mut matches = Matches::default();
         let mut verdicts = Vec::with_capacity(batch.num_rows());
-        // Of each row with a text, what is held most; for `action: tag`.
-        let mut most: Vec<Option<Option<Held>>> = Vec::new();
+        // What each text holds most of; for `action: tag`.
+        let mut most: Vec<Option<Held>> = Vec::with_capacity(batch.num_rows());
         // Rows whose text is another now.
         let mut changed: Vec<(usize, String)> = Vec::new();
         for (row, (text, id)) in texts.iter().zip(ids).enumerate() {
@@ -290,7 +290,7 @@ impl RowLocal for Decontaminate {
             };
             out.observe(&self.share, share, verdict == Verdict::Keep);
             verdicts.push(verdict);
-            most.push(Some(worst));
+            most.push(worst);
         }
         out.to(matches::PORT, matches.take()?)?;
         let mut columns = batch.columns().to_vec();
@@ -299,11 +299,12 @@ impl RowLocal for Decontaminate {
         }
         if self.config.action == Action::Tag {
             let is_over = |held: &Held| held.share > self.config.max_share.get();
-            let contaminated = most.iter().map(|row| row.map(|held| held.as_ref().is_some_and(is_over)));
+            let of_texts = || texts.iter().zip(&most);
+            let contaminated = of_texts().map(|(text, held)| text.map(|_| held.as_ref().is_some_and(is_over)));
+            let share = of_texts().map(|(text, held)| text.map(|_| held.map_or(0.0, |held| held.share)));
             columns.push(Arc::new(contaminated.collect::<BooleanArray>()));
-            columns.push(Arc::new(most.iter().map(|row| row.map(|held| held.map_or(0.0, |held| held.share))).collect::<Float64Array>()));
-            let by = most.iter().map(|row| row.flatten().filter(is_over).map(|held| self.name_of(held)));
-            columns.push(Arc::new(by.collect::<StringArray>()));
+            columns.push(Arc::new(share.collect::<Float64Array>()));
+            columns.push(Arc::new(most.iter().map(|held| held.filter(is_over).map(|held| self.name_of(held))).collect::<StringArray>()));
         }
         let leave = RecordBatch::try_new(Arc::clone(&self.output), columns)?;
         if self.config.action == Action::Tag { out.rows(leave) } else { out.split_changed(&batch, &leave, verdicts) }

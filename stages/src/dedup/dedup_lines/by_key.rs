@@ -77,7 +77,6 @@ impl<T> ByKey<T> {
     }
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "the low bits")]
 fn low(key: u128) -> usize {
     key as usize
 }

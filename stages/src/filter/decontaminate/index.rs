@@ -120,13 +120,10 @@ impl Builder {
         }
         let example = u32::try_from(self.examples.len()).ok().filter(|example| *example != NONE)?;
         let n_words = self.ngram.min(words.len());
-        let width = match self.widths.iter().find(|width| width.n_words == n_words) {
-            Some(width) => *width,
-            None => {
-                self.widths.push(Width::new(n_words));
-                Width::new(n_words)
-            }
-        };
+        let width = Width::new(n_words);
+        if self.widths.iter().all(|known| known.n_words != n_words) {
+            self.widths.push(width);
+        }
         let mut hash = 0;
         for (at, word) in words.iter().enumerate() {
             let leaves = at.checked_sub(n_words).map_or(0, |gone| words[gone].hash);
@@ -190,7 +187,6 @@ fn slot_of(hash: u64, n_slots: usize) -> usize {
     hash as usize & (n_slots - 1)
 }
 
-#[expect(clippy::cast_possible_truncation, reason = "shifted to below the number of bits")]
 fn bit_of(hash: u64, shift: u32) -> (usize, u64) {
     let bit = hash >> shift;
     ((bit / 64) as usize, 1 << (bit % 64))

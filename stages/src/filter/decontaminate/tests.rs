@@ -12,7 +12,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::*;
 use crate::testing::{self, Balance, Outcome};
-use crate::{ReadJsonlConfig, ReadTextConfig, Rejection, RowSink};
+use crate::{Port, ReadJsonlConfig, ReadTextConfig, Rejection, RowSink};
 
 fn rows(texts: &[Option<&str>]) -> RecordBatch {
     let ids: Vec<String> = (0..texts.len()).map(|row| format!("d{row}")).collect();
