@@ -237,8 +237,8 @@ fn of_two_indexed_rows_the_nearer_counts_and_of_equally_near_ones_the_earlier() 
         // 0.71 like each other, and 0.84 like the row between them.
         let (first, second) = (row("a", &[20, 40]), row("b", &[80, 100]));
         let [first, second] = if turned { [second, first] } else { [first, second] };
-        run(&index, &[first.clone()]);
-        assert_eq!(kept(&run(&index, &[second.clone()])), [second.0.clone()]);
+        run(&index, std::slice::from_ref(&first));
+        assert_eq!(kept(&run(&index, std::slice::from_ref(&second))), std::slice::from_ref(&second.0));
         let between = run(&index, &[row("c", &[]), row("d", &[80])]);
         // The second one is nearer to `b`, whichever was added first.
         assert_eq!(duplicates(&between), pairs(&[("c", &first.0), ("d", "b")]));
