@@ -121,13 +121,12 @@ impl Folder {
     /// # Errors
     /// What the system or storage says.
     pub fn begin(&self, name: &str) -> io::Result<FolderWriter> {
-        let to = match &self.objects {
-            Some(objects) => To::Object(Box::new(ObjectWriter::with_capacity(Arc::clone(objects), key(name)?, PART))),
-            None => {
-                let target = self.path.join(name);
-                let staged = self.staged(&target)?;
-                To::File { file: BufWriter::with_capacity(1 << 20, File::create(&staged)?), staged, target }
-            }
+        let to = if let Some(objects) = &self.objects {
+            To::Object(Box::new(ObjectWriter::with_capacity(Arc::clone(objects), key(name)?, PART)))
+        } else {
+            let target = self.path.join(name);
+            let staged = staged(&target)?;
+            To::File { file: BufWriter::with_capacity(1 << 20, File::create(&staged)?), staged, target }
         };
         Ok(FolderWriter { to: Some(to), bytes: 0 })
     }
@@ -250,18 +249,18 @@ impl Folder {
         }
         Ok(())
     }
+}
 
-    /// Where a file is written until it is whole; its folder is made.
-    fn staged(&self, target: &Path) -> io::Result<PathBuf> {
-        static NUMBER: AtomicU64 = AtomicU64::new(0);
-        if let Some(folder) = target.parent() {
-            fs::create_dir_all(folder)?;
-        }
-        // Another process may write the same file.
-        let number = NUMBER.fetch_add(1, Ordering::Relaxed);
-        let name = target.file_name().unwrap_or_default().to_string_lossy();
-        Ok(target.with_file_name(format!("{UNFINISHED}{}-{number}-{name}", std::process::id())))
+/// Where a file is written until it is whole; its folder is made.
+fn staged(target: &Path) -> io::Result<PathBuf> {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    if let Some(folder) = target.parent() {
+        fs::create_dir_all(folder)?;
     }
+    // Another process may write the same file.
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    let name = target.file_name().unwrap_or_default().to_string_lossy();
+    Ok(target.with_file_name(format!("{UNFINISHED}{}-{number}-{name}", std::process::id())))
 }
 
 fn key(name: &str) -> io::Result<Key> {

@@ -15,7 +15,7 @@ stages:
   unique: {use: dedup_minhash, from: rows, index: index}
 ";
 
-const ARGS: &[&str] = &["--shard-rows", "16", "--threads", "1"];
+const ARGS: &[&str] = &["--shard-rows", "48", "--threads", "1"];
 
 /// Rows `from` to `to`; of every ten two are alike, and of every twenty one is like one of another twenty.
 fn rows(month: &str, from: u32, to: u32) -> String {
@@ -116,15 +116,17 @@ fn months_are_added_and_a_repeated_one_does_nothing() {
 #[test]
 fn killed_at_any_moment_a_month_is_added_once() {
     let undisturbed = project();
-    ["may", "june"].iter().for_each(|name| run(&undisturbed, name));
+    run(&undisturbed, "may");
+    let of_may = index(&undisturbed);
+    run(&undisturbed, "june");
     let (expected, of_index) = (undisturbed.files("out/june"), index(&undisturbed));
     let mut swapped = 0;
     for k in 1.. {
         let project = project();
-        run(&project, "may");
+        of_may.iter().for_each(|(name, bytes)| project.write(&format!("index/{name}"), bytes));
         let crashed = month(&project, "june", &["--crash-at", &k.to_string()]);
         if crashed.code == Some(0) {
-            assert!(k > 30, "only {k} crash points");
+            assert!(k > 20, "only {k} crash points");
             break;
         }
         assert_eq!(crashed.code, None, "point {k} kills the process: {crashed:#?}");
@@ -146,8 +148,8 @@ fn somebody_elses_month_in_between_is_seen() {
     // Killed with much of it done, all but the last steps.
     let mut crash = 1;
     let tasks = |project: &Project| fs::read_dir(project.path("out/july/.pipeline/done")).map_or(0, Iterator::count);
-    while tasks(&project) < 30 {
-        crash += 5;
+    while tasks(&project) < 12 {
+        crash += 3;
         fs::remove_dir_all(project.path("out/july")).ok();
         let crashed = month(&project, "july", &["--crash-at", &crash.to_string()]);
         assert_eq!(crashed.code, None, "{crashed:#?}");
@@ -156,7 +158,7 @@ fn somebody_elses_month_in_between_is_seen() {
     run(&project, "june");
     run(&project, "july");
     let record = project.record("out/july");
-    assert!(record["tasks"]["reused"].as_u64() > Some(5) && record["tasks"]["done"].as_u64() > Some(5), "{}", record["tasks"]);
+    assert!(record["tasks"]["reused"].as_u64() > Some(3) && record["tasks"]["done"].as_u64() > Some(5), "{}", record["tasks"]);
     let undisturbed = self::project();
     ["may", "june", "july"].iter().for_each(|name| run(&undisturbed, name));
     assert_eq!(dropped(&project, "july"), dropped(&undisturbed, "july"));
@@ -216,7 +218,7 @@ fn a_damaged_segment_stops_the_run_and_is_named() {
     fs::write(&path, &bytes[..bytes.len() - 7]).expect("cut off");
     let refused = month(&project, "june", &[]);
     assert_eq!(refused.code, Some(1), "{refused:#?}");
-    assert!(text(&refused).contains(&name) && text(&refused).contains("the index is damaged"), "{refused:#?}");
+    assert!(text(&refused).contains("rows-00000: the index is damaged: it is not as long as it was written"), "{refused:#?}");
     assert!(!project.path("out/june/unique").exists());
     fs::write(&path, &bytes).expect("mended");
     run(&project, "june");

@@ -10,7 +10,7 @@ use super::program::{DedupMinhash, PAIRS, PAIRS_A_ROW, PAIRS_OF_RANGE, ROUNDING}
 use super::tables::{BANDS, Candidate, FateRow, Member, Pair, Tie, band_of, list, lists, read_bands};
 use super::texts::Texts;
 use crate::dedup::components::sorted;
-use crate::dedup::index::{BandPiece, BandsWriter, Place, RowPiece, RowsWriter, Seen, is_indexed, short};
+use crate::dedup::index::{BandPiece, BandsWriter, Index, Place, RowPiece, RowsWriter, Seen, is_indexed, short};
 use crate::dedup::minhash::shingle::{Shingles, jaccard};
 use crate::{RangeIn, Route, RowRef, ShardRows, StageError, TableSpec, Tables, WholeIn};
 
@@ -207,7 +207,7 @@ impl IndexedPairs {
 impl DedupMinhash {
     /// What the run sees of its index; `None` if it has none.
     pub(super) fn seen(&self) -> Result<Option<Arc<Seen>>, StageError> {
-        self.index.as_ref().map(|index| index.seen()).transpose()
+        self.index.as_ref().map(Index::seen).transpose()
     }
 
     /// The ids of the indexed rows that rows of a shard hang on or are linked to.
@@ -346,8 +346,17 @@ impl Added {
 
 /// The numbers that added rows have in their segment: counted over all shards in order.
 struct AddedRows {
-    /// By shard: the number before its first row, for each byte of `kept` the rows before it, `kept`, and what moved.
-    shards: HashMap<u32, (u32, Vec<u32>, Vec<u8>, HashMap<u32, u32>)>,
+    shards: HashMap<u32, AddedOfShard>,
+}
+
+struct AddedOfShard {
+    /// The number of its first row.
+    base: u32,
+    /// For each byte of `kept`, the rows before it.
+    before: Vec<u32>,
+    kept: Vec<u8>,
+    /// The row that is added in the place of another one of the same text.
+    moved: HashMap<u32, u32>,
 }
 
 impl AddedRows {
@@ -369,7 +378,7 @@ impl AddedRows {
             let (from, to) = (from.value(at), to.value(at));
             let (from, to) = (from.as_primitive::<UInt32Type>(), to.as_primitive::<UInt32Type>());
             let moved = from.values().iter().copied().zip(to.values().iter().copied()).collect();
-            shards.insert(shard.value(at), (base, before, kept, moved));
+            shards.insert(shard.value(at), AddedOfShard { base, before, kept, moved });
             let too_many = || StageError::Internal("over 2^32 rows are to be indexed at once".to_owned());
             base = base.checked_add(n_kept).ok_or_else(too_many)?;
         }
@@ -378,7 +387,7 @@ impl AddedRows {
 
     /// The number of the row whose text is that of `row`, if one is added.
     fn number(&self, row: RowRef) -> Option<u32> {
-        let (base, before, kept, moved) = self.shards.get(&row.shard)?;
+        let AddedOfShard { base, before, kept, moved } = self.shards.get(&row.shard)?;
         let row = moved.get(&row.row).copied().unwrap_or(row.row) as usize;
         let (byte, bit) = (*kept.get(row / 8)?, row % 8);
         ((byte >> bit) & 1 == 1).then(|| base + before[row / 8] + (byte & ((1 << bit) - 1)).count_ones())
