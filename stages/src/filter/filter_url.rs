@@ -72,7 +72,7 @@ pub struct FilterUrlConfig {
     #[serde(default = "default_max_soft_words")]
     pub max_soft_words: u32,
     /// Lists of what may be nowhere in a URL, not even within a word or across several: neither the URL's nor the entry's characters that are
-    /// no letters or digits count, so that `free porn` is found in `freepornsite.example` and in `/free-porn/`.
+    /// no letters or digits count, so that `free poker` is found in `freepokersite.example` and in `/free-poker/`.
     #[serde(default)]
     pub banned_substrings: UrlList,
     /// What becomes of documents without a URL, or with one that has no host: words are looked for in these.
