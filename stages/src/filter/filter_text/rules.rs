@@ -199,11 +199,13 @@ impl Plan {
         for step in &self.steps {
             let rules = match step {
                 Step::Scan(judge) => {
+                    stats.take_only(judge.wanted);
                     scan.read(text, is_cleaned, judge, stats);
                     &judge.rules
                 }
                 Step::Clean { cleaner, rules } => {
                     is_cleaned = true;
+                    stats.take_only(StatSet::ALL);
                     let reason = cleaner.clean(text, &mut scan.splitter, &mut scan.cleaned, stats);
                     let line = reason.map(|reason| Dropped { reason, value: None, threshold: None, duplicate_of: None });
                     why = why.or(line);

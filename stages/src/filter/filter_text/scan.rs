@@ -166,7 +166,7 @@ impl StopWords {
     pub(super) fn new(words: &[String]) -> Self {
         let mut stop_words =
             Self { words: Vec::new(), lengths: vec![0; 256], slots: vec![Self::NONE; (words.len() * 4).next_power_of_two()] };
-        for word in words.iter().map(|word| word.as_bytes()).filter(|word| !word.is_empty()) {
+        for word in words.iter().map(String::as_bytes).filter(|word| !word.is_empty()) {
             stop_words.lengths[usize::from(word[0])] |= bit_of(word);
             let free = stop_words.slot(word);
             stop_words.slots[free] = stop_words.words.len() as u32;

@@ -276,6 +276,7 @@ impl Default for GopherRepetition {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(default, deny_unknown_fields)]
 #[schemars(inline)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a rule that a pipeline file names")]
 pub struct C4 {
     /// Lines with a longer word are removed; in characters, cut at white space.
     pub max_word_chars: Limit<u64>,

@@ -77,6 +77,8 @@ stats! {
 pub(super) struct StatSet(u64);
 
 impl StatSet {
+    pub(super) const ALL: Self = Self(u64::MAX);
+
     pub(super) fn insert(&mut self, stat: Stat) {
         self.0 |= 1 << stat as u64;
     }
@@ -96,16 +98,27 @@ impl StatSet {
 
 /// The statistics of one text; NaN where one was not asked for or the text did not come so far.
 #[derive(Debug, Clone)]
-pub(super) struct Stats([f64; Stat::ALL.len()]);
+pub(super) struct Stats {
+    numbers: [f64; Stat::ALL.len()],
+    /// Those that the step at hand may write: what an earlier one found, of the text as it was then, stays.
+    open: StatSet,
+}
 
 impl Stats {
-    pub(super) const NONE: Self = Self([f64::NAN; Stat::ALL.len()]);
+    pub(super) const NONE: Self = Self { numbers: [f64::NAN; Stat::ALL.len()], open: StatSet::ALL };
+
+    /// Takes no others from now on.
+    pub(super) fn take_only(&mut self, wanted: StatSet) {
+        self.open = wanted;
+    }
 
     pub(super) fn get(&self, stat: Stat) -> f64 {
-        self.0[stat as usize]
+        self.numbers[stat as usize]
     }
 
     pub(super) fn set(&mut self, stat: Stat, number: f64) {
-        self.0[stat as usize] = number;
+        if self.open.contains(stat) {
+            self.numbers[stat as usize] = number;
+        }
     }
 }

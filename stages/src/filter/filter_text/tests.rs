@@ -183,7 +183,7 @@ fn sources_can_be_exempt_from_being_long() {
 #[test]
 fn statistics_are_kept_of_all_rows() {
     let given = texts(&[Some("the one of it and the one of it"), None, Some("two words")]);
-    let settings = json!({"rules": ["gopher_quality", "c4", "gopher_repetition"], "gopher_quality": {"min_words": 5}, "c4": {"min_sentences": "off"},
+    let settings = json!({"rules": ["gopher_quality", "c4", "gopher_repetition"], "gopher_quality": {"min_words": 5, "min_mean_word_length": "off"}, "c4": {"min_sentences": "off"},
         "stats": ["n_words", "n_stop_words", "mean_word_length", "kept_lines", "n_sentences", "top_2_gram"]});
     let got = testing::run::<FilterTextConfig>(settings, &[(Port::FROM, given)]);
     let dropped = got.dropped();
