@@ -23,6 +23,6 @@ pub use filter::FilterLengthConfig;
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig};
 pub use stage::*;
 pub use table::{
-    ConcatConfig, GroupByConfig, JoinConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig, SplitHoldoutConfig,
-    SqlConfig,
+    ConcatConfig, GroupByConfig, JoinConfig, MixSourcesConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig,
+    SplitHoldoutConfig, SqlConfig,
 };

@@ -16,6 +16,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::FilterLengthConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),
     StageSpec::of::<crate::JoinConfig>(),
+    StageSpec::of::<crate::MixSourcesConfig>(),
     StageSpec::of::<crate::PackSequencesConfig>(),
     StageSpec::of::<crate::ReadCsvConfig>(),
     StageSpec::of::<crate::ReadJsonlConfig>(),
