@@ -6,5 +6,9 @@ mod dedup_minhash;
 mod minhash;
 
 pub use dedup_exact::DedupExactConfig;
+pub(crate) use dedup_exact::Normalize;
 pub use dedup_minhash::DedupMinhashConfig;
 pub(crate) use minhash::Signatures;
+pub(crate) use minhash::bands::Bands;
+pub(crate) use minhash::shingle::{ShingleUnit, Shingler, Shingles, jaccard};
+pub(crate) use minhash::signature::{Signer, band_keys};
