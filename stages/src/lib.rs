@@ -26,3 +26,4 @@ pub use table::{
     ConcatConfig, GroupByConfig, JoinConfig, MixSourcesConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig,
     SplitHoldoutConfig, SqlConfig,
 };
+pub use text::{ChunkTextConfig, CountTokensConfig};

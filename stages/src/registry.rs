@@ -9,8 +9,10 @@ use crate::{BuildContext, Inputs, Kind, Outputs, Stage, StageConfig, StageError}
 
 /// Every stage type, sorted by name.
 pub static STAGES: &[StageSpec] = &[
+    StageSpec::of::<crate::ChunkTextConfig>(),
     StageSpec::of::<crate::CommandConfig>(),
     StageSpec::of::<crate::ConcatConfig>(),
+    StageSpec::of::<crate::CountTokensConfig>(),
     StageSpec::of::<crate::DedupExactConfig>(),
     StageSpec::of::<crate::DedupMinhashConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
