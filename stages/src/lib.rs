@@ -23,7 +23,9 @@ pub use filter::{DecontaminateConfig, FilterLengthConfig, FilterTextConfig, Filt
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
 pub use stage::*;
 pub use table::{
-    ConcatConfig, GroupByConfig, JoinConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig, SplitHoldoutConfig,
-    SqlConfig,
+    ConcatConfig, GroupByConfig, JoinConfig, MixSourcesConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig,
+    SplitHoldoutConfig, SqlConfig,
 };
-pub use text::{ExtractTextConfig, IdentifyLanguageConfig, NormalizeTextConfig, ScrubPiiConfig, fasttext};
+pub use text::{
+    ChunkTextConfig, CountTokensConfig, ExtractTextConfig, IdentifyLanguageConfig, NormalizeTextConfig, ScrubPiiConfig, fasttext,
+};

@@ -9,9 +9,11 @@ use crate::{BuildContext, Inputs, Kind, Outputs, Stage, StageConfig, StageError}
 
 /// Every stage type, sorted by name.
 pub static STAGES: &[StageSpec] = &[
+    StageSpec::of::<crate::ChunkTextConfig>(),
     StageSpec::of::<crate::CommandConfig>(),
     StageSpec::of::<crate::ConcatConfig>(),
     StageSpec::of::<crate::DecontaminateConfig>(),
+    StageSpec::of::<crate::CountTokensConfig>(),
     StageSpec::of::<crate::DedupExactConfig>(),
     StageSpec::of::<crate::DedupLinesConfig>(),
     StageSpec::of::<crate::DedupMinhashConfig>(),
@@ -23,6 +25,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::IdentifyLanguageConfig>(),
     StageSpec::of::<crate::JoinConfig>(),
     StageSpec::of::<crate::NormalizeTextConfig>(),
+    StageSpec::of::<crate::MixSourcesConfig>(),
     StageSpec::of::<crate::PackSequencesConfig>(),
     StageSpec::of::<crate::ReadCsvConfig>(),
     StageSpec::of::<crate::ReadJsonlConfig>(),

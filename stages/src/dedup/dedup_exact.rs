@@ -313,7 +313,8 @@ fn beaten_schema() -> SchemaRef {
 }
 
 impl Normalize {
-    pub(super) fn change(self) -> Option<Change> {
+    /// How a text is changed; `None` if it is not.
+    pub(crate) fn change(self) -> Option<Change> {
         match self {
             Self::None => None,
             Self::Whitespace => Some(join_words),

@@ -11,4 +11,8 @@ pub use dedup_exact::DedupExactConfig;
 pub use dedup_lines::DedupLinesConfig;
 pub use dedup_minhash::DedupMinhashConfig;
 
+pub(crate) use dedup_exact::Normalize;
 pub(crate) use minhash::Signatures;
+pub(crate) use minhash::bands::Bands;
+pub(crate) use minhash::shingle::{ShingleUnit, Shingler, Shingles, jaccard};
+pub(crate) use minhash::signature::{Signer, band_keys};

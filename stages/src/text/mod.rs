@@ -1,5 +1,8 @@
 //! What texts are made of: words and characters, found sixty-four bytes at a time; and the stages that change or label them.
+//! Texts: what they are made of, found sixty-four bytes at a time, and stages that count and cut them.
 
+mod chunk_text;
+mod count_tokens;
 mod extract_text;
 pub mod fasttext;
 mod forms;
@@ -12,10 +15,13 @@ mod repair;
 mod scrub_pii;
 pub(crate) mod spacy_en;
 pub(crate) mod splitter;
+pub(crate) mod tokenizer;
 pub(crate) mod unicode;
 pub(crate) mod wide;
 pub(crate) mod words;
 
+pub use chunk_text::ChunkTextConfig;
+pub use count_tokens::CountTokensConfig;
 pub use extract_text::ExtractTextConfig;
 pub use identify_language::IdentifyLanguageConfig;
 pub use normalize_text::NormalizeTextConfig;
