@@ -584,6 +584,10 @@ mod tests {
                 let kept = column(&format!("{scope}_kept")).iter().filter(|kept| *kept == "true").count();
                 assert_eq!(kept + expected.len(), texts.len());
             }
+            // The report tells both, source by source.
+            let lost: u64 = both.figures["removed_local"].values().sum();
+            assert_eq!(lost, local.len() as u64);
+            assert!(both.figures["removed_at"].iter().filter(|(what, _)| what.starts_with("0.70 ")).map(|(_, n)| n).sum::<u64>() > lost);
             let size = |id: &str| column("global_cluster_size")[column("id").iter().position(|other| other == id).unwrap()].clone();
             let of = global.values().next().unwrap();
             assert_eq!(size(of), (global.values().filter(|other| *other == of).count() + 1).to_string());

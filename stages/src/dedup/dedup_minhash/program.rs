@@ -32,6 +32,9 @@ use crate::{
     Begin, Begun, Done, Global, Measure, Port, RangeIn, RowRef, ShardIn, ShardRows, StageError, Step, TableSpec, Tables, Verdict, WholeIn,
 };
 
+/// In place of the number of a threshold: what a source loses to its own rows, with `scope: both`.
+const LOCAL_LOSS: u8 = u8::MAX;
+
 /// Most pairs of a bucket that are compared besides those with its first row: this many, or …
 pub(super) const PAIRS: usize = 100_000;
 
@@ -446,10 +449,12 @@ impl DedupMinhash {
                 if !self.is_both() {
                     self.guard_clusters(&decided, n_rows)?;
                 }
-                self.write_losses(&decided, out)?;
+                self.write_losses(&decided, (0_u8..).zip(self.thresholds.iter().copied()), out)?;
                 let to: Vec<RowRef> = decided.links.iter().map(|pair| pair.b.at).collect();
                 asked.extend(decided.links.iter().map(|pair| (pair.b.at, pair.a.at)));
                 out.mail(TIES, &to, write_ties(&decided.links)?)?;
+            } else {
+                self.write_losses(&decided, [(LOCAL_LOSS, 0.0)].into_iter(), out)?;
             }
             let at: Vec<RowRef> = decided.fates.iter().map(|fate| fate.row).collect();
             out.mail(FATES, &at, write_fates(graph, &decided.fates, &decided.links)?)?;
@@ -461,12 +466,13 @@ impl DedupMinhash {
         out.mail(ASKED, &of, write_asked(&by)?)
     }
 
-    /// How many rows each source loses to these components, at each threshold that is looked at.
-    fn write_losses(&self, decided: &Decided, out: &mut Tables) -> Result<(), StageError> {
+    /// How many rows each source loses to these components, at each of these thresholds, under its number.
+    fn write_losses(&self, decided: &Decided, thresholds: impl Iterator<Item = (u8, f64)>, out: &mut Tables) -> Result<(), StageError> {
         let mut losses: BTreeMap<(u64, u8), u64> = BTreeMap::new();
         let rows = decided.spots();
-        for (number, threshold) in (0_u8..).zip(&self.thresholds) {
-            let counts = |pair: &&Pair| number == 0 || pair.similarity.is_some_and(|similarity| similarity >= *threshold);
+        for (number, threshold) in thresholds {
+            let all = number == 0 || number == LOCAL_LOSS;
+            let counts = |pair: &&Pair| all || pair.similarity.is_some_and(|similarity| similarity >= threshold);
             let links = decided.links.iter().filter(counts).map(Decided::ends);
             for row in losers(&rows, links, |row| decided.order(self, row)) {
                 *losses.entry((decided.member(row).source, number)).or_default() += 1;
@@ -534,6 +540,9 @@ impl DedupMinhash {
             for (number, threshold) in (0_u8..).zip(&self.thresholds) {
                 let what = format!("{threshold:.2} {shown}");
                 out.emit().count("removed_at", &what, lost.get(&number).copied().unwrap_or(0));
+            }
+            if self.is_both() {
+                out.emit().count("removed_local", shown, lost.get(&LOCAL_LOSS).copied().unwrap_or(0));
             }
         }
         Ok(())
