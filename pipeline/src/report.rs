@@ -6,6 +6,7 @@ mod counts;
 mod dag;
 mod details;
 pub(crate) mod html;
+mod mixtures;
 mod near;
 pub(crate) mod overlay;
 mod plot;
@@ -40,6 +41,7 @@ pub fn render(record: &RunRecord) -> String {
         ("reasons", "Reasons", true),
         ("thresholds", "Thresholds", !thresholds::is_empty(record)),
         ("near", "Near-duplicates", nears.iter().any(|near| !near.is_empty())),
+        ("mixtures", "Mixtures", !mixtures::is_empty(record)),
         ("counts", "Counts", nears.iter().any(|near| !near.rest.is_empty())),
         ("lengths", "Lengths", true),
         ("sources", "Sources", true),
@@ -59,6 +61,7 @@ pub fn render(record: &RunRecord) -> String {
     write_reasons(record, &mut out);
     thresholds::write(record, &mut out);
     near::write(&nears, &mut out);
+    mixtures::write(record, &mut out);
     counts::write(&nears, &mut out);
     rows::write_lengths(record, &mut out);
     rows::write_sources(record, &mut out);

@@ -28,6 +28,17 @@ pub(crate) fn repository() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("the package lies in the repository").to_owned()
 }
 
+/// What lies at the place that a variable names, or under `.assets`; `None`, with a word why, where it does not.
+pub(crate) fn asset(variable: &str, place: &str, what: &str) -> Option<PathBuf> {
+    let path = std::env::var_os(variable).map_or_else(|| repository().join(".assets").join(place), PathBuf::from);
+    if !path.exists() {
+        assert!(std::env::var_os("CI").is_none(), "CI has to have {what}: {}", path.display());
+        eprintln!("skipped: {what} not installed");
+        return None;
+    }
+    Some(path)
+}
+
 impl Project {
     /// An empty folder with the bundled samples under `samples/`.
     pub(crate) fn new() -> Self {

@@ -9,6 +9,7 @@ mod damage;
 mod dropped;
 mod errors;
 mod estimates;
+mod examples;
 mod gates;
 mod graphs;
 mod hostile;

@@ -11,18 +11,7 @@ use arrow::array::RecordBatch;
 use arrow::util::display::array_value_to_string;
 use serde_json::Value;
 
-use crate::harness::{Project, repository};
-
-/// What lies at the place that a variable names, or under `.assets`; `None`, with a word why, where it does not.
-fn asset(variable: &str, place: &str, what: &str) -> Option<PathBuf> {
-    let path = std::env::var_os(variable).map_or_else(|| repository().join(".assets").join(place), PathBuf::from);
-    if !path.exists() {
-        assert!(std::env::var_os("CI").is_none(), "CI has to have {what}: {}", path.display());
-        eprintln!("skipped: {what} not installed");
-        return None;
-    }
-    Some(path)
-}
+use crate::harness::{Project, asset, repository};
 
 /// The archives.
 fn archives() -> Option<PathBuf> {
