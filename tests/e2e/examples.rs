@@ -19,11 +19,11 @@ fn run(example: &str, variable: &str, pages: &Path) -> Project {
 }
 
 fn stage<'r>(record: &'r Value, id: &str) -> &'r Value {
-    record["stages"].as_array().unwrap().iter().find(|stage| stage["id"] == id).unwrap()
+    record["stages"].as_array().expect("stages").iter().find(|stage| stage["id"] == id).expect("the stage")
 }
 
 fn ids(project: &Project, folder: &str, column: &str) -> BTreeSet<String> {
-    project.column(folder, column).into_iter().map(Option::unwrap).collect()
+    project.column(folder, column).into_iter().flatten().collect()
 }
 
 #[test]
