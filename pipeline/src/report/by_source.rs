@@ -91,7 +91,7 @@ pub(super) fn write(record: &RunRecord, sources: &[&str], out: &mut String) {
     }
     let (shown, more) = steps.split_at(steps.len().min(MAX_STAGES_SHOWN));
     out.push_str(
-        "<h3>Stage by stage</h3>\n<p class=\"lead\">How much of what was read of each source is left behind each stage that drops rows, and in the end.</p>\n\
+        "<h3 class=\"of\">Stage by stage</h3>\n<p class=\"lead\">How much of what was read of each source is left behind each stage that drops rows, and in the end.</p>\n\
          <div class=\"scroll\"><table class=\"at\"><thead><tr><th>Source</th><th class=\"n\">Read</th>",
     );
     for step in shown {
@@ -172,7 +172,7 @@ mod tests {
         let mut one = record(&[("web", 3)], &[("web", 2)]);
         one.stages.truncate(1);
         assert_eq!(text(&one, &["web"]), "");
-        assert!(render(&record(&[("web", 3)], &[("web", 2)])).contains("<h3>Stage by stage</h3>"));
+        assert!(render(&record(&[("web", 3)], &[("web", 2)])).contains("<h3 class=\"of\">Stage by stage</h3>"));
     }
 
     #[test]
