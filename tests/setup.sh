@@ -42,7 +42,6 @@ need_debs() {
     }
     echo "fetching $* ($licences) into $folder: apt-get download, dpkg-deb -x" >&2
     debs=$(mktemp -d)
-    chmod 755 "$debs" # apt's own user writes there
     if ! (cd "$debs" && apt-get download -qq "$@" >&2); then
         # Perhaps only the lists of packages are missing or old.
         if [ "$(id -u)" != 0 ] || ! { apt-get update -qq && (cd "$debs" && apt-get download -qq "$@" >&2); }; then

@@ -2,6 +2,10 @@
 //!
 //! Everything here panics where a check fails: it is for tests, of this crate and of others.
 
+mod files;
+
+pub use files::{read_all, samples};
+
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;

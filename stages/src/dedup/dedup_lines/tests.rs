@@ -1,5 +1,4 @@
 use std::collections::{BTreeMap, BTreeSet, HashMap};
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -9,7 +8,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::testing::{self, Balance, CUTS, Cut, Outcome};
-use crate::{ReadJsonlConfig, ReadTextConfig, Rejection, RowSink};
+use crate::{ReadJsonlConfig, ReadTextConfig};
 
 fn rows(texts: &[Option<&str>]) -> RecordBatch {
     let ids: Vec<String> = (0..texts.len()).map(|row| format!("d{row}")).collect();
@@ -309,38 +308,10 @@ fn compare(texts: &[(String, String)], plain: &Plain, cuts: &[Cut]) -> usize {
     n_removed
 }
 
-struct Taken(Vec<RecordBatch>);
-
-impl RowSink for Taken {
-    fn batch_rows(&self) -> usize {
-        1000
-    }
-
-    fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>, StageError> {
-        self.0.push(batch);
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn reject(&mut self, rejection: Rejection) {
-        panic!("{rejection:?}");
-    }
-}
-
-fn read<C: StageConfig>(files: &str) -> Vec<RecordBatch> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/samples").join(files);
-    let built = testing::build::<C>(json!({"path": path}), Vec::new()).expect("the samples");
-    let Stage::Source(source) = built.stage else { panic!("it reads") };
-    let mut taken = Taken(Vec::new());
-    for split in source.splits().expect("the samples") {
-        source.read(&split, &mut taken).expect("the samples");
-    }
-    taken.0
-}
-
 /// The pages of the Python documentation, then the chapters of Moby-Dick: source and text.
 fn samples() -> Vec<(String, String)> {
     let mut pages: Vec<(String, String)> = Vec::new();
-    for batch in read::<ReadJsonlConfig>("python-docs/*.jsonl.gz") {
+    for batch in testing::read_all::<ReadJsonlConfig>(&testing::samples("python-docs/*.jsonl.gz")) {
         for (page, text) in testing::column(&batch, "page").into_iter().zip(testing::column(&batch, "text")) {
             match pages.last_mut().filter(|(last, _)| *last == page) {
                 Some((_, all)) => *all = format!("{all}\n\n{text}"),
@@ -349,7 +320,9 @@ fn samples() -> Vec<(String, String)> {
         }
     }
     let docs = pages.into_iter().map(|(page, text)| (page.split('/').next().unwrap_or_default().to_owned(), text));
-    let chapters = read::<ReadTextConfig>("moby-dick/*.txt").into_iter().flat_map(|batch| testing::column(&batch, "text"));
+    let chapters = testing::read_all::<ReadTextConfig>(&testing::samples("moby-dick/*.txt"))
+        .into_iter()
+        .flat_map(|batch| testing::column(&batch, "text"));
     docs.chain(chapters.map(|text| ("novel".to_owned(), text))).collect()
 }
 

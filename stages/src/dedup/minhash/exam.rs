@@ -4,7 +4,6 @@
 //! dropped or moved, other text before and after, cut off. Similarities so spread over all of 0 to 1. Everything is fixed by seeds.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::ops::ControlFlow;
 use std::path::Path;
 use std::sync::OnceLock;
 
@@ -16,10 +15,7 @@ use super::bands::Bands;
 use super::shingle::{ShingleUnit, Shingler, Shingles, jaccard, mix};
 use super::signature::{Datasketch, Signer, band_keys};
 use crate::testing::{self, Built, CUTS, Cut, Outcome};
-use crate::{
-    BuildContext, DedupMinhashConfig, Port, ReadCsvConfig, ReadJsonlConfig, ReadTextConfig, Rejection, RowSink, Stage, StageConfig,
-    StageError,
-};
+use crate::{BuildContext, DedupMinhashConfig, Port, ReadCsvConfig, ReadJsonlConfig, ReadTextConfig, StageConfig};
 
 const WORDS: Shingler = Shingler { unit: ShingleUnit::Words, n: 5 };
 /// The other unit that goes by words, where many runs are made.
@@ -67,37 +63,14 @@ fn whole(number: f64) -> usize {
     number as usize
 }
 
-struct Taken(Vec<RecordBatch>);
-
-impl RowSink for Taken {
-    fn batch_rows(&self) -> usize {
-        1000
-    }
-
-    fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>, StageError> {
-        self.0.push(batch);
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn reject(&mut self, rejection: Rejection) {
-        panic!("{rejection:?}");
-    }
-}
-
 /// Words, as they stand between white space, of each of the samples.
 pub(in crate::dedup) type Works = Vec<&'static [&'static str]>;
 
 pub(in crate::dedup) fn works() -> Works {
     static WORKS: OnceLock<Vec<Vec<&'static str>>> = OnceLock::new();
     fn read<C: StageConfig>(files: &str) -> Vec<&'static str> {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/samples").join(files);
-        let built = testing::build::<C>(json!({"path": path}), Vec::new()).expect("the samples");
-        let Stage::Source(source) = built.stage else { panic!("it reads") };
-        let mut taken = Taken(Vec::new());
-        for split in source.splits().expect("the samples") {
-            source.read(&split, &mut taken).expect("the samples");
-        }
-        let texts = taken.0.iter().flat_map(|rows| testing::column(rows, "text")).collect::<Vec<_>>().join("\n");
+        let rows = testing::read_all::<C>(&testing::samples(files));
+        let texts = rows.iter().flat_map(|rows| testing::column(rows, "text")).collect::<Vec<_>>().join("\n");
         Box::leak(texts.into_boxed_str()).split_whitespace().collect()
     }
     let works = WORKS.get_or_init(|| {

@@ -1,6 +1,5 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
-use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 use std::time::Instant;
 
@@ -12,7 +11,7 @@ use unicode_segmentation::UnicodeSegmentation;
 
 use super::*;
 use crate::testing::{self, Balance, Outcome};
-use crate::{Port, ReadJsonlConfig, ReadTextConfig, Rejection, RowSink};
+use crate::{Port, ReadJsonlConfig, ReadTextConfig};
 
 fn rows(texts: &[Option<&str>]) -> RecordBatch {
     let ids: Vec<String> = (0..texts.len()).map(|row| format!("d{row}")).collect();
@@ -248,40 +247,13 @@ fn hostile_texts_and_benchmarks_take_linear_time() {
 
 // ---- On real texts.
 
-struct Taken(Vec<RecordBatch>);
-
-impl RowSink for Taken {
-    fn batch_rows(&self) -> usize {
-        1000
-    }
-
-    fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>, StageError> {
-        self.0.push(batch);
-        Ok(ControlFlow::Continue(()))
-    }
-
-    fn reject(&mut self, rejection: Rejection) {
-        panic!("{rejection:?}");
-    }
-}
-
-fn samples(files: &str) -> PathBuf {
-    Path::new(env!("CARGO_MANIFEST_DIR")).join("../datasets/samples").join(files)
-}
-
 fn read<C: StageConfig>(path: &Path, column: &str) -> Vec<String> {
-    let built = testing::build::<C>(json!({"path": path}), Vec::new()).expect("files");
-    let Stage::Source(source) = built.stage else { panic!("it reads") };
-    let mut taken = Taken(Vec::new());
-    for split in source.splits().expect("files") {
-        source.read(&split, &mut taken).expect("files");
-    }
-    taken.0.iter().flat_map(|rows| testing::column(rows, column)).collect()
+    testing::read_all::<C>(path).iter().flat_map(|rows| testing::column(rows, column)).collect()
 }
 
 /// The problems of HumanEval: the bundled ones, or all that `GRANARY_HUMAN_EVAL` names.
 fn problems_path() -> PathBuf {
-    std::env::var_os("GRANARY_HUMAN_EVAL").map_or_else(|| samples("human-eval/problems.jsonl"), Into::into)
+    std::env::var_os("GRANARY_HUMAN_EVAL").map_or_else(|| testing::samples("human-eval/problems.jsonl"), Into::into)
 }
 
 fn problems() -> Vec<String> {
@@ -311,11 +283,11 @@ enum Copy {
 
 /// Real texts: some clean, some with a problem planted. With each the problem, if any.
 fn planted() -> Vec<(String, Option<(usize, Copy)>)> {
-    let novel = read::<ReadTextConfig>(&samples("moby-dick/*.txt"), "text").join("\n");
+    let novel = read::<ReadTextConfig>(&testing::samples("moby-dick/*.txt"), "text").join("\n");
     let passages: Vec<&str> = novel.split_inclusive("\n\n").collect();
     let around = |n: usize| passages.iter().cycle().skip(n * 3 % passages.len()).take(3).copied().collect::<String>();
     let mut texts: Vec<(String, Option<(usize, Copy)>)> =
-        read::<ReadJsonlConfig>(&samples("python-docs/library.jsonl.gz"), "text").into_iter().map(|text| (text, None)).collect();
+        read::<ReadJsonlConfig>(&testing::samples("python-docs/library.jsonl.gz"), "text").into_iter().map(|text| (text, None)).collect();
     for (number, problem) in problems().iter().enumerate() {
         let tokens: Vec<&str> = problem.split_whitespace().collect();
         let copies = [
