@@ -1,6 +1,11 @@
-//! The adapters that compute can run on: any GPU with a Vulkan, Metal or DirectX 12 driver.
+//! Compute on any GPU with a Vulkan, Metal or DirectX 12 driver, and on the processor where there is none.
 //!
 //! Knows no stage and no schema. An adapter that is a program on the processor (lavapipe, say) is listed as such and counts as no GPU.
+
+pub mod cpu;
+mod device;
+
+pub use device::{Device, DeviceChoice, DeviceClass, DeviceError, Gpu};
 
 use serde::Serialize;
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor};
@@ -40,7 +45,7 @@ pub fn adapters() -> Vec<AdapterReport> {
     adapters
 }
 
-fn report(adapter: &wgpu::Adapter) -> AdapterReport {
+pub(crate) fn report(adapter: &wgpu::Adapter) -> AdapterReport {
     let (info, limits) = (adapter.get_info(), adapter.limits());
     AdapterReport {
         name: info.name,

@@ -10,8 +10,8 @@ pub(crate) use config::add_columns;
 pub use config::{BuildContext, Inputs, Kind, Outputs, Port, StageConfig};
 pub use emit::{Dropped, Emit, Figures, Rejection, Verdict};
 pub use global::{
-    Begin, Begun, Done, Global, Ids, Keyed, MailIn, RangeIn, Route, RowRef, ShardIn, ShardRows, Step, StepKind, TablePart, TableSpec,
-    Tables, TablesIn, WholeIn,
+    Begin, Begun, Done, Global, Ids, Keyed, MailIn, PartIn, RangeIn, Route, RowRef, ShardIn, ShardRows, Step, StepKind, TablePart,
+    TableSpec, Tables, TablesIn, WholeIn,
 };
 pub use measure::{Beside, Bin, Keeps, Measure, Measured, Subject};
 pub use source::{RowSink, Source, Split, SplitFile};

@@ -18,8 +18,8 @@ use schemas::dropped;
 use serde_json::{Value, json};
 
 use crate::{
-    Begin, BuildContext, Done, Emit, Figures, Global, Inputs, Keyed, MailIn, Measured, Outputs, Port, RangeIn, Rejection, Route, RowRef,
-    ShardIn, ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
+    Begin, BuildContext, Done, Emit, Figures, Global, Inputs, Keyed, MailIn, Measured, Outputs, PartIn, Port, RangeIn, Rejection, Route,
+    RowRef, ShardIn, ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
 };
 
 /// How the runner cuts what a stage gets.
@@ -593,6 +593,13 @@ impl Program<'_> {
                     let mut out = self.tables_out();
                     let tables = self.tables_in(tables, from, to);
                     self.global.range(step, &mut RangeIn { index: number(index), tables, whole: self.whole(step) }, &mut out)?;
+                    tasks.push(out);
+                }
+            }
+            StepKind::Parts { n } => {
+                for index in 0..*n {
+                    let mut out = self.tables_out();
+                    self.global.part(step, &mut PartIn { index, whole: self.whole(step) }, &mut out)?;
                     tasks.push(out);
                 }
             }

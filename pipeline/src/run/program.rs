@@ -5,7 +5,9 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
-use stages::{Global, MailIn, Port, RangeIn, Route, ShardIn, ShardRows, Stage, StageError, Step, StepKind, TableSpec, Tables, WholeIn};
+use stages::{
+    Global, MailIn, PartIn, Port, RangeIn, Route, ShardIn, ShardRows, Stage, StageError, Step, StepKind, TableSpec, Tables, WholeIn,
+};
 
 use super::RunError;
 use super::again::rows_of;
@@ -40,6 +42,8 @@ pub(super) enum StepPart {
     Shard(u32, StoredFile),
     /// A key range.
     Range(u32, KeyRange),
+    /// A part, by its number.
+    Part(u32),
     /// Everything: the shards of the ports the step names.
     Once(Vec<(Port, Vec<StoredFile>)>),
 }
@@ -86,6 +90,10 @@ pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: Stri
             let tables = read_tables(cx, &specs, task, names, range)?;
             started = Instant::now();
             global.range(&task.step, &mut RangeIn { index: *index, tables, whole }, &mut out).map_err(stage_error)?;
+        }
+        StepPart::Part(index) => {
+            started = Instant::now();
+            global.part(&task.step, &mut PartIn { index: *index, whole }, &mut out).map_err(stage_error)?;
         }
         StepPart::Once(files) => {
             let StepKind::Once { tables: names, .. } = &task.step.kind else { return Err(wrong_part(&task.step)) };

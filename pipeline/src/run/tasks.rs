@@ -239,7 +239,7 @@ impl ProgramState {
         }
         let mut tables = BTreeMap::new();
         let read = match &step.kind {
-            StepKind::Shards { .. } => &[][..],
+            StepKind::Shards { .. } | StepKind::Parts { .. } => &[][..],
             StepKind::Ranges { tables } | StepKind::Once { tables, .. } => tables.as_slice(),
         };
         for &name in read.iter().chain(&step.mail).chain(&step.whole) {
@@ -252,7 +252,7 @@ impl ProgramState {
         }
         let ports = match &step.kind {
             StepKind::Shards { port } => std::slice::from_ref(port),
-            StepKind::Ranges { .. } => &[],
+            StepKind::Ranges { .. } | StepKind::Parts { .. } => &[],
             StepKind::Once { ports, .. } => ports.as_slice(),
         };
         let counts: Vec<Port> = ports.iter().filter(|port| self.counted.insert((*port).clone())).cloned().collect();
@@ -302,6 +302,19 @@ impl ProgramState {
                     all.push(task(fingerprint, format!("range {index}"), weight, StepPart::Range(index, range)));
                 }
                 all
+            }
+            StepKind::Parts { n } => {
+                let whole: u64 = step
+                    .whole
+                    .iter()
+                    .filter_map(|name| tables.get(name))
+                    .flat_map(|written| written.iter().map(|(_, file)| file.bytes))
+                    .sum();
+                let weight = weight(cx, 2 * whole).map_err(over)?;
+                let part = |index: u32| {
+                    task(base.clone().number(u64::from(index)).finish(), format!("part {index}"), weight, StepPart::Part(index))
+                };
+                (0..*n).map(part).collect()
             }
             StepKind::Once { ports, .. } => {
                 let files: Vec<(Port, Vec<StoredFile>)> =

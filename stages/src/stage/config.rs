@@ -206,6 +206,8 @@ pub struct BuildContext {
     pub seed: u64,
     /// Schema of each input port, in the order of the file; empty for a source.
     pub inputs: Vec<(Port, SchemaRef)>,
+    /// What kernels run on.
+    pub device: gpu::Device,
     /// What `StageConfig::outputs` gave; present when `build` is called.
     pub outputs: Option<Outputs>,
     notes: RefCell<Vec<String>>,
@@ -214,7 +216,15 @@ pub struct BuildContext {
 impl BuildContext {
     /// A context with no notes.
     pub fn new(stage_id: &str, base_dir: &Path, seed: u64, inputs: Vec<(Port, SchemaRef)>) -> Self {
-        Self { stage_id: stage_id.to_owned(), base_dir: base_dir.to_owned(), seed, inputs, outputs: None, notes: RefCell::default() }
+        Self {
+            stage_id: stage_id.to_owned(),
+            base_dir: base_dir.to_owned(),
+            seed,
+            inputs,
+            device: gpu::Device::cpu(),
+            outputs: None,
+            notes: RefCell::default(),
+        }
     }
 
     /// The schema of the one input of a stage that has one.
@@ -264,6 +274,8 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Clone + Send 
     const INPUTS: Inputs;
     /// One stage of a pipeline file, in flow style, that builds.
     const EXAMPLE: &'static str;
+    /// Whether it runs kernels: then the class of the device is part of the fingerprint, and its float columns are equal on one class only.
+    const USES_DEVICE: bool = false;
     /// Whether there are settings with which [`Outputs::can_tag`]: then the stage takes `on_fail`.
     const TAGS: bool = false;
 

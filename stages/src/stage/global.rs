@@ -71,6 +71,11 @@ pub enum StepKind {
         /// The tables, all of one route, `Key` or `Order`.
         tables: Vec<&'static str>,
     },
+    /// Tasks numbered from 0, for rows that are made and not read; calls [`Global::part`].
+    Parts {
+        /// How many.
+        n: u32,
+    },
     /// One task that sees whole tables and ports; calls [`Global::once`]. Refused before it starts if they are over the memory budget.
     Once {
         /// Tables of any route; read in (key, origin) order.
@@ -114,6 +119,11 @@ impl Step {
     /// A step over the key ranges of tables.
     pub fn ranges(name: &'static str, tables: &[&'static str]) -> Self {
         Self::new(name, StepKind::Ranges { tables: tables.to_vec() })
+    }
+
+    /// A step of `n` tasks that are told apart by their number alone: each makes its own share of the rows.
+    pub fn parts(name: &'static str, n: u32) -> Self {
+        Self::new(name, StepKind::Parts { n })
     }
 
     /// A step that sees whole tables and ports.
@@ -271,6 +281,15 @@ pub trait Global: Send + Sync {
         Err(no_such_step(step))
     }
 
+    /// Does one part of a `Parts` step.
+    ///
+    /// # Errors
+    /// Only what makes the whole run wrong.
+    fn part(&self, step: &Step, part: &mut PartIn, out: &mut Tables) -> Result<(), StageError> {
+        let _ = (part, out);
+        Err(no_such_step(step))
+    }
+
     /// Does a `Once` step.
     ///
     /// # Errors
@@ -396,6 +415,15 @@ impl RangeIn {
     pub fn take(&mut self, table: &str) -> Result<Keyed, StageError> {
         self.tables.remove(table).ok_or_else(|| StageError::Internal(format!("the step does not read table `{table}`")))
     }
+}
+
+/// What a `Parts` step gets: the number of the part.
+#[derive(Debug)]
+pub struct PartIn {
+    /// The part's number, from 0; its rows stand before those of the next.
+    pub index: u32,
+    /// The broadcast tables the step asked for.
+    pub whole: BTreeMap<&'static str, RecordBatch>,
 }
 
 /// What a `Once` step gets: whole tables and ports.

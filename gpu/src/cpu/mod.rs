@@ -1,0 +1,3 @@
+//! The CPU twins of the kernels, a file each: the reference that shaders are held to, and what runs where there is no GPU.
+
+pub mod counter_rng;
