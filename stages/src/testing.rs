@@ -10,9 +10,9 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{Array, ArrayRef, FixedSizeListArray, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, UInt64Array};
 use arrow::compute::{concat_batches, filter_record_batch, is_null, take_record_batch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{Field, Float32Type, Int64Type, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use schemas::dropped;
 use serde_json::{Value, json};
@@ -291,13 +291,29 @@ fn empty_batch<C: StageConfig>(settings: Value, nothing: &[(Port, RecordBatch)])
     }
 }
 
-/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names.
+/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names, [`vectors`] for an input called so.
 pub fn example_inputs(inputs: Inputs, from: &Value) -> Vec<(Port, RecordBatch)> {
     match (inputs, from) {
         (Inputs::None, _) => Vec::new(),
         (Inputs::OneOrNamed, Value::Object(ports)) => ports.keys().map(|port| (Port::named(port), sample())).collect(),
+        (_, from) if from == "vectors" => vec![(Port::FROM, vectors())],
         _ => vec![(Port::FROM, sample())],
     }
+}
+
+/// [`sample`] with a column `embedding` of vectors of 4, some of them null.
+///
+/// # Panics
+/// Never.
+pub fn vectors() -> RecordBatch {
+    let sample = sample();
+    let vector =
+        |row: usize| (row % 9 != 8).then(|| (0..4).map(|at| Some(((row * 7 + at * 5) % 11) as f32 / 4.0 - 1.0)).collect::<Vec<_>>());
+    let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>((0..sample.num_rows()).map(vector), 4);
+    let field = Field::new("embedding", vectors.data_type().clone(), true);
+    let fields = sample.schema().fields().iter().cloned().chain([Arc::new(field)]).collect::<Vec<_>>();
+    let columns = sample.columns().iter().cloned().chain([Arc::new(vectors) as ArrayRef]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns of one length")
 }
 
 /// A small table with what real ones have: 40 rows with texts of many lengths and scripts, duplicates, nulls, lists, numbers.

@@ -78,7 +78,17 @@ impl Nearest {
         Self { k, least, heaps: vec![BinaryHeap::with_capacity(k); n_queries] }
     }
 
-    /// Takes in a neighbour of a query that was found before.
+    /// Most neighbours of a query.
+    pub fn k(&self) -> usize {
+        self.k
+    }
+
+    /// Least similarity of a neighbour.
+    pub fn least(&self) -> f32 {
+        self.least
+    }
+
+    /// Takes in a neighbour of a query that was found elsewhere.
     pub fn add(&mut self, query: usize, found: Neighbour) {
         let heap = &mut self.heaps[query];
         if heap.len() < self.k {

@@ -170,6 +170,16 @@ impl<'a> Rows<'a> {
         self.depth
     }
 
+    /// From one row to the next.
+    pub fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// All numbers from the first row's first to the last row's last.
+    pub fn numbers(&self) -> &'a [f32] {
+        &self.numbers[..self.n.checked_sub(1).map_or(0, |last| last * self.stride + self.depth)]
+    }
+
     /// One row.
     pub fn row(&self, row: usize) -> &'a [f32] {
         &self.numbers[row * self.stride..][..self.depth]

@@ -63,6 +63,16 @@ impl Heads {
         self.width
     }
 
+    /// The first layers of all heads, side by side.
+    pub fn first(&self) -> &Layer {
+        &self.first
+    }
+
+    /// Of each head: where its numbers begin among those of the first layer, and the layers behind it.
+    pub fn parts(&self) -> impl Iterator<Item = (usize, &[Layer])> {
+        self.heads.iter().map(|head| (head.start, head.rest.as_slice()))
+    }
+
     /// How many numbers each head gives.
     pub fn widths(&self) -> impl Iterator<Item = usize> {
         self.heads.iter().map(Head::width)
