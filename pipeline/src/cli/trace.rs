@@ -166,9 +166,11 @@ impl<'r> Tracer<'r> {
         let mut came: Vec<Sure> = (0..n).map(|i| if found(i) { Sure::Yes } else { Sure::No }).collect();
         let mut left = vec![Sure::No; n];
         let from_source = self.source_of(id);
+        let is_made_here = |i: usize| from_source == Some(i) && self.record.stages[i].makes;
         // From the last stage back: a row that came in left one of the stages before.
         for i in (0..n).rev() {
-            if came[i] == Sure::No {
+            // What it was made of has other ids.
+            if came[i] == Sure::No || is_made_here(i) {
                 continue;
             }
             let stage = &self.record.stages[i];
@@ -196,10 +198,11 @@ impl<'r> Tracer<'r> {
         Life { places, came, left }
     }
 
-    /// The source whose name the id begins with: ids that no column gives are `<source>/<file>@<place>`.
+    /// The source whose name the id begins with: ids that no column gives are `<source>/<file>@<place>`, or `<stage>/<number>` of rows that a
+    /// stage made.
     fn source_of(&self, id: &str) -> Option<usize> {
         let (source, _) = id.split_once('/')?;
-        self.index.get(source).copied().filter(|&i| self.record.stages[i].is_source())
+        self.index.get(source).copied().filter(|&i| self.record.stages[i].is_source() || self.record.stages[i].makes)
     }
 
     /// Whether `stage` is that source or reads of it, and of no other source.
@@ -288,6 +291,7 @@ impl<'r> Tracer<'r> {
                 (left, false) if left > Sure::No && tagged.is_some() => {
                     format!("tagged {}", tagged.map(|verdict| verdict.because()).unwrap_or_default())
                 }
+                (Sure::Yes, _) if stage.makes && stage.is_source() => "made".to_owned(),
                 (Sure::Yes, true) => "read".to_owned(),
                 (Sure::Maybe, true) => "may have been read here".to_owned(),
                 (Sure::Yes, false) => "kept".to_owned(),
@@ -512,7 +516,11 @@ fn told(place: &Place, stage: &StageRecord) -> String {
     let value = |column: &str| place.row.get(column).filter(|value| *value != "null").map(show::visible_line);
     match &place.port {
         Port::Given(port) => {
-            let how = if stage.is_source() { "read" } else { "kept" };
+            let how = match (stage.makes, stage.is_source()) {
+                (true, _) => "made",
+                (false, true) => "read",
+                (false, false) => "kept",
+            };
             if stage.views.contains(port) {
                 return format!("shown in {} {at}", show::visible_line(port));
             }
