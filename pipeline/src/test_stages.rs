@@ -281,7 +281,7 @@ impl Global for MakeRows {
         let (start, end) = (share(part.index), share(part.index + 1));
         // What is given beyond what is wanted is cut off.
         let end = end.min(start.saturating_add(part.wanted).saturating_add(2));
-        let is_rejected = |n: &u64| self.0.rejects == Some(part.index) && n % 3 == 0;
+        let is_rejected = |n: &u64| self.0.rejects == Some(part.index) && n.is_multiple_of(3);
         for n in (start..end).filter(is_rejected) {
             out.emit().reject(stages::Rejection {
                 id: Some(format!("{}/{n}", self.1)),
@@ -294,7 +294,8 @@ impl Global for MakeRows {
         let made: Vec<u64> = (start..end).filter(|n| !is_rejected(n)).collect();
         for some in made.chunks(50) {
             let ids: StringArray = some.iter().map(|n| Some(format!("{}/{n}", self.1))).collect();
-            let texts: StringArray = some.iter().map(|n| Some("word ".repeat((n * n % 7) as usize) + &n.to_string())).collect();
+            let texts: StringArray =
+                some.iter().map(|n| Some("word ".repeat(usize::try_from(n * n % 7).unwrap_or(0)) + &n.to_string())).collect();
             let numbers: Int64Array = some.iter().map(|n| Some(*n as i64 + drawn)).collect();
             let schema = StageConfig::outputs(&self.0, &BuildContext::new("", "".as_ref(), 0, Vec::new()))?;
             let schema = Arc::clone(schema.get(&stages::Port::OUT).expect("it has rows"));

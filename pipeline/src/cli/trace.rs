@@ -81,6 +81,8 @@ struct Life {
     came: Vec<Sure>,
     /// Whether it left the stage for another one.
     left: Vec<Sure>,
+    /// The stage that made it of nothing, or of rows with other ids.
+    made_by: Option<usize>,
 }
 
 impl Life {
@@ -195,7 +197,7 @@ impl<'r> Tracer<'r> {
                 left[j] = left[j].max(sure);
             }
         }
-        Life { places, came, left }
+        Life { places, came, left, made_by: from_source.filter(|&i| is_made_here(i)) }
     }
 
     /// The source whose name the id begins with: ids that no column gives are `<source>/<file>@<place>`, or `<stage>/<number>` of rows that a
@@ -291,7 +293,7 @@ impl<'r> Tracer<'r> {
                 (left, false) if left > Sure::No && tagged.is_some() => {
                     format!("tagged {}", tagged.map(|verdict| verdict.because()).unwrap_or_default())
                 }
-                (Sure::Yes, _) if stage.makes && stage.is_source() => "made".to_owned(),
+                (Sure::Yes, _) if life.made_by == Some(i) => "made".to_owned(),
                 (Sure::Yes, true) => "read".to_owned(),
                 (Sure::Maybe, true) => "may have been read here".to_owned(),
                 (Sure::Yes, false) => "kept".to_owned(),
@@ -750,6 +752,24 @@ mod tests {
         let args = |id: &str| Args { output: folder.path().to_owned(), id: id.to_owned() };
         assert_eq!(execute(args("zzz")).unwrap(), Exit::Failed);
         assert_eq!(execute(args("books@311")).unwrap(), Exit::Done);
+    }
+
+    #[test]
+    fn a_row_that_a_stage_made_is_told_from_there_on() {
+        let folder = output(true);
+        let mut record = samples::web();
+        // `all` makes its rows, of `clean` and `books`.
+        record.stages[3].makes = true;
+        write_parquet(&folder.path().join("sft/part-00002.parquet"), &documents(&["all/7"]), true);
+        let (text, _) = trace(folder.path(), &record, "all/7");
+        insta::assert_snapshot!(text.lines().skip(2).take(6).collect::<Vec<_>>().join("\n"), @r"
+        pages       read_jsonl     not seen
+        books       read_parquet   not seen
+        clean       filter_length  not seen
+        all         concat         made
+        unique      dedup_minhash  kept
+        sft         split_holdout  kept (sft/part-00002.parquet, row 0)
+        ");
     }
 
     #[test]

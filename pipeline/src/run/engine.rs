@@ -86,7 +86,8 @@ pub(super) struct UnitState {
     /// Whether its steps follow from what is done: then not all are known before.
     pub program: bool,
     state: ProgramState,
-    tasks: Vec<Task>,
+    /// The tasks of the step under way; those that were handed out or are done are not kept.
+    tasks: Vec<Option<Task>>,
     marks: Vec<Option<DoneMark>>,
     /// Tasks to do, of the step under way.
     pub left: usize,
@@ -302,10 +303,10 @@ impl Engine {
         state.next = 0;
         state.marks = vec![None; tasks.len()];
         state.all_tasks.extend(tasks.iter().map(|task| task.fingerprint.clone()));
-        state.tasks = tasks;
+        state.tasks = tasks.into_iter().map(Some).collect();
         let found_before = self.units[unit].found;
         for task in 0..self.units[unit].tasks.len() {
-            let fingerprint = &self.units[unit].tasks[task].fingerprint;
+            let Some(Task { fingerprint, .. }) = &self.units[unit].tasks[task] else { continue };
             let mark = match &mut self.found {
                 Some(found) => found.take(fingerprint)?,
                 None => DoneMark::find(&self.cx.store, fingerprint)?,
@@ -338,13 +339,15 @@ impl Engine {
         self.cx.progress.task_done(nodes.into_iter(), reused);
         let state = &mut self.units[unit];
         if !reused {
-            state.made.push(state.tasks[task].fingerprint.clone());
+            let of_earlier_steps = state.all_tasks.len() - state.tasks.len();
+            state.made.push(state.all_tasks[of_earlier_steps + task].clone());
         }
         // Of a hundred thousand marks only what is still needed is kept: counts and the rows that are shown add up in any order.
         for (id, totals) in std::mem::take(&mut mark.totals) {
             state.step_totals.entry(id).or_default().merge(totals);
         }
         mark.task = String::new();
+        state.tasks[task] = None;
         state.marks[task] = Some(mark);
         state.left -= 1;
     }
@@ -367,7 +370,7 @@ impl Engine {
             return Ok(());
         }
         // What tasks may come to hold is not kept for anything else.
-        let heaviest = self.units[unit].tasks.iter().map(|task| task.weight).max().unwrap_or(1);
+        let heaviest = self.units[unit].tasks.iter().flatten().map(|task| task.weight).max().unwrap_or(1);
         let free = self.cx.memory_slots.saturating_sub(heaviest.max(self.cx.pool.slots()));
         self.cx.cache.limit(&self.cx.store, free as u64 * TASK_BYTES)?;
         self.hand_out(unit);
@@ -380,9 +383,9 @@ impl Engine {
         while self.units[unit].handed_out < most && self.units[unit].next < self.units[unit].tasks.len() {
             let (step, task) = (self.units[unit].n_steps, self.units[unit].next);
             self.units[unit].next += 1;
-            if self.units[unit].marks[task].is_none() {
+            if let Some(next) = self.units[unit].tasks[task].take() {
                 self.units[unit].handed_out += 1;
-                self.submit((unit, step, task), self.units[unit].tasks[task].clone());
+                self.submit((unit, step, task), next);
             }
         }
     }
@@ -484,7 +487,7 @@ impl Engine {
     /// The tasks of a unit that can be done now.
     pub(super) fn ready_tasks(&self, unit: usize) -> impl Iterator<Item = &Task> {
         let unit = &self.units[unit];
-        unit.tasks.iter().zip(&unit.marks).filter(|(_, mark)| mark.is_none()).map(|(task, _)| task)
+        unit.tasks.iter().flatten()
     }
 
     /// Does tasks that were found to be ready, and tells `each` of those that are done, with the seconds since the first began.

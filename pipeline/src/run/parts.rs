@@ -9,7 +9,7 @@ use arrow::datatypes::Int64Type;
 use gpu::DeviceClass;
 use parquet::arrow::arrow_reader::ParquetRecordBatchReaderBuilder;
 
-use super::{Options, RunError, Show, estimate, run, survey};
+use super::{Job, Options, RunError, Show, estimate, run, survey, survey_for_workers, work};
 use crate::file::{LoadOptions, Problems, load_with};
 use crate::graph::Graph;
 use crate::plan::own_fingerprint;
@@ -202,6 +202,22 @@ fn more_parts_than_are_kept_in_memory_are_refused() {
     assert!(source.to_string().contains("4000000000 parts, at most 1048576 are run"), "{source}");
 }
 
+#[test]
+fn a_worker_does_one_part() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let output = folder.path().join("out");
+    let ready = survey_for_workers(graph(folder.path(), MADE), &options()).expect("a plan").ready;
+    let wanted = [ready[5].name.clone(), ready[2].name.clone()];
+    let job = Job::find(&output, &wanted).expect("a plan lies there");
+    let mut done = Vec::new();
+    let meanwhile = work(graph(folder.path(), MADE), &job, &options(), |label, _| done.push(label.to_owned())).expect("it can be done");
+    assert_eq!((done, meanwhile.len()), (vec!["made make: part 2".to_owned(), "made make: part 5".to_owned()], 0));
+    assert!(!output.join("made").exists(), "workers publish nothing");
+    let record = go(folder.path(), MADE, &options());
+    assert_eq!((record.tasks.reused, record.tasks.done), (2, 5));
+    assert_eq!(numbers(&output, "made"), (0..1000).collect::<Vec<_>>());
+}
+
 const KERNEL: &str = "  made: {use: make_rows, rows: 200, parts: 4}
   again: {use: dedup_exact, from: made}
   run: {use: run_kernel, from: again, lost_at: \"150\"}
@@ -245,20 +261,19 @@ fn shards_for_which_the_processor_stepped_in_are_counted_and_told() {
     assert_eq!((record.tasks.done, record.stages[2].totals.fell_back()), (0, 1));
 }
 
-/// What the coordinator takes for tasks that do next to nothing: `cargo test --release parts -- --ignored --nocapture`, `PARTS=100000`.
+/// What the coordinator takes for tasks that do next to nothing: `cargo test --lib parts -- --ignored --nocapture`, with `PARTS=100000`. A second
+/// call with the same `PARTS_FOLDER` finds all of them done, and has then all of them in memory and nothing else.
 #[test]
 #[ignore = "a measurement"]
 #[expect(clippy::print_stderr, reason = "a measurement says what it measured")]
 fn a_hundred_thousand_parts() {
     let n: u32 = std::env::var("PARTS").ok().and_then(|n| n.parse().ok()).unwrap_or(10_000);
-    let folder = tempfile::tempdir().expect("a folder");
+    let temporary = tempfile::tempdir().expect("a folder");
+    let folder = std::env::var_os("PARTS_FOLDER").map_or_else(|| temporary.path().to_owned(), Into::into);
     let stages = format!("  made: {{use: make_rows, rows: {n}, parts: {n}}}\n");
-    for what in ["all", "again"] {
-        let (began, before) = (std::time::Instant::now(), super::usage::peak_memory_bytes());
-        let record = go(folder.path(), &stages, &Options { threads: 2, ..options() });
-        let took = began.elapsed().as_secs_f64();
-        let each = took * 1e6 / f64::from(n);
-        let more = (super::usage::peak_memory_bytes() - before) / u64::from(n);
-        eprintln!("{what}: {n} parts in {took:.1} s, {each:.0} ms per 1000; {more} bytes of memory a part; {:?}", record.tasks);
-    }
+    let (began, before) = (std::time::Instant::now(), super::usage::peak_memory_bytes());
+    let record = go(&folder, &stages, &Options { threads: 2, ..options() });
+    let each = began.elapsed().as_secs_f64() * 1e6 / f64::from(n);
+    let more = (super::usage::peak_memory_bytes() - before) / 1_000_000;
+    eprintln!("{n} parts, {each:.0} ms per 1000, {more} MB of memory more than before; {:?}", record.tasks);
 }

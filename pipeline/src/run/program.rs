@@ -39,7 +39,7 @@ pub(super) struct StepTask {
 #[derive(Debug, Clone)]
 pub(super) enum StepPart {
     /// A shard of an input port.
-    Shard(u32, StoredFile),
+    Shard(u32, Box<StoredFile>),
     /// A key range.
     Range(u32, KeyRange),
     /// A part, by its number.

@@ -288,7 +288,7 @@ impl ProgramState {
                     let mail: u64 = step.mail.iter().map(|name| bytes(name, &KeyRange::of_shard(index))).sum();
                     // What is sent to a shard cannot be cut, so a task that gets much of it has the memory to itself.
                     let weight = weight(cx, file.data_bytes + 2 * (mail + whole)).unwrap_or(cx.memory_slots);
-                    task(fingerprint, format!("shard {index}"), weight, StepPart::Shard(index, file))
+                    task(fingerprint, format!("shard {index}"), weight, StepPart::Shard(index, Box::new(file)))
                 });
                 all.collect()
             }
@@ -317,19 +317,16 @@ impl ProgramState {
                 let written = |name: &&'static str| tables.get(name).into_iter().flat_map(|written| written.iter().map(|(_, file)| file));
                 let whole = bytes_in(&step.whole.iter().flat_map(written).collect::<Vec<_>>(), &KeyRange::default());
                 let weight = weight(cx, 2 * whole).map_err(over)?;
-                match cx.limit.filter(|_| step.emits && *n > 0) {
+                if let Some(limit) = cx.limit.filter(|_| step.emits && *n > 0) {
                     // Which rows come first is known only by making them in order.
-                    Some(limit) => {
-                        base.add("limit").number(limit);
-                        vec![task(base.finish(), format!("the first of {n} parts"), weight, StepPart::FirstParts(*n))]
-                    }
-                    None => {
-                        let part = |index: u32| {
-                            let fingerprint = base.clone().number(u64::from(index)).finish();
-                            task(fingerprint, format!("part {index}"), weight, StepPart::Part(index))
-                        };
-                        (0..*n).map(part).collect()
-                    }
+                    base.add("limit").number(limit);
+                    vec![task(base.finish(), format!("the first of {n} parts"), weight, StepPart::FirstParts(*n))]
+                } else {
+                    let part = |index: u32| {
+                        let fingerprint = base.clone().number(u64::from(index)).finish();
+                        task(fingerprint, format!("part {index}"), weight, StepPart::Part(index))
+                    };
+                    (0..*n).map(part).collect()
                 }
             }
             StepKind::Once { ports, .. } => {

@@ -121,7 +121,7 @@ impl Step {
         Self::new(name, StepKind::Ranges { tables: tables.to_vec() })
     }
 
-    /// Most parts of a step: a run keeps about a kilobyte of each in memory.
+    /// Most parts of a step: a run keeps about two kilobytes of each in memory.
     pub const MOST_PARTS: u32 = 1 << 20;
 
     /// A step of `n` tasks that are told apart by their number alone: each makes its own share of the rows. A part should take a second or
