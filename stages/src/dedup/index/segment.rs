@@ -37,9 +37,12 @@ const GAP: u64 = 4_096;
 /// … of up to about so many bytes.
 const AT_ONCE: u64 = 8 << 20;
 
+/// How many bits of a shingle's hash are kept.
+pub(in crate::dedup) const SHORT_BITS: u32 = 8 * SHINGLE_BYTES as u32;
+
 /// What is kept of a shingle's hash; keeps the order.
 pub(in crate::dedup) fn short(hash: u64) -> u64 {
-    hash >> 24
+    hash >> (u64::BITS - SHORT_BITS)
 }
 
 /// A file of rows.
