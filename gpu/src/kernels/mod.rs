@@ -2,5 +2,8 @@
 //!
 //! How to add one: [`crate::Gpu`]'s module says it.
 
+pub mod cosine_topk;
+pub mod gemm;
+pub mod heads;
 #[cfg(test)]
 mod random_words;

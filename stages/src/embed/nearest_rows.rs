@@ -10,9 +10,10 @@ use arrow::array::{
 use arrow::buffer::OffsetBuffer;
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Field, Fields, Float32Type, Schema, SchemaRef, UInt32Type, UInt64Type};
-use gpu::Device;
 use gpu::cpu::cosine_topk::{Nearest, Neighbour, UnitRows};
 use gpu::cpu::gemm::Rows;
+use gpu::kernels::cosine_topk::cosine_topk;
+use gpu::{Device, Ran};
 use schemars::JsonSchema;
 use schemas::{Column, ColumnSpec, document};
 use serde::{Deserialize, Serialize};
@@ -32,7 +33,7 @@ use crate::{
 ///
 /// A row whose vector has no direction has no neighbours, is no row's neighbour, and its list is null: the vector is null or all zeros, or
 /// one of its numbers is null, infinite or not a number. A row with a direction that has no neighbour within `min_similarity` has an empty list.
-/// Similarities are `f32`, within 1e-6 of the exact ones for vectors of a few hundred numbers.
+/// Similarities are `f32`, within 2e-6 of the exact ones for vectors of a few hundred numbers.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NearestRowsConfig {
@@ -196,7 +197,10 @@ impl Global for NearestRows {
                 start = Places::new(whole(COUNTS)?).of(&block, last) + 1;
             }
             let before = range.tables.remove(NEAREST).map(|table| table.batch);
-            let lists = self.compare(&vectors, &block, before.as_ref().filter(|before| before.num_rows() > 0))?;
+            let (lists, fell_back) = self.compare(&vectors, &block, before.as_ref().filter(|before| before.num_rows() > 0))?;
+            if fell_back {
+                out.emit().fell_back();
+            }
             if step.writes.contains(&NEAREST) {
                 let numbers = numbers_of(&vectors);
                 let keys = BinaryArray::from_iter_values(numbers.values().iter().map(|number| number.to_be_bytes()));
@@ -327,8 +331,8 @@ impl NearestRows {
         Ok(())
     }
 
-    /// The best neighbours of `vectors` among `block` and those of the blocks before.
-    fn compare(&self, vectors: &RecordBatch, block: &RecordBatch, before: Option<&RecordBatch>) -> Result<Lists, StageError> {
+    /// The best neighbours of `vectors` among `block` and those of the blocks before; and whether the processor stepped in for a GPU.
+    fn compare(&self, vectors: &RecordBatch, block: &RecordBatch, before: Option<&RecordBatch>) -> Result<(Lists, bool), StageError> {
         let mut nearest = Nearest::new(vectors.num_rows(), self.k, self.least);
         let before = before.map(Before::new).transpose()?;
         if let Some(before) = &before {
@@ -341,7 +345,8 @@ impl NearestRows {
                 });
             }
         }
-        gpu::cpu::cosine_topk::cosine_topk(self.unit_rows(vectors), self.unit_rows(block), &mut nearest);
+        let ran = cosine_topk(&self.device, self.unit_rows(vectors), self.unit_rows(block), &mut nearest);
+        let fell_back = matches!(ran, Ran::FellBack(_));
 
         let (numbers, ids) = (numbers_of(block).values(), block.column(2).as_string::<i32>());
         let mut lists = Lists::default();
@@ -358,7 +363,7 @@ impl NearestRows {
             }
             lists.end();
         }
-        Ok(lists)
+        Ok((lists, fell_back))
     }
 
     /// The vectors of rows of `vectors` or `block`, without what they are filled up with.

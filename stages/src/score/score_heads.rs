@@ -8,9 +8,10 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use gpu::Device;
+use gpu::Ran;
 use gpu::cpu::gemm::{Activation, Layer, Rows};
 use gpu::cpu::heads::{Heads, Scratch};
+use gpu::kernels::heads::HeadsOn;
 use schemars::JsonSchema;
 use schemas::ColumnSpec;
 use serde::{Deserialize, Serialize};
@@ -139,7 +140,8 @@ impl StageConfig for ScoreHeadsConfig {
         let model = Model::open(self, &cx.base_dir, vectors.depth())?;
         let layers: Vec<Vec<Layer>> = model.heads.into_iter().map(|(_, layers)| layers).collect();
         let hash = self.hash_column.is_some().then_some(model.hash);
-        Ok(Stage::RowLocal(Box::new(ScoreHeads { vectors, heads: Heads::new(&layers), hash, device: cx.device.clone(), output })))
+        let heads = HeadsOn::new(cx.device.clone(), Heads::new(&layers));
+        Ok(Stage::RowLocal(Box::new(ScoreHeads { vectors, heads, hash, output })))
     }
 
     fn files(&self, cx: &BuildContext) -> Result<Vec<(String, PathBuf)>, StageError> {
@@ -345,9 +347,8 @@ fn layers_of(
 
 struct ScoreHeads {
     vectors: VectorColumn,
-    heads: Heads,
+    heads: HeadsOn,
     hash: Option<String>,
-    device: Device,
     output: SchemaRef,
 }
 
@@ -356,7 +357,7 @@ const ROWS: usize = 4096;
 
 impl RowLocal for ScoreHeads {
     fn process(&self, batch: RecordBatch, out: &mut Emit) -> Result<(), StageError> {
-        let (vectors, depth, width) = (self.vectors.of(&batch)?, self.vectors.depth(), self.heads.width());
+        let (vectors, depth, width) = (self.vectors.of(&batch)?, self.vectors.depth(), self.heads.heads().width());
         let n = vectors.len();
         let mut scores = Vec::with_capacity(n * width);
         let mut is_usable = Vec::with_capacity(n);
@@ -365,13 +366,17 @@ impl RowLocal for ScoreHeads {
             let n = ROWS.min(n - start);
             rows.resize(n * depth, 0.0);
             is_usable.extend((start..).zip(rows.chunks_exact_mut(depth)).map(|(row, out)| vectors.copy_finite(row, out)));
-            self.heads.apply(Rows::new(&rows, n, depth, depth), &mut scratch, &mut scores);
+            let (own, ran) = self.heads.apply(Rows::new(&rows, n, depth, depth), &mut scratch);
+            scores.extend(own);
+            if matches!(ran, Ran::FellBack(_)) {
+                out.fell_back();
+            }
         }
 
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();
         let mut has_score = vec![false; n];
         let mut column = 0;
-        for k in self.heads.widths() {
+        for k in self.heads.heads().widths() {
             let mut own = Vec::with_capacity(n * k);
             let mut is_valid = Vec::with_capacity(n);
             for (row, usable) in scores.chunks_exact(width).zip(&is_usable) {
