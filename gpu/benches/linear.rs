@@ -1,6 +1,9 @@
-//! Matrix products, heads and nearest neighbours: the CPU twins, and the shaders where there is an adapter.
+//! Matrix products, heads and nearest neighbours: the CPU twins on one thread, and the shaders where there is an adapter; `GRANARY_BENCH_ADAPTER`
+//! names another than the first GPU.
 //!
-//! Throughput: for `items`, floating-point operations (two for a multiply-add); for `bytes`, the vectors read.
+//! Throughput: floating-point operations (two for a multiply-add) or rows, and bytes of the vectors read.
+
+use std::sync::LazyLock;
 
 use divan::counter::{BytesCount, ItemsCount};
 use divan::{Bencher, black_box};
@@ -8,6 +11,17 @@ use gpu::cpu::cosine_topk::{Nearest, UnitRows, cosine_topk, unit};
 use gpu::cpu::counter_rng::Draws;
 use gpu::cpu::gemm::{Activation, Layer, Rows};
 use gpu::cpu::heads::{Heads, Scratch};
+use gpu::kernels::heads::HeadsOn;
+use gpu::{Device, DeviceChoice};
+
+/// As in the command: large buffers are not given back to the kernel each time.
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
+static DEVICE: LazyLock<Device> = LazyLock::new(|| {
+    let choice = std::env::var("GRANARY_BENCH_ADAPTER").map_or(DeviceChoice::Auto, DeviceChoice::Named);
+    Device::open(&choice).unwrap_or_default()
+});
 
 fn main() {
     divan::main();
@@ -41,6 +55,17 @@ mod gemm {
             .bench_local(|| layer.apply(black_box(Rows::new(&rows, n, depth, depth)), &mut out));
     }
 
+    #[divan::bench(args = SHAPES, ignore = DEVICE.gpu().is_none())]
+    fn gpu(bencher: Bencher<'_, '_>, (n, width, depth): (usize, usize, usize)) {
+        let gpu = DEVICE.gpu().expect("ignored without one");
+        let (layer, rows) = (layer(depth, width, Activation::None), numbers(n * depth, 3));
+        let layer = gpu::kernels::gemm::ResidentLayer::new(gpu, &layer).expect("fits");
+        bencher
+            .counter(ItemsCount::new(2 * n * width * depth))
+            .counter(BytesCount::of_slice(&rows))
+            .bench_local(|| gpu::kernels::gemm::apply(gpu, &layer, Rows::new(&rows, n, depth, depth)));
+    }
+
     /// What each activation costs, for a million numbers of depth 16.
     #[divan::bench(args = Activation::ALL)]
     fn cpu_activation(bencher: Bencher<'_, '_>, activation: Activation) {
@@ -55,22 +80,33 @@ mod heads {
 
     const N: usize = 8192;
 
-    /// Fourteen linear heads, one network, fourteen networks; over 8,192 vectors of 384.
-    #[divan::bench(args = ["14 linear", "1 of 128 hidden", "14 of 128 hidden"])]
+    /// Heads over 8,192 vectors of 384.
+    const WHICH: [&str; 4] = ["1 linear", "14 linear", "1 of 128 hidden", "14 of 128 hidden"];
+
+    #[divan::bench(args = WHICH)]
     fn cpu(bencher: Bencher<'_, '_>, which: &str) {
+        bench(bencher, which, Device::cpu());
+    }
+
+    #[divan::bench(args = WHICH, ignore = DEVICE.gpu().is_none())]
+    fn gpu(bencher: Bencher<'_, '_>, which: &str) {
+        bench(bencher, which, DEVICE.clone());
+    }
+
+    fn bench(bencher: Bencher<'_, '_>, which: &str, device: Device) {
         let linear = vec![layer(384, 1, Activation::None)];
         let network = vec![layer(384, 128, Activation::Gelu), layer(128, 1, Activation::Sigmoid)];
         let heads = match which {
+            "1 linear" => vec![linear],
             "14 linear" => vec![linear; 14],
             "1 of 128 hidden" => vec![network],
             _ => vec![network; 14],
         };
-        let (heads, rows, mut scratch) = (Heads::new(&heads), numbers(N * 384, 3), Scratch::default());
-        bencher.counter(ItemsCount::new(N)).counter(BytesCount::of_slice(&rows)).bench_local(|| {
-            let mut out = Vec::with_capacity(N * heads.width());
-            heads.apply(black_box(Rows::new(&rows, N, 384, 384)), &mut scratch, &mut out);
-            out
-        });
+        let (heads, rows, mut scratch) = (HeadsOn::new(device, Heads::new(&heads)), numbers(N * 384, 3), Scratch::default());
+        bencher
+            .counter(ItemsCount::new(N))
+            .counter(BytesCount::of_slice(&rows))
+            .bench_local(|| heads.apply(black_box(Rows::new(&rows, N, 384, 384)), &mut scratch));
     }
 }
 
@@ -96,6 +132,17 @@ mod cosine {
         bencher.counter(ItemsCount::new(2 * n * n * DEPTH)).counter(BytesCount::of_slice(&rows)).bench_local(|| {
             let mut nearest = Nearest::new(n, 10, -1.0);
             cosine_topk(black_box(all), all, &mut nearest);
+            nearest
+        });
+    }
+
+    #[divan::bench(args = [2000, 20_000], max_time = 10, ignore = DEVICE.gpu().is_none())]
+    fn topk_gpu(bencher: Bencher<'_, '_>, n: usize) {
+        let (rows, numbers) = rows(n);
+        let all = UnitRows { rows: Rows::new(&rows, n, DEPTH, DEPTH), numbers: &numbers };
+        bencher.counter(ItemsCount::new(2 * n * n * DEPTH)).counter(BytesCount::of_slice(&rows)).bench_local(|| {
+            let mut nearest = Nearest::new(n, 10, -1.0);
+            gpu::kernels::cosine_topk::cosine_topk(&DEVICE, all, all, &mut nearest);
             nearest
         });
     }
