@@ -2,5 +2,6 @@
 //!
 //! How to add one: [`crate::Gpu`]'s module says it.
 
+pub mod chaos_game;
 #[cfg(test)]
 mod random_words;
