@@ -4,6 +4,7 @@
 
 pub mod cpu;
 mod device;
+pub mod fractal;
 
 pub use device::{Device, DeviceChoice, DeviceClass, DeviceError, Gpu};
 
