@@ -59,7 +59,6 @@ fn along(row: &[u8], parts: u16, to: &mut [u8]) {
 
 /// Three bytes mixed, the outer ones with `parts` of 256 each.
 #[inline]
-#[expect(clippy::cast_possible_truncation, reason = "at most 255")]
 fn mix(before: u8, own: u8, after: u8, parts: u16) -> u8 {
     ((u16::from(before) * parts + u16::from(own) * (256 - 2 * parts) + u16::from(after) * parts + 128) >> 8) as u8
 }

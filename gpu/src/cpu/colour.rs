@@ -126,6 +126,7 @@ fn hsv(hue: f32, saturation: f32, value: f32) -> u32 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "small numbers")]
 mod tests {
     use super::*;
     use crate::cpu::counter_rng::Draws;
@@ -168,9 +169,9 @@ mod tests {
             let hue = draws.unit() as f32;
             for colour in level_palette(Colour::Hue { hue, saturation: 1.0, value: 1.0, hues }).into_iter().skip(1).step_by(15) {
                 let [r, g, b] = channels(colour).map(f64::from);
-                let sixths = if r == 255.0 {
+                let sixths = if r > 254.5 {
                     (g - b) / 255.0
-                } else if g == 255.0 {
+                } else if g > 254.5 {
                     2.0 + (b - r) / 255.0
                 } else {
                     4.0 + (r - g) / 255.0

@@ -9,7 +9,6 @@ pub const HIGHEST: u8 = 255;
 ///
 /// # Panics
 /// If the slices are not of one length.
-#[expect(clippy::cast_possible_truncation, reason = "at most 255")]
 pub fn levels(counts: &[u32], levels: &mut [u8]) {
     assert_eq!(counts.len(), levels.len(), "a level for each count");
     let highest = counts.iter().copied().max().unwrap_or(0);

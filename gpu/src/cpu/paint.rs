@@ -67,6 +67,7 @@ pub struct Scratch {
 /// # Panics
 /// If the slices are not as long as that.
 #[expect(clippy::too_many_arguments, reason = "plain inputs, as the shader has them")]
+#[expect(clippy::cast_possible_truncation, reason = "parts are at most 128")]
 pub fn paint(
     levels: &[u8],
     side: usize,
@@ -109,15 +110,13 @@ pub fn paint(
             [first * of_first + second * of_second, first.min(1) * of_first + second.min(1) * of_second]
         }));
         let level_at = |tap: &Tap| {
+            const ALL: u32 = PARTS * PARTS;
             let ([level, cover], [next_level, next_cover]) = (weighted[tap.first].map(u32::from), weighted[tap.second].map(u32::from));
             let cover = cover * (PARTS - tap.parts) + next_cover * tap.parts;
             let level = level * (PARTS - tap.parts) + next_level * tap.parts;
-            if cover == PARTS * PARTS {
-                (level + PARTS * PARTS / 2) / (PARTS * PARTS)
-            } else if cover > 0 {
-                (level + cover / 2) / cover
-            } else {
-                0
+            match cover {
+                ALL => (level + ALL / 2) / ALL,
+                cover => (level + cover / 2).checked_div(cover).unwrap_or(0),
             }
         };
         let is_seen = (top..bottom).contains(&row);
@@ -187,6 +186,7 @@ fn transpose(levels: &[u8], side: usize, to: &mut [u8]) {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests {
     use super::*;
     use crate::cpu::counter_rng::Draws;

@@ -168,6 +168,7 @@ const fn mix(mut x: u16) -> u16 {
 }
 
 #[cfg(test)]
+#[expect(clippy::cast_possible_truncation, reason = "small numbers")]
 mod tests {
     use super::*;
 
@@ -198,7 +199,7 @@ mod tests {
             let before = |at: usize| if at > 0 { at - step } else { last - step };
             let after = |at: usize| if at < last { at + step } else { step };
             for row in (0..size).step_by(step) {
-                let is_across = row / step % 2 == 0;
+                let is_across = (row / step).is_multiple_of(2);
                 for column in (if is_across { step } else { 0 }..size).step_by(2 * step) {
                     let around = [(before(row), column), (after(row), column), (row, before(column)), (row, after(column))];
                     let sum: i16 = around.iter().map(|&(row, column)| heights[row][column]).sum();

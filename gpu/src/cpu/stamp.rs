@@ -73,7 +73,7 @@ fn union(key: [u32; 2], place: u32, count: u32) -> u32 {
         let words = philox(key, [STAMP_DRAWS, place, block, 0]);
         for lane in 0..(count - block * 8).min(8) {
             let half = words[(lane / 2) as usize] >> (16 * (lane % 2)) & 0xFFFF;
-            mask |= 1 + (half * 511 >> 16);
+            mask |= 1 + ((half * 511) >> 16);
         }
         if mask == FULL {
             break;
