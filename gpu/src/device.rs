@@ -7,7 +7,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use wgpu::{Backends, Instance, InstanceDescriptor};
 
-use crate::AdapterReport;
+use crate::{AdapterReport, Gpu, GpuError, Limits};
 
 /// Which device a user wants.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -99,16 +99,19 @@ pub enum DeviceError {
 #[derive(Debug, Clone, Default)]
 pub struct Device(Option<Arc<Gpu>>);
 
-/// An opened adapter.
-#[derive(Debug)]
-pub struct Gpu {
-    /// What the system says of it.
-    pub report: AdapterReport,
-    /// Where buffers and pipelines are made.
-    pub device: wgpu::Device,
-    /// Where work is sent.
-    pub queue: wgpu::Queue,
+/// Where work was done.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Ran {
+    /// On the processor: there is no other device.
+    Cpu,
+    /// On the adapter.
+    Gpu,
+    /// On the processor, because the adapter failed; why.
+    FellBack(String),
 }
+
+/// For tests: names how many dispatches a device does before it is lost.
+const LOSE_AFTER: &str = "GRANARY_LOSE_DEVICE_AFTER";
 
 impl Device {
     /// The processor.
@@ -118,9 +121,19 @@ impl Device {
 
     /// Opens what was chosen. A program on the processor (lavapipe, say) counts as no GPU: it is opened by its name only.
     ///
+    /// For tests: where the environment variable `GRANARY_LOSE_DEVICE_AFTER` is a number, the device is lost after so many dispatches.
+    ///
     /// # Errors
     /// No such adapter, or one that cannot be opened.
     pub fn open(choice: &DeviceChoice) -> Result<Self, DeviceError> {
+        Self::open_within(choice, None)
+    }
+
+    /// Opens what was chosen, with limits that are no higher than these.
+    ///
+    /// # Errors
+    /// As [`Device::open`].
+    pub fn open_within(choice: &DeviceChoice, limits: Option<&Limits>) -> Result<Self, DeviceError> {
         if *choice == DeviceChoice::Cpu {
             return Ok(Self::cpu());
         }
@@ -137,7 +150,13 @@ impl Device {
             _ => report.is_gpu(),
         };
         match (adapters.into_iter().find(|(report, _)| wanted(report)), choice) {
-            (Some((report, adapter)), _) => Gpu::open(report, &adapter).map(|gpu| Self(Some(Arc::new(gpu)))),
+            (Some((report, adapter)), _) => {
+                let gpu = Gpu::open(report, &adapter, limits)?;
+                if let Some(dispatches) = std::env::var(LOSE_AFTER).ok().and_then(|number| number.parse().ok()) {
+                    gpu.lose_after(dispatches);
+                }
+                Ok(Self(Some(Arc::new(gpu))))
+            }
             (None, DeviceChoice::Named(name)) => Err(DeviceError::NoAdapter { name: name.clone(), found }),
             (None, DeviceChoice::Gpu) => Err(DeviceError::NoGpu { found }),
             (None, _) => Ok(Self::cpu()),
@@ -149,18 +168,22 @@ impl Device {
         if self.0.is_some() { DeviceClass::Gpu } else { DeviceClass::Cpu }
     }
 
+    /// Does work on the adapter, or its twin on the processor where there is no adapter or where it fails. A device that is lost stays so: later
+    /// calls go to the twin at once.
+    pub fn run<T>(&self, on_gpu: impl FnOnce(&Gpu) -> Result<T, GpuError>, on_cpu: impl FnOnce() -> T) -> (T, Ran) {
+        let Some(gpu) = &self.0 else { return (on_cpu(), Ran::Cpu) };
+        if let Some(reason) = gpu.lost() {
+            return (on_cpu(), Ran::FellBack(GpuError::Lost { reason: reason.to_owned() }.to_string()));
+        }
+        match on_gpu(gpu) {
+            Ok(value) => (value, Ran::Gpu),
+            Err(error) => (on_cpu(), Ran::FellBack(error.to_string())),
+        }
+    }
+
     /// The adapter, if it is not the processor.
     pub fn gpu(&self) -> Option<&Arc<Gpu>> {
         self.0.as_ref()
-    }
-}
-
-impl Gpu {
-    fn open(report: AdapterReport, adapter: &wgpu::Adapter) -> Result<Self, DeviceError> {
-        let descriptor = wgpu::DeviceDescriptor { label: Some("granary"), required_limits: adapter.limits(), ..Default::default() };
-        let opened = pollster::block_on(adapter.request_device(&descriptor));
-        let (device, queue) = opened.map_err(|error| DeviceError::Open { name: report.name.clone(), problem: error.to_string() })?;
-        Ok(Self { report, device, queue })
     }
 }
 

@@ -2,11 +2,20 @@
 //!
 //! Knows no stage and no schema. An adapter that is a program on the processor (lavapipe, say) is listed as such and counts as no GPU.
 
+mod context;
 pub mod cpu;
 mod device;
+mod error;
 pub mod fractal;
+pub mod kernels;
+mod pool;
+mod shaders;
+#[cfg(test)]
+mod twins;
 
-pub use device::{Device, DeviceChoice, DeviceClass, DeviceError, Gpu};
+pub use context::{Batch, Buffer, Download, Gpu, Limits, Pending, Results};
+pub use device::{Device, DeviceChoice, DeviceClass, DeviceError, Ran};
+pub use error::GpuError;
 
 use serde::Serialize;
 use wgpu::{Backends, DeviceType, Instance, InstanceDescriptor};

@@ -89,11 +89,13 @@ pub(crate) fn draw_plain(orbit: &Orbit, side: u32) -> Histogram {
     });
     let frame = Frame::new(bounds, orbit.window, side);
     let mut counts = vec![0; side as usize * side as usize];
-    each_point(orbit, |x, y| {
-        if let Some(pixel) = frame.pixel(x, y) {
-            counts[pixel] += 1;
-        }
-    });
+    if side > 0 {
+        each_point(orbit, |x, y| {
+            if let Some(pixel) = frame.pixel(x, y) {
+                counts[pixel] += 1;
+            }
+        });
+    }
     Histogram { side, counts, region: frame.region }
 }
 
