@@ -25,8 +25,8 @@ pub(crate) const SEED_DRAWS: u32 = 0x6C61_6E65;
 pub struct Orbit {
     /// The maps, each `a b e c d f`: `x' = a x + b y + e`, `y' = c x + d y + f`. None make no points.
     pub maps: Vec<[f32; 6]>,
-    /// Cumulative probability of each map, in `2^-32`: the first map whose weight is above the random word is taken. The last is not looked at. One
-    /// for each map ([`weights`]).
+    /// Cumulative probability of each map, in `2^-32`: the first map whose weight is above the random word is taken, and the last one where none is. In
+    /// ascending order, one for each map ([`weights`]).
     pub weights: Vec<u32>,
     /// Key (two words) and place (two words) of its random numbers.
     pub stream: [u32; 4],
@@ -71,8 +71,23 @@ pub struct Histogram {
 /// # Panics
 /// If an orbit has fewer weights than maps.
 pub fn chaos_game(orbits: &[Orbit], side: u32) -> Vec<Histogram> {
-    chaos_game_plain(orbits, side)
+    WAYS.iter().find_map(|(_, way)| way(orbits, side)).unwrap_or_else(|| chaos_game_plain(orbits, side))
 }
+
+/// A way to draw; nothing where the processor lacks what it needs.
+pub type Way = fn(&[Orbit], u32) -> Option<Vec<Histogram>>;
+
+/// The ways to draw, the fastest first. All draw the same.
+#[cfg(target_arch = "x86_64")]
+pub const WAYS: [(&str, Way); 3] = [
+    ("avx512", super::chaos_game_simd::avx512),
+    ("avx2", super::chaos_game_simd::avx2),
+    ("plain", |orbits, side| Some(chaos_game_plain(orbits, side))),
+];
+
+/// The ways to draw, the fastest first. All draw the same.
+#[cfg(not(target_arch = "x86_64"))]
+pub const WAYS: [(&str, Way); 1] = [("plain", |orbits, side| Some(chaos_game_plain(orbits, side)))];
 
 /// [`chaos_game`], written for reading.
 ///
@@ -120,19 +135,20 @@ fn each_point(orbit: &Orbit, mut point: impl FnMut(f32, f32)) {
 }
 
 /// A lane: where it is, and the state of its generator.
-struct Lane {
-    x: f32,
-    y: f32,
-    state: u32,
+pub(crate) struct Lane {
+    pub(crate) x: f32,
+    pub(crate) y: f32,
+    pub(crate) state: u32,
 }
 
 impl Lane {
-    fn new(orbit: &Orbit, index: usize) -> Self {
+    pub(crate) fn new(orbit: &Orbit, index: usize) -> Self {
         let [x, y] = fixed_point(&orbit.maps[index % orbit.maps.len()]);
         Self { x, y, state: lane_seed(orbit.stream, index) }
     }
 
-    fn step(&mut self, orbit: &Orbit) {
+    #[inline]
+    pub(crate) fn step(&mut self, orbit: &Orbit) {
         self.state = xorshift(self.state);
         let last = orbit.maps.len() - 1;
         let map = orbit.weights[..last].iter().position(|&weight| self.state < weight).unwrap_or(last);
@@ -241,15 +257,16 @@ fn axis(low: f32, high: f32, shift: f32, scale: f32) -> [f32; 2] {
 
 #[cfg(test)]
 #[expect(clippy::float_cmp, reason = "values that are exact")]
-mod tests {
+pub(crate) mod tests {
     use super::*;
 
-    fn orbit(maps: &[[f32; 6]], points: u32) -> Orbit {
+    pub(crate) fn orbit(maps: &[[f32; 6]], points: u32) -> Orbit {
         Orbit { maps: maps.to_vec(), weights: weights(maps), stream: [1, 2, 3, 4], points, window: Window::default() }
     }
 
     /// Three maps to half the size.
-    const SIERPINSKI: [[f32; 6]; 3] = [[0.5, 0.0, 0.0, 0.0, 0.5, 0.0], [0.5, 0.0, 0.5, 0.0, 0.5, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5, 0.5]];
+    pub(crate) const SIERPINSKI: [[f32; 6]; 3] =
+        [[0.5, 0.0, 0.0, 0.0, 0.5, 0.0], [0.5, 0.0, 0.5, 0.0, 0.5, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5, 0.5]];
 
     #[test]
     fn maps_are_chosen_by_the_area_they_keep() {

@@ -2,6 +2,8 @@
 
 pub mod blur;
 pub mod chaos_game;
+#[cfg(target_arch = "x86_64")]
+mod chaos_game_simd;
 pub mod colour;
 pub mod counter_rng;
 pub mod levels;
