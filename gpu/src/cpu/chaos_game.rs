@@ -160,9 +160,11 @@ impl Lane {
 
 /// Steps of the orbit that lanes start from.
 const PILOT: usize = 256;
+/// An orbit that is so far from the origin does not come back.
+const FAR: f32 = 1e9;
 
 /// Where lanes start, one place for each map: points of an orbit of 256 steps and more, from the fixed point of the map that is chosen most often. That of a
-/// map itself if that orbit does not stay with the finite numbers.
+/// map itself if that orbit goes away without end.
 ///
 /// The fixed point of a map that is hardly ever chosen is on the attractor, but far from where points are. Where maps contract slowly, 20 steps do not lead
 /// back: lanes that start there make the extent too large, and the picture of 2 systems in 100 too sparse (against 5 in 1,000 in the original).
@@ -175,7 +177,7 @@ pub(crate) fn starts(orbit: &Orbit) -> Vec<[f32; 2]> {
     }
     let mut start = |map: &[f32; 6]| {
         pilot.step(orbit);
-        if pilot.x.is_finite() && pilot.y.is_finite() { [pilot.x, pilot.y] } else { fixed_point(map) }
+        if pilot.x.abs() < FAR && pilot.y.abs() < FAR { [pilot.x, pilot.y] } else { fixed_point(map) }
     };
     orbit.maps.iter().map(&mut start).collect()
 }
