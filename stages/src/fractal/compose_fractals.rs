@@ -141,7 +141,7 @@ impl Count {
             left -= weight;
         }
         // Rounding: the last number that is drawn at all.
-        (self.min..=self.max).zip(weights).filter(|(_, weight)| **weight > 0.0).map(|(n, _)| n).last().unwrap_or(self.max)
+        (self.min..=self.max).zip(weights).filter(|(_, weight)| **weight > 0.0).fold(self.max, |_, (n, _)| n)
     }
 }
 

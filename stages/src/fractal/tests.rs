@@ -140,7 +140,7 @@ fn systems_are_as_they_are_said_to_be() {
                 sign_v: signs("sign_v", at),
                 shift: [map[2], map[5]],
             };
-            assert_eq!(parts.map(), *map);
+            assert_eq!(parts.map().map(f64::to_bits), map.map(f64::to_bits));
         }
     }
     // 200 of each, with a deviation of 12.
@@ -440,9 +440,9 @@ fn hues_of_images_are_spread_evenly_and_in_8_bits_they_are_not() {
                 .map(|rgb| {
                     let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(f64::from);
                     let (most, least) = (r.max(g).max(b), r.min(g).min(b));
-                    let sixth = if most == r {
+                    let sixth = if r >= most {
                         (g - b) / (most - least)
-                    } else if most == g {
+                    } else if g >= most {
                         2.0 + (b - r) / (most - least)
                     } else {
                         4.0 + (r - g) / (most - least)
