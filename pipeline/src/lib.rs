@@ -3,6 +3,7 @@
 pub mod card;
 mod cells;
 pub mod cli;
+pub mod device;
 pub mod diff;
 pub mod expect;
 pub mod file;

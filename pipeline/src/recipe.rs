@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use gpu::{DeviceChoice, DeviceClass};
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceWish;
 use crate::file::{LoadOptions, Problems, load_text};
 use crate::graph::Graph;
 use crate::run::{Options, RunError};
@@ -36,6 +38,18 @@ pub struct Recipe {
     limit: Option<u64>,
     /// The stage to run to.
     to: Option<String>,
+    /// What kernels run on, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<PlannedDevice>,
+}
+
+/// A device as it was planned with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PlannedDevice {
+    /// As it was asked for.
+    choice: String,
+    /// What that came to.
+    class: DeviceClass,
 }
 
 impl Recipe {
@@ -50,6 +64,7 @@ impl Recipe {
             shard_rows: options.shard_rows,
             limit: options.limit,
             to: options.to.clone(),
+            device: graph.device.as_ref().map(|device| PlannedDevice { choice: options.device.to_string(), class: device.class }),
         }
     }
 
@@ -78,13 +93,20 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Makes the graph again.
+    /// Makes the graph again, with a device that was asked for here, or else with such a one as was planned with.
     ///
     /// # Errors
-    /// What is wrong with it here: an input that this machine does not have, above all.
-    pub fn graph(&self) -> Result<Graph, Problems> {
+    /// What is wrong with it here: an input that this machine does not have, above all, or a device of another class.
+    pub fn graph(&self, own: Option<DeviceChoice>) -> Result<Graph, Problems> {
         let variables = self.variables.clone();
-        let options = LoadOptions { sets: self.sets.clone(), env: Box::new(move |name| variables.get(name).cloned()) };
+        let planned = self.device.as_ref();
+        let choice = own.or_else(|| planned?.choice.parse().ok()).unwrap_or_default();
+        let options = LoadOptions {
+            sets: self.sets.clone(),
+            env: Box::new(move |name| variables.get(name).cloned()),
+            device: DeviceWish { choice, planned: planned.map(|device| device.class) },
+            limit: self.limit,
+        };
         load_text(&self.file, &self.text, &options)
     }
 

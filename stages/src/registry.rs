@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use schemas::ColumnSpec;
 use serde_json::Value;
 
-use crate::{BuildContext, Inputs, Kind, Outputs, Stage, StageConfig, StageError};
+use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Stage, StageConfig, StageError};
 
 /// Every stage type, sorted by name.
 pub static STAGES: &[StageSpec] = &[
@@ -64,6 +64,8 @@ pub struct StageSpec {
     pub example: &'static str,
     /// [`StageConfig::TAGS`].
     pub tags: bool,
+    /// [`StageConfig::USES_DEVICE`].
+    pub uses_device: bool,
     /// [`StageConfig::PLACES`].
     pub places: &'static [&'static str],
     schema: fn() -> schemars::Schema,
@@ -80,6 +82,7 @@ impl StageSpec {
             inputs: C::INPUTS,
             example: C::EXAMPLE,
             tags: C::TAGS,
+            uses_device: C::USES_DEVICE,
             places: C::PLACES,
             schema: || schemars::schema_for!(C),
             parse: |settings| Ok(Box::new(serde_json::from_value::<C>(settings)?)),
@@ -116,6 +119,8 @@ pub trait AnyConfig: Send + Sync {
     /// # Errors
     /// See there.
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError>;
+    /// [`StageConfig::makes`].
+    fn makes(&self, cx: &BuildContext) -> Option<Makes>;
     /// [`StageConfig::files`].
     ///
     /// # Errors
@@ -143,6 +148,10 @@ impl<C: StageConfig> AnyConfig for C {
 
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {
         StageConfig::build(self, cx)
+    }
+
+    fn makes(&self, cx: &BuildContext) -> Option<Makes> {
+        StageConfig::makes(self, cx)
     }
 
     fn files(&self, cx: &BuildContext) -> Result<Vec<(String, PathBuf)>, StageError> {

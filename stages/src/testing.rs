@@ -637,7 +637,7 @@ impl Program<'_> {
             StepKind::Parts { n } => {
                 for index in 0..*n {
                     let mut out = self.tables_out();
-                    self.global.part(step, &mut PartIn { index, whole: self.whole(step) }, &mut out)?;
+                    self.global.part(step, &mut PartIn { index, wanted: u64::MAX, whole: self.whole(step) }, &mut out)?;
                     tasks.push(out);
                 }
             }

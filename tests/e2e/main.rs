@@ -6,6 +6,7 @@ mod harness;
 
 mod command;
 mod damage;
+mod devices;
 mod dropped;
 mod errors;
 mod estimates;

@@ -11,6 +11,7 @@ use crate::graph::Graph;
 use crate::run::progress::{duration, grouped};
 use crate::run::{Amount, Estimate, Options, Survey, Todo, estimate, survey, survey_for_workers};
 use crate::show;
+use crate::show_graph::makes_text;
 
 /// Arguments of `pipeline plan`.
 #[derive(Debug, clap::Args)]
@@ -49,13 +50,14 @@ pub struct Args {
 /// # Errors
 /// A wrong file, or an output that cannot be read.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    let graph = args.file.load()?;
+    let graph = args.file.load(args.limit)?;
     if args.mermaid {
         super::print(&mermaid(&graph))?;
         return Ok(Exit::Done);
     }
     let options = Options {
         to: args.to.clone(),
+        device: args.file.device.clone(),
         limit: args.limit,
         #[cfg(debug_assertions)]
         shard_rows: args.shard_rows,
@@ -96,6 +98,12 @@ fn table(graph: &Graph, units: &[Todo], slots: usize) -> String {
         };
         let _ = writeln!(text, "{stages:<width$}  {:>7}  {left:>7}", unit.done);
     }
+    for node in &graph.nodes {
+        let _ = node.makes.iter().try_for_each(|makes| writeln!(text, "\n{} makes {}", node.id, makes_text(makes)));
+    }
+    if let Some(device) = &graph.device {
+        let _ = writeln!(text, "\nkernels run on {device}");
+    }
     if units.iter().any(|unit| !unit.known) {
         text += "\nunknown: how many tasks there are depends on the rows of the stages before\n";
     } else if units.iter().all(|unit| unit.left == 0) {
@@ -112,6 +120,12 @@ fn json(survey: &Survey, slots: usize, tasks: bool, estimate: Option<&Estimate>)
         .collect();
     let graph = &survey.graph;
     let mut plan = serde_json::json!({"name": graph.name, "output": graph.output, "tasks_at_once": slots, "units": units});
+    if let Some(device) = &graph.device {
+        plan["device"] = serde_json::json!(device);
+    }
+    for (node, makes) in graph.nodes.iter().filter_map(|node| Some((node, node.makes.as_ref()?))) {
+        plan["makes"][&node.id] = serde_json::json!({"rows": makes.rows, "bytes": makes.bytes, "what": makes.what});
+    }
     if tasks {
         plan["tasks"] = serde_json::json!(survey.ready);
     }

@@ -96,12 +96,13 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 /// # Errors
 /// What stopped it.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    let graph = args.file.load()?;
+    let graph = args.file.load(args.limit)?;
     let interrupted = end_tidily()?;
     let options = Options {
         batch_rows: args.batch_rows,
         limit: args.limit,
         to: args.to.clone(),
+        device: args.file.device.clone(),
         fresh: args.fresh,
         show: if args.json { Show::Json } else { Show::Auto },
         #[cfg(debug_assertions)]
@@ -170,6 +171,15 @@ fn summary(record: &RunRecord, output: &Path) -> String {
         lines.push(format!("  {:<width$}  {:>10} rows  {:>9.1} MB", published.folder, grouped(published.rows), bytes as f64 / 1e6));
     }
     for stage in &record.stages {
+        let (fell_back, all) = (stage.totals.fell_back(), stage.totals.ran_on.values().sum());
+        if fell_back > 0 {
+            lines.push(format!(
+                "  {}: WARNING: the GPU was lost: the processor made {} of {} shards, or a part of each; its floats may differ a little",
+                stage.id,
+                grouped(fell_back),
+                grouped(all)
+            ));
+        }
         for (what, names) in &stage.totals.counted {
             for (name, times) in names {
                 let name = crate::show::visible_line(name);

@@ -14,6 +14,8 @@ use super::draft::{Draft, Reference, max_rejected};
 use super::node::{Node as Tree, Value};
 use super::output::{could_match_inside, input_path, real};
 use super::problem::{Place, Problem, Sources, did_you_mean, quoted};
+use super::room;
+use crate::device::LazyDevice;
 use crate::expect::{BOUNDS, Bound};
 use crate::graph::{DroppedRows, Edge, MaxRejected, Node, NodeInput, OnFail};
 use crate::inputs::hash_file;
@@ -27,6 +29,9 @@ pub(crate) struct Builder<'a> {
     pub(crate) max_rejected: MaxRejected,
     pub(crate) dropped: DroppedRows,
     pub(crate) sources: &'a Sources,
+    pub(crate) device: &'a LazyDevice<'a>,
+    /// Only so many rows of what a stage makes.
+    pub(crate) limit: Option<u64>,
 }
 
 impl Builder<'_> {
@@ -69,12 +74,33 @@ impl Builder<'_> {
         if let Some(outputs) = &outputs {
             check_expected_columns(draft, outputs, problems);
         }
+        if spec.uses_device {
+            match self.device.get() {
+                Ok(device) => cx.device = device,
+                Err(error) => {
+                    let problem = error.map(|error| {
+                        Problem::new(format!("{} runs kernels: {}", draft.whose(), error.problem))
+                            .at(&draft.place, "needs a device")
+                            .help(error.help)
+                    });
+                    problems.extend(problem);
+                    return None;
+                }
+            }
+        }
         let built = config.build(&cx).and_then(|stage| Ok((stage, config.settings()?, hashes(config.files(&cx)?)?)));
         let (stage, settings, files) = built.map_err(|error| problems.push(self.stage_problem(draft, error))).ok()?;
         if let Stage::Source(source) = &stage
             && let Some(problem) = self.input_problem(draft, source.as_ref())
         {
             problems.push(problem);
+        }
+        let makes = config.makes(&cx).map(|makes| room::within(makes, self.limit));
+        if let (Some(makes), Some(output)) = (&makes, self.output)
+            && let Some((problem, help)) = room::too_much(makes, output)
+        {
+            let place = draft.setting_place(makes.setting);
+            problems.push(Problem::new(format!("{}: {problem}", draft.whose())).at(place, format!("`{}`", makes.setting)).help(help));
         }
         let outputs = outputs?;
         let expect = draft.node.get("expect").and_then(|expect| serde_json::from_value(expect.to_json()).ok()).unwrap_or_default();
@@ -86,6 +112,7 @@ impl Builder<'_> {
             inputs: inputs.into_iter().map(|input| NodeInput { port: input.port, from: input.edges }).collect(),
             outputs,
             stage,
+            makes,
             keep: draft.node.get("keep").is_some_and(|keep| keep.value == Value::Bool(true)),
             write: write_settings(self.write, draft.node.get("write")),
             max_rejected: max_rejected(draft.node, self.max_rejected, "").unwrap_or(self.max_rejected),

@@ -6,13 +6,14 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
 use datasets::WriteSettings;
 use serde::Serialize;
-use stages::{Done, Emit, Global, MailIn, Port, Rejection, RowSink, ShardIn, ShardRows, Source, Stage, StageError, StepKind, Tables};
+use stages::{
+    Done, Emit, Global, MailIn, PartIn, Port, Rejection, RowSink, ShardIn, ShardRows, Source, Stage, StageError, Step, StepKind, Tables,
+};
 
 use super::amount::{Amount, LEAST_SPREAD, spread_of_mean, spread_of_times};
 use super::exchange::encode_table;
@@ -32,6 +33,9 @@ const READ_BYTES: u64 = 4 << 20;
 
 /// Most bytes of rows of one split that go through the stages.
 const SAMPLE_BYTES: u64 = 8 << 20;
+
+/// How far the bytes may be off that a stage expects by its settings.
+const SPREAD_OF_SETTINGS: f64 = 0.5;
 
 /// What is told of a stage.
 #[derive(Debug, Clone, Serialize)]
@@ -161,7 +165,7 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
         let tasks = if slots == 1 { "1 task".to_owned() } else { format!("{slots} tasks") };
         notes.push(format!("{given} of memory hold {tasks} at once; {} would hold one for each of {threads} threads", show::bytes(wanted)));
     }
-    let free_bytes = free_bytes(&options.output_of(&graph.output));
+    let free_bytes = usage::free_bytes(&options.output_of(&graph.output));
     if let Some(free) = free_bytes {
         let needs = disk_bytes.likely.unwrap_or(disk_bytes.low);
         if needs > free as f64 {
@@ -216,11 +220,18 @@ impl Estimator<'_> {
             }
             (Stage::RowLocal(_), None) => {}
         }
-        if let Some(out) = self.edges.get(&Edge { node, port: Port::OUT }) {
-            (estimate.rows_out, estimate.bytes_out) = (out.rows(), out.bytes());
+        match (self.edges.get(&Edge { node, port: Port::OUT }), &stage.makes) {
+            (_, Some(makes)) if self.is_unknown(node) => estimate.rows_out = Amount::known(makes.rows as f64),
+            (Some(out), _) => (estimate.rows_out, estimate.bytes_out) = (out.rows(), out.bytes()),
+            (None, _) => {}
         }
         self.stored(node, in_memory, &mut estimate)?;
         Ok(estimate)
+    }
+
+    /// Whether nothing was sampled that stands for a stage's rows.
+    fn is_unknown(&self, node: usize) -> bool {
+        self.edges.get(&Edge { node, port: Port::OUT }).is_none_or(|out| out.at_most)
     }
 
     /// All that comes into a stage, or into one port of it.
@@ -247,9 +258,7 @@ impl Estimator<'_> {
         let size = |bytes: u64| if total == 0 { 1.0 } else { bytes as f64 };
         let all = if total == 0 { splits.len() as f64 } else { total as f64 };
         // In each of as many equal stretches the same place, by the seed.
-        let mut hasher = Fingerprint::of("sampled splits");
-        let draw = hasher.number(self.graph.seed).add(&self.graph.nodes[node].id).finish();
-        let draw = u32::from_str_radix(&draw.as_str()[..8], 16).unwrap_or_default() as usize;
+        let draw = self.draw(node) as usize;
         let chosen = (0..n_splits).map(|index| {
             let (start, end) = (index * splits.len() / n_splits, (index + 1) * splits.len() / n_splits);
             &splits[start + draw % (end - start)]
@@ -297,6 +306,13 @@ impl Estimator<'_> {
             total,
             reads_again,
         ))
+    }
+
+    /// A number by the seed, to choose what is sampled.
+    fn draw(&self, node: usize) -> u32 {
+        let mut hasher = Fingerprint::of("sampled splits");
+        let draw = hasher.number(self.graph.seed).add(&self.graph.nodes[node].id).finish();
+        u32::from_str_radix(&draw.as_str()[..8], 16).unwrap_or_default()
     }
 
     /// A sample that stands for the first rows alone.
@@ -363,6 +379,7 @@ impl Estimator<'_> {
                     took = (Amount::at_least(seconds.low), Amount::at_least(bytes.low));
                 }
             }
+            Some((step, StepKind::Parts { n })) if step.whole.is_empty() => took = self.parts(node, global, step, *n)?,
             Some((step, StepKind::Once { ports, .. })) => {
                 let held = ports.iter().filter_map(|port| Some(self.input(node, Some(port))?.bytes())).fold(Amount::NOTHING, Amount::plus);
                 let (needs, has) = (held.likely.unwrap_or(held.low) * 3.0, self.options.memory.saturating_sub(BASE_BYTES));
@@ -387,6 +404,44 @@ impl Estimator<'_> {
         Ok(took)
     }
 
+    /// What is told of a step whose tasks make rows: one of its parts is made, as far as so many rows.
+    fn parts(&mut self, node: usize, global: &dyn Global, step: &Step, n: u32) -> Result<(Amount, Amount), RunError> {
+        let stage = &self.graph.nodes[node];
+        let stage_error = |source| RunError::Stage { stage: stage.id.clone(), source };
+        let mut out = Tables::new(global.tables(), stage.outputs.clone());
+        let began = Instant::now();
+        if n > 0 {
+            let mut part = PartIn { index: self.draw(node) % n, wanted: self.rows, whole: BTreeMap::new() };
+            global.part(step, &mut part, &mut out).map_err(stage_error)?;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        if !step.emits {
+            return Ok((Amount::at_least(seconds * f64::from(n)), Amount::UNKNOWN));
+        }
+        let rows = out.emit().cut(self.rows) as f64;
+        let mut given: BTreeMap<Port, Vec<RecordBatch>> = stage.outputs.iter().map(|(port, _)| (port.clone(), Vec::new())).collect();
+        for (port, batch) in out.emit().take_batches() {
+            given.entry(port).or_default().push(batch);
+        }
+        // A part that stopped where enough was made does not tell how long it is.
+        let limit = self.options.limit.map_or(f64::INFINITY, |limit| limit as f64);
+        let (all, spread) = match &stage.makes {
+            Some(makes) => (makes.rows as f64, 0.0),
+            None if n == 0 => (0.0, 0.0),
+            None if rows < self.rows as f64 => ((rows * f64::from(n)).min(limit), if n == 1 { 0.0 } else { LEAST_SPREAD }),
+            None if limit <= rows => (limit, 0.0),
+            None => return Ok((Amount::at_least(seconds * f64::from(n)), Amount::NOTHING)),
+        };
+        let weight = if rows > 0.0 { all / rows } else { 0.0 };
+        let counted = (spread == 0.0).then_some(all);
+        for (port, batches) in given {
+            let counted = counted.filter(|_| port == Port::OUT);
+            self.edges.insert(Edge { node, port }, Sampled { groups: vec![(weight, batches)], spread, counted, at_most: false });
+        }
+        let times = if rows > 0.0 { Amount::about(seconds * weight, spread_of_times(&[seconds])) } else { Amount::known(0.0) };
+        Ok((times, Amount::NOTHING))
+    }
+
     /// Adds what it takes to store a stage's outputs.
     fn stored(&self, node: usize, in_memory: bool, estimate: &mut StageEstimate) -> Result<(), RunError> {
         let of_node = self.plan.stored.range(Edge { node, port: Port::named("") }..).take_while(|(edge, _)| edge.node == node);
@@ -394,6 +449,15 @@ impl Estimator<'_> {
         for (edge, stored) in of_node.filter(|(edge, _)| edge.port != Port::REJECTED) {
             if is_global && edge.port == Port::DROPPED {
                 continue; // a row is kept or dropped, and all of them are counted as kept
+            }
+            let makes = self.graph.nodes[node].makes.as_ref().filter(|_| edge.port == Port::OUT && self.is_unknown(node));
+            if let Some(makes) = makes {
+                // What its settings say is as much as is known.
+                let bytes = Amount::about(makes.bytes as f64, SPREAD_OF_SETTINGS);
+                let (checkpoint, output) = (&mut estimate.checkpoint_bytes, &mut estimate.output_bytes);
+                *checkpoint = if stored.checkpoint { checkpoint.plus(bytes) } else { *checkpoint };
+                *output = if stored.publish.is_some() { output.plus(bytes) } else { *output };
+                continue;
             }
             let Some(sampled) = self.edges.get(edge) else {
                 if stored.checkpoint {
@@ -522,23 +586,4 @@ impl RowSink for Taker {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an amount of something, rounded; too large ones saturate")]
 fn whole(amount: f64) -> u64 {
     amount.round() as u64
-}
-
-/// What the file system has left where `output` lies, or will lie.
-fn free_bytes(output: &Path) -> Option<u64> {
-    let there = output.ancestors().find(|folder| folder.is_dir())?;
-    let said = std::process::Command::new("df").args(["-P", "-k"]).arg(there).env("LC_ALL", "C").output().ok()?;
-    let text = String::from_utf8(said.stdout).ok()?;
-    let kib: u64 = text.lines().nth(1)?.split_ascii_whitespace().nth(3)?.parse().ok()?;
-    kib.checked_mul(1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_machine_says_what_is_free() {
-        assert!(free_bytes(Path::new("/nowhere/at/all")).is_none_or(|bytes| bytes > 0));
-    }
 }

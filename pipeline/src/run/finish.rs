@@ -120,6 +120,9 @@ fn log_end(log: &RunLog, record: &RunRecord, error: Option<&RunError>) {
         let (rows, dropped, rejected) = (grouped(totals.rows_in), sum(&totals.dropped), sum(&totals.rejected));
         let busy = totals.busy_seconds;
         log.line(Level::Info, about, format!("{rows} rows in, {out} out, {dropped} dropped, {rejected} rejected, busy for {busy:.1} s"));
+        if totals.fell_back() > 0 {
+            log.line(Level::Warn, about, format!("ran on {}", totals.ran_on_in_words().unwrap_or_default()));
+        }
         for (what, names) in &totals.counted {
             names.iter().for_each(|(name, times)| log.line(Level::Warn, about, format!("{what} `{name}`: {}", grouped(*times))));
         }
@@ -165,6 +168,7 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             notes: node.notes.clone(),
             views: views_of(node),
             tags: node.outputs.is_tagged(),
+            makes: node.makes.is_some() || (node.inputs.is_empty() && node.spec.kind == stages::Kind::Global),
             totals,
             published: engine
                 .units
@@ -195,6 +199,7 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             os: std::env::consts::OS.to_owned(),
             arch: std::env::consts::ARCH.to_owned(),
         },
+        device: graph.device.clone(),
         stages: stages.collect(),
     }
 }

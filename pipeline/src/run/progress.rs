@@ -33,6 +33,7 @@ pub struct Progress {
     stages: Vec<Counts>,
     tasks_reused: AtomicU64,
     tasks_done: AtomicU64,
+    device: Option<String>,
 }
 
 /// Counts of one stage.
@@ -64,6 +65,9 @@ pub struct Snapshot {
     pub tasks_done: u64,
     /// See `tasks_done`.
     pub tasks_reused: u64,
+    /// What kernels run on, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The stages in order.
     pub stages: Vec<StageSnapshot>,
 }
@@ -100,19 +104,24 @@ pub struct StageSnapshot {
 }
 
 impl Progress {
-    /// Counts for stages given as (id, type).
-    pub fn new(stages: impl Iterator<Item = (String, String)>) -> Self {
+    /// Counts for stages given as (id, type), and what their kernels run on.
+    pub fn new(stages: impl Iterator<Item = (String, String)>, device: Option<String>) -> Self {
         let stages = stages.map(|(id, stage_type)| Counts { id, stage_type, ..Counts::default() }).collect();
-        Self { started: Instant::now(), stages, tasks_reused: AtomicU64::new(0), tasks_done: AtomicU64::new(0) }
+        Self { started: Instant::now(), stages, tasks_reused: AtomicU64::new(0), tasks_done: AtomicU64::new(0), device }
     }
 
     /// Counts rows that came into a stage.
     pub fn came_in(&self, node: usize, rows: u64) {
-        let counts = &self.stages[node];
-        counts.came_in.fetch_add(rows, Ordering::Relaxed);
-        if counts.first.load(Ordering::Relaxed) == 0 {
+        self.stages[node].came_in.fetch_add(rows, Ordering::Relaxed);
+        self.begins(node);
+    }
+
+    /// Says that a stage is at work, though nothing may have come in.
+    pub fn begins(&self, node: usize) {
+        let first = &self.stages[node].first;
+        if first.load(Ordering::Relaxed) == 0 {
             let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
-            let _ = counts.first.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = first.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -196,6 +205,7 @@ impl Progress {
             seconds,
             tasks_done: self.tasks_done.load(Ordering::Relaxed),
             tasks_reused: self.tasks_reused.load(Ordering::Relaxed),
+            device: self.device.clone(),
             stages: stages.collect(),
         }
     }

@@ -97,7 +97,7 @@ fn look(engine: &mut Engine) -> Result<Survey, RunError> {
             stages: ids.collect(),
             done: state.found,
             left: state.left as u64,
-            known: is_ready && (state.finished || !state.program),
+            known: is_ready && (state.finished || !state.program || engine.is_last_step(index)),
         });
         tasks.extend(ready(engine, index));
     }

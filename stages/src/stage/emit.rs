@@ -64,6 +64,7 @@ pub struct Emit {
     dropped: BTreeMap<&'static str, u64>,
     figures: Figures,
     tallies: Vec<Tally>,
+    fell_back: bool,
 }
 
 /// Counts a stage makes for the report: of each figure, by name.
@@ -79,6 +80,7 @@ impl Emit {
             dropped: BTreeMap::new(),
             figures: Figures::new(),
             tallies: Vec::new(),
+            fell_back: false,
         }
     }
 
@@ -238,6 +240,27 @@ impl Emit {
             self.tallies.len() - 1
         });
         self.tallies[at].take(number, kept);
+    }
+
+    /// Says that the processor stepped in for a GPU that was lost while rows of this batch or task were made: the run counts it and tells it.
+    pub fn fell_back(&mut self) {
+        self.fell_back = true;
+    }
+
+    /// Whether that was said since the last call.
+    pub fn take_fell_back(&mut self) -> bool {
+        std::mem::take(&mut self.fell_back)
+    }
+
+    /// Cuts what was given to the main output since the last [`Emit::take_batches`] to its first `rows` rows; how many are left.
+    pub fn cut(&mut self, rows: u64) -> u64 {
+        let mut left = rows;
+        for (_, batch) in self.batches.iter_mut().filter(|(port, _)| *port == Port::OUT) {
+            *batch = batch.slice(0, batch.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX)));
+            left -= batch.num_rows() as u64;
+        }
+        self.batches.retain(|(_, batch)| batch.num_rows() > 0);
+        rows - left
     }
 
     /// What was observed since the last call, by measure; leaves nothing.

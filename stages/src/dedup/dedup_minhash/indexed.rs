@@ -10,8 +10,8 @@ use super::program::{DedupMinhash, PAIRS, PAIRS_A_ROW, PAIRS_OF_RANGE, ROUNDING}
 use super::tables::{BANDS, Candidate, FateRow, Member, Pair, Tie, band_of, list, lists, read_bands};
 use super::texts::Texts;
 use crate::dedup::components::sorted;
-use crate::dedup::index::{BandPiece, BandsWriter, Index, Place, RowPiece, RowsWriter, Seen, is_indexed, short};
-use crate::dedup::minhash::shingle::{Shingles, jaccard};
+use crate::dedup::index::{BandPiece, BandsWriter, Index, Place, RowPiece, RowsWriter, SHORT_BITS, Seen, is_indexed, short};
+use crate::dedup::minhash::shingle::{Shingles, jaccard, sort_hashes};
 use crate::{RangeIn, Route, RowRef, ShardRows, StageError, TableSpec, Tables, WholeIn};
 
 /// Which rows of each shard are added.
@@ -228,7 +228,7 @@ impl DedupMinhash {
         let may_move = self.prefers();
         let mut first: HashMap<(u64, u64), u32> = HashMap::new();
         let mut added = Added { shard: shard.index, kept: vec![0; texts.n_rows().div_ceil(8)], ..Added::default() };
-        let (mut shingles, mut set) = (Shingles::default(), Vec::new());
+        let (mut shingles, mut set, mut spare) = (Shingles::default(), Vec::new(), Vec::new());
         let mut n_kept = 0_u64;
         for (row, text) in texts.rows() {
             let kept = is_kept(row);
@@ -256,7 +256,7 @@ impl DedupMinhash {
             set.clear();
             if self.verify {
                 set.extend(shingles.hashes.iter().map(|shingle| short(*shingle)));
-                set.sort_unstable();
+                sort_hashes(&mut set, SHORT_BITS, &mut spare);
                 set.dedup();
             }
             writer.push(ids.get(number), &set)?;

@@ -16,7 +16,7 @@ use datasets::{Folder, Known};
 
 pub(super) use self::manifest::Settings;
 use self::manifest::{Manifest, SegmentEntry};
-pub(super) use self::segment::{BandPiece, BandsWriter, Place, RowPiece, RowsWriter, short};
+pub(super) use self::segment::{BandPiece, BandsWriter, Place, RowPiece, RowsWriter, SHORT_BITS, short};
 use self::segment::{Segment, SegmentFile};
 use crate::{Begin, Begun, RowRef, StageError};
 
