@@ -16,7 +16,7 @@ use super::settings::{
     default_min_density, default_points, default_quality, default_redraws, default_side, yes,
 };
 use crate::units::Fraction;
-use crate::{BuildContext, Inputs, Kind, Outputs, Port, Stage, StageConfig, StageError};
+use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Port, Stage, StageConfig, StageError};
 
 /// Makes images of several fractals each, of classes drawn from the systems that come in: a data set for multi-label classification, detection and segmentation.
 ///
@@ -192,6 +192,11 @@ impl StageConfig for ComposeFractalsConfig {
             redraws: self.redraws,
             schema: schema.ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?,
         })))
+    }
+
+    fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
+        let images = self.only.as_ref().map_or(self.images, |only| only.len() as u64);
+        Some(program::makes(images, self.side_px, Encoding::try_new(self.format, self.quality).ok()?, "images"))
     }
 }
 

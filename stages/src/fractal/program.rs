@@ -22,7 +22,7 @@ use super::codes::{self, Codes};
 use super::rle::masks;
 use super::settings::{Encoding, Format, MAX_IMAGES};
 use crate::{
-    BuildContext, Done, Emit, Global, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step, TableSpec, Tables, WholeIn,
+    BuildContext, Done, Emit, Global, Makes, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step, TableSpec, Tables, WholeIn,
 };
 
 const CODES: &str = "codes";
@@ -98,6 +98,13 @@ pub(super) fn outputs(cx: &BuildContext, form: RowForm, format: Format) -> Resul
     codes::check(cx.input()?)?;
     let fields: Vec<Field> = columns(form, format).iter().map(ColumnSpec::field).collect();
     Ok(Outputs::new(Arc::new(Schema::new(fields))))
+}
+
+/// What so many images take.
+pub(super) fn makes(images: u64, side: u32, encoding: Encoding, setting: &'static str) -> Makes {
+    let format = encoding.extension().unwrap_or("raw");
+    let what = format!("images of {side} x {side} as {format}");
+    Makes { rows: images, bytes: images.saturating_mul(encoding.bytes(side)), what, setting }
 }
 
 /// The program.

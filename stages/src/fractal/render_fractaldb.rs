@@ -16,7 +16,7 @@ use super::program::{self, Paint, Planned, Program, Recipe, RowForm};
 use super::render_fractals::of_system;
 use super::settings::{Encoding, Format, MAX_POINTS, MAX_SIDE, MIN_SIDE, check_whole, default_quality};
 use crate::units::Fraction;
-use crate::{BuildContext, Inputs, Kind, Outputs, Port, Stage, StageConfig, StageError};
+use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Port, Stage, StageConfig, StageError};
 
 /// Makes the images of `FractalDB` of the systems that come in: grey fractals on black, for comparison with `render_fractals`.
 ///
@@ -116,6 +116,12 @@ impl StageConfig for RenderFractaldbConfig {
             redraws: 0,
             schema: schema.ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?,
         })))
+    }
+
+    /// Known only where the images are told one by one: how many systems come is not.
+    fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
+        let images = self.only.as_ref()?.len() as u64;
+        Some(program::makes(images, self.side_px, Encoding::try_new(self.format, self.quality).ok()?, "only"))
     }
 }
 

@@ -17,7 +17,7 @@ use super::settings::{
     default_min_density, default_points, default_quality, default_redraws, default_side, yes,
 };
 use crate::units::Fraction;
-use crate::{BuildContext, Inputs, Kind, Outputs, Port, Stage, StageConfig, StageError};
+use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Port, Stage, StageConfig, StageError};
 
 /// Makes images of one fractal each, `images_per_class` of each system that comes in: a data set for classification.
 ///
@@ -141,6 +141,12 @@ impl StageConfig for RenderFractalsConfig {
             redraws: self.redraws,
             schema: schema.ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?,
         })))
+    }
+
+    /// Known only where the images are told one by one: how many systems come is not.
+    fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
+        let images = self.only.as_ref()?.len() as u64;
+        Some(program::makes(images, self.side_px, Encoding::try_new(self.format, self.quality).ok()?, "only"))
     }
 }
 

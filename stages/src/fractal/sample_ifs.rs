@@ -20,7 +20,7 @@ use super::ifs::{
 };
 use super::settings::check_whole;
 use crate::units::Fraction;
-use crate::{BuildContext, Inputs, Kind, Outputs, Rejection, RowSink, Source, Split, Stage, StageConfig, StageError};
+use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Rejection, RowSink, Source, Split, Stage, StageConfig, StageError};
 
 /// Draws iterated function systems (IFS): a few affine maps each, whose attractor is a fractal. Each system is a class; `render_fractals` and `compose_fractals`
 /// make images of them.
@@ -183,7 +183,15 @@ impl StageConfig for SampleIfsConfig {
         let key = key_of(cx.seed, &cx.stage_id);
         Ok(Stage::Source(Box::new(SampleIfs { config: self.clone(), stage_id: cx.stage_id.clone(), key, schema })))
     }
+
+    fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
+        let rows = u64::from(self.classes);
+        Some(Makes { rows, bytes: rows * SYSTEM_BYTES, what: "systems of maps".to_owned(), setting: "classes" })
+    }
 }
+
+/// Bytes of a system on the disk, about: numbers drawn at random do not pack.
+const SYSTEM_BYTES: u64 = 400;
 
 impl SampleIfsConfig {
     fn maps(&self) -> Maps {
@@ -224,7 +232,7 @@ impl Source for SampleIfs {
         let splits = (0..self.config.classes).step_by(step as usize).map(|from| Split {
             files: Vec::new(),
             identity: format!("{from}..{}", ends(from)),
-            bytes: u64::from(ends(from) - from) * 400,
+            bytes: u64::from(ends(from) - from) * SYSTEM_BYTES,
         });
         Ok(splits.collect())
     }
