@@ -27,6 +27,7 @@ fn main() -> Result<(), String> {
 }
 
 /// An error as the reader of a build log wants it: on lines of its own.
+#[expect(clippy::print_stderr, reason = "a build script has no other place to write to")]
 fn shown(error: String) -> String {
     eprintln!("{error}");
     "a shader is wrong".to_owned()

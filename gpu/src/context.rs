@@ -105,13 +105,16 @@ pub struct Gpu {
     lost: Arc<OnceLock<String>>,
     /// Dispatches until the device is lost on purpose.
     dispatches_left: AtomicU64,
-    pipelines: Mutex<BTreeMap<PipelineKey, Arc<OnceLock<Result<Pipeline, GpuError>>>>>,
+    pipelines: Mutex<BTreeMap<PipelineKey, Arc<PipelineSlot>>>,
     shaders: Mutex<BTreeMap<&'static str, wgpu::ShaderModule>>,
     pool: Arc<Pool>,
 }
 
 /// Shader, entry point, and the constants it is made with.
 type PipelineKey = (&'static str, &'static str, Vec<(&'static str, u32)>);
+
+/// Filled by the first thread that wants the pipeline; others that want it wait.
+type PipelineSlot = OnceLock<Result<Pipeline, GpuError>>;
 
 #[derive(Debug)]
 struct Pipeline {
@@ -545,6 +548,7 @@ impl<'g> Batch<'g> {
     ///
     /// # Errors
     /// As [`Batch::dispatch`].
+    #[allow(dead_code, reason = "for kernels whose lanes have an element each")]
     pub(crate) fn dispatch_each(
         &mut self,
         kernel: &Kernel,

@@ -62,12 +62,13 @@ macro_rules! whole_numbers {
         impl Value for $kind {
             fn agrees(self, other: Self, tolerance: Tolerance) -> bool {
                 match tolerance {
-                    Tolerance::Near { most, .. } => (self as f64 - other as f64).abs() <= most,
+                    Tolerance::Near { most, .. } => (f64::from(self) - f64::from(other)).abs() <= most,
                     _ => self == other,
                 }
             }
 
-            #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "tolerances are small and positive")]
+            #[expect(clippy::cast_possible_truncation, reason = "tolerances are small")]
+            #[allow(clippy::cast_sign_loss, reason = "and positive; not all of these kinds are without a sign")]
             fn moved(self, tolerance: Tolerance) -> Self {
                 let by = if let Tolerance::Near { most, .. } = tolerance { most as $kind + 1 } else { 1 };
                 self.checked_add(by).unwrap_or_else(|| self - by)

@@ -34,7 +34,7 @@ pub struct DeviceRecord {
 impl DeviceRecord {
     /// What is to be told of a device.
     pub fn of(device: &Device) -> Self {
-        let report = device.gpu().map(|gpu| &gpu.report);
+        let report = device.gpu().map(|gpu| gpu.report());
         let told = |text: &String| (!text.is_empty()).then(|| text.clone());
         Self {
             class: device.class(),

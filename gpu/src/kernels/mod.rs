@@ -2,6 +2,7 @@
 //!
 //! How to add one: [`crate::Gpu`]'s module says it.
 
+pub mod chaos_game;
 pub mod cosine_topk;
 pub mod gemm;
 pub mod heads;

@@ -184,6 +184,8 @@ impl Engine {
             engine.log_start(options);
             if options.fresh {
                 super::finish::forget(&engine.cx.store)?;
+            } else {
+                recipe.refuse_other(&engine.cx.store)?;
             }
             engine.cx.store.remove_torn_writes()?;
             for stored in engine.cx.plan.stored.values() {

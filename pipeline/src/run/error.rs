@@ -55,6 +55,16 @@ pub enum RunError {
         /// The output folder.
         output: PathBuf,
     },
+    /// An output of another pipeline.
+    #[error("{output} holds the output of another pipeline, `{name}` of {file}, which this run would replace")]
+    OtherPipeline {
+        /// The output folder.
+        output: PathBuf,
+        /// The pipeline's name.
+        name: String,
+        /// Its file.
+        file: PathBuf,
+    },
     /// A plan of another program.
     #[error("the plan was made by version {planned} of the program, and this is version {own}")]
     OtherVersion {

@@ -53,8 +53,8 @@ pub struct StageEstimate {
     pub rows_out: Amount,
     /// Bytes of those rows in memory.
     pub bytes_out: Amount,
-    /// CPU time of its own and of storing what it gives.
-    pub cpu_seconds: Amount,
+    /// Time of its own and of storing what it gives, as a task takes it by the clock: a program of yours that waits takes it too.
+    pub task_seconds: Amount,
     /// What it leaves for the stages that read it, for itself between its steps, and for the parts before they are published.
     pub checkpoint_bytes: Amount,
     /// What it publishes.
@@ -67,7 +67,7 @@ pub struct Estimate {
     /// By stage, each after what it reads.
     pub stages: Vec<StageEstimate>,
     /// Of all stages.
-    pub cpu_seconds: Amount,
+    pub task_seconds: Amount,
     /// The same by as many tasks at once as there may be.
     pub wall_seconds: Amount,
     /// Of all stages, under `.pipeline` and published.
@@ -149,12 +149,12 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
     let stages = plan.active.iter().map(|&node| estimator.stage(node)).collect::<Result<Vec<_>, _>>()?;
     let mut notes = estimator.notes;
     let sum = |of: fn(&StageEstimate) -> Amount| stages.iter().map(of).fold(Amount::NOTHING, Amount::plus);
-    let cpu_seconds = sum(|stage| stage.cpu_seconds);
+    let task_seconds = sum(|stage| stage.task_seconds);
     let disk_bytes = sum(|stage| stage.checkpoint_bytes.plus(stage.output_bytes));
     let slots = options.slots()?;
     let by_slots = |seconds: f64| seconds / slots as f64;
     let wall_seconds =
-        Amount { low: by_slots(cpu_seconds.low), high: cpu_seconds.high.map(by_slots), likely: cpu_seconds.likely.map(by_slots) };
+        Amount { low: by_slots(task_seconds.low), high: task_seconds.high.map(by_slots), likely: task_seconds.likely.map(by_slots) };
     let available = usage::available_memory_bytes();
     if available > 0 && options.memory > available {
         notes.push(format!("it may use {} of memory, and the machine has {} left", show::bytes(options.memory), show::bytes(available)));
@@ -174,7 +174,7 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
             notes.push(format!("it may take more disk than is free: {}", show::bytes(free)));
         }
     }
-    Ok(Estimate { stages, cpu_seconds, wall_seconds, disk_bytes, free_bytes, notes })
+    Ok(Estimate { stages, task_seconds, wall_seconds, disk_bytes, free_bytes, notes })
 }
 
 struct Estimator<'g> {
@@ -202,7 +202,7 @@ impl Estimator<'_> {
             },
             rows_out: Amount::UNKNOWN,
             bytes_out: Amount::UNKNOWN,
-            cpu_seconds: Amount::UNKNOWN,
+            task_seconds: Amount::UNKNOWN,
             checkpoint_bytes: Amount::NOTHING,
             output_bytes: Amount::NOTHING,
         };
@@ -211,12 +211,12 @@ impl Estimator<'_> {
             (Stage::Source(source), _) => {
                 let (sampled, seconds, bytes, reads_again) = self.source(node, source.as_ref())?;
                 in_memory = reads_again;
-                (estimate.cpu_seconds, estimate.input_bytes) = (seconds, Some(bytes));
+                (estimate.task_seconds, estimate.input_bytes) = (seconds, Some(bytes));
                 self.edges.insert(Edge { node, port: Port::OUT }, sampled);
             }
-            (Stage::RowLocal(_), Some(input)) => estimate.cpu_seconds = self.row_local(node, &input)?,
+            (Stage::RowLocal(_), Some(input)) => estimate.task_seconds = self.row_local(node, &input)?,
             (Stage::Global(global), input) => {
-                (estimate.cpu_seconds, estimate.checkpoint_bytes) = self.global(node, global.as_ref(), input)?;
+                (estimate.task_seconds, estimate.checkpoint_bytes) = self.global(node, global.as_ref(), input)?;
             }
             (Stage::RowLocal(_), None) => {}
         }
@@ -476,13 +476,13 @@ impl Estimator<'_> {
                 } else {
                     (seconds, bytes)
                 };
-                estimate.cpu_seconds = estimate.cpu_seconds.plus(seconds);
+                estimate.task_seconds = estimate.task_seconds.plus(seconds);
                 estimate.checkpoint_bytes = estimate.checkpoint_bytes.plus(bytes);
             }
             if let Some((_, settings)) = &stored.publish {
                 let (seconds, _) = sampled.measure(|batches| part_bytes(batches, settings))?;
                 let bytes = published(sampled, settings)?;
-                estimate.cpu_seconds = estimate.cpu_seconds.plus(seconds);
+                estimate.task_seconds = estimate.task_seconds.plus(seconds);
                 estimate.output_bytes = estimate.output_bytes.plus(bytes);
                 // Pieces that are parts by themselves are linked; small ones lie beside the parts that they were joined to.
                 let (rows, all) = (sampled.rows().high.unwrap_or(0.0), bytes.high.unwrap_or(0.0));

@@ -197,10 +197,8 @@ impl Global for NearestRows {
                 start = Places::new(whole(COUNTS)?).of(&block, last) + 1;
             }
             let before = range.tables.remove(NEAREST).map(|table| table.batch);
-            let (lists, fell_back) = self.compare(&vectors, &block, before.as_ref().filter(|before| before.num_rows() > 0))?;
-            if fell_back {
-                out.emit().fell_back();
-            }
+            let (lists, ran) = self.compare(&vectors, &block, before.as_ref().filter(|before| before.num_rows() > 0))?;
+            out.emit().ran(&ran);
             if step.writes.contains(&NEAREST) {
                 let numbers = numbers_of(&vectors);
                 let keys = BinaryArray::from_iter_values(numbers.values().iter().map(|number| number.to_be_bytes()));
@@ -331,8 +329,8 @@ impl NearestRows {
         Ok(())
     }
 
-    /// The best neighbours of `vectors` among `block` and those of the blocks before; and whether the processor stepped in for a GPU.
-    fn compare(&self, vectors: &RecordBatch, block: &RecordBatch, before: Option<&RecordBatch>) -> Result<(Lists, bool), StageError> {
+    /// The best neighbours of `vectors` among `block` and those of the blocks before; and where they were looked for.
+    fn compare(&self, vectors: &RecordBatch, block: &RecordBatch, before: Option<&RecordBatch>) -> Result<(Lists, Ran), StageError> {
         let mut nearest = Nearest::new(vectors.num_rows(), self.k, self.least);
         let before = before.map(Before::new).transpose()?;
         if let Some(before) = &before {
@@ -346,7 +344,6 @@ impl NearestRows {
             }
         }
         let ran = cosine_topk(&self.device, self.unit_rows(vectors), self.unit_rows(block), &mut nearest);
-        let fell_back = matches!(ran, Ran::FellBack(_));
 
         let (numbers, ids) = (numbers_of(block).values(), block.column(2).as_string::<i32>());
         let mut lists = Lists::default();
@@ -363,7 +360,7 @@ impl NearestRows {
             }
             lists.end();
         }
-        Ok((lists, fell_back))
+        Ok((lists, ran))
     }
 
     /// The vectors of rows of `vectors` or `block`, without what they are filled up with.

@@ -8,7 +8,6 @@ use std::sync::Arc;
 use arrow::array::{ArrayRef, FixedSizeListArray, Float32Array, RecordBatch, StringArray};
 use arrow::buffer::NullBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
-use gpu::Ran;
 use gpu::cpu::gemm::{Activation, Layer, Rows};
 use gpu::cpu::heads::{Heads, Scratch};
 use gpu::kernels::heads::HeadsOn;
@@ -368,9 +367,7 @@ impl RowLocal for ScoreHeads {
             is_usable.extend((start..).zip(rows.chunks_exact_mut(depth)).map(|(row, out)| vectors.copy_finite(row, out)));
             let (own, ran) = self.heads.apply(Rows::new(&rows, n, depth, depth), &mut scratch);
             scores.extend(own);
-            if matches!(ran, Ran::FellBack(_)) {
-                out.fell_back();
-            }
+            out.ran(&ran);
         }
 
         let mut columns: Vec<ArrayRef> = batch.columns().to_vec();

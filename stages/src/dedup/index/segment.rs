@@ -26,7 +26,7 @@ const BLOCKS_AT_ONCE: usize = 32;
 const RECORD_BYTES: usize = 24;
 
 /// Bytes that are kept of a shingle's hash.
-const SHINGLE_BYTES: usize = 5;
+const SHINGLE_BYTES: usize = SHORT_BITS as usize / 8;
 
 /// What stands for the length of an id where there is none.
 const NO_ID: u32 = u32::MAX;
@@ -38,7 +38,7 @@ const GAP: u64 = 4_096;
 const AT_ONCE: u64 = 8 << 20;
 
 /// How many bits of a shingle's hash are kept.
-pub(in crate::dedup) const SHORT_BITS: u32 = 8 * SHINGLE_BYTES as u32;
+pub(in crate::dedup) const SHORT_BITS: u32 = 40;
 
 /// What is kept of a shingle's hash; keeps the order.
 pub(in crate::dedup) fn short(hash: u64) -> u64 {

@@ -146,6 +146,7 @@ pub(crate) fn sort_hashes(hashes: &mut Vec<u64>, bits: u32, spare: &mut Vec<u64>
     // With more digits the counts cost more than the hashes do.
     let digit: u32 = if n < 1024 { 8 } else { 11 };
     let (mask, low) = ((1_u64 << digit) - 1, bits.saturating_sub(2 * digit));
+    #[expect(clippy::cast_possible_truncation, reason = "eleven bits at most")]
     let of = |hash: u64, place: usize| ((hash >> (low + digit * u32::from(place == 1))) & mask) as usize;
     let mut counts = [[0_u32; 1 << 11]; 2];
     for hash in &*hashes {
