@@ -208,7 +208,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// A layer of weights `[width][depth]`, as `PyTorch` keeps them.
+    /// A layer of weights `[width][depth]`, as PyTorch keeps them.
     ///
     /// # Panics
     /// If weights and bias are not of one width, or there are none.

@@ -202,10 +202,10 @@ impl Global for NearestRows {
             if step.writes.contains(&NEAREST) {
                 let numbers = numbers_of(&vectors);
                 let keys = BinaryArray::from_iter_values(numbers.values().iter().map(|number| number.to_be_bytes()));
-                out.ordered(NEAREST, keys, lists.to_batch(numbers)?)?;
+                out.ordered(NEAREST, keys, lists.into_batch(numbers)?)?;
             } else {
                 let to: Vec<RowRef> = numbers_of(&vectors).values().iter().map(|number| row_ref(*number)).collect();
-                out.mail(NEIGHBOURS, &to, lists.to_mail()?)?;
+                out.mail(NEIGHBOURS, &to, lists.into_mail()?)?;
             }
         }
         if step.writes.contains(&BLOCK) {
@@ -455,7 +455,7 @@ impl Lists {
     }
 
     /// For the next block.
-    fn to_batch(mut self, rows: &UInt64Array) -> Result<RecordBatch, StageError> {
+    fn into_batch(mut self, rows: &UInt64Array) -> Result<RecordBatch, StageError> {
         let numbers: ArrayRef = Arc::new(self.numbers.finish());
         let (ids, similarities): (ArrayRef, ArrayRef) = (Arc::new(self.ids.finish()), Arc::new(self.similarities.finish()));
         let list = list_of(&nearest_item(), self.lengths, vec![numbers, ids, similarities])?;
@@ -463,7 +463,7 @@ impl Lists {
     }
 
     /// For the rows.
-    fn to_mail(mut self) -> Result<RecordBatch, StageError> {
+    fn into_mail(mut self) -> Result<RecordBatch, StageError> {
         let (ids, similarities): (ArrayRef, ArrayRef) = (Arc::new(self.ids.finish()), Arc::new(self.similarities.finish()));
         let list = list_of(&item_field(), self.lengths, vec![ids, similarities])?;
         Ok(RecordBatch::try_new(neighbours_schema(), vec![Arc::new(list)])?)
@@ -510,6 +510,7 @@ mod tests {
 
     type Vector = Option<Vec<Option<f64>>>;
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a table has them")]
     fn vector(numbers: &[f64]) -> Vector {
         Some(numbers.iter().copied().map(Some).collect())
     }

@@ -440,6 +440,7 @@ mod tests {
         }
     }
 
+    #[expect(clippy::unnecessary_wraps, reason = "as a table has them")]
     fn row(numbers: &[f64]) -> Option<Vec<Option<f64>>> {
         Some(numbers.iter().copied().map(Some).collect())
     }
