@@ -5,12 +5,12 @@
 //!
 //! Source: Anderson and Farrell, *Improving Fractal Pre-training*, WACV 2022, and its code github.com/catalys1/fractal-pretraining.
 
-use crate::Device;
 use crate::cpu::chaos_game::{Orbit, Window, chaos_game};
 use crate::cpu::colour::{Colour, HEIGHTS, HeightColours, LOWEST_HEIGHT, height_palette, level_palette, rgb};
 use crate::cpu::paint::{Orientation, Place, paint};
 use crate::cpu::plasma::{UNIT, moves, plasma};
 use crate::cpu::{blur, levels, paint, plasma, stamp};
+use crate::{Device, Ran, kernels};
 
 /// One image.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,11 +85,16 @@ pub struct Rendered {
 }
 
 impl Instance {
+    /// Pixels on each side of it whose points reach in with their stamps.
+    pub(crate) fn margin(&self) -> usize {
+        usize::from(self.orbit.window != Window::default() && self.stamp != Stamp::Mask(stamp::DOT))
+    }
+
     /// Its orbit as it is drawn, on `drawn_side + 2 * margin` pixels, and the margin. Where the window is not just what there is, points beside it can
     /// reach in with their stamps: they are drawn on a margin of one pixel.
     pub fn drawn(&self) -> (Orbit, usize) {
         let mut orbit = self.orbit.clone();
-        if orbit.window == Window::default() || self.stamp == Stamp::Mask(stamp::DOT) {
+        if self.margin() == 0 {
             return (orbit, 0);
         }
         // `side` pixels are `side - 1` steps, and a pixel more on each side is two more of them.
@@ -118,9 +123,9 @@ impl Renderer {
         Self::default()
     }
 
-    /// Makes each image, in order.
-    pub fn render(&mut self, _device: &Device, jobs: &[ImageJob]) -> Vec<Rendered> {
-        jobs.iter().map(|job| self.render_one(job)).collect()
+    /// Makes each image, in order; and what it ran on.
+    pub fn render(&mut self, device: &Device, jobs: &[ImageJob]) -> (Vec<Rendered>, Ran) {
+        device.run(|gpu| kernels::fractal::render(gpu, jobs), || jobs.iter().map(|job| self.render_one(job)).collect())
     }
 
     fn render_one(&mut self, job: &ImageJob) -> Rendered {
@@ -214,7 +219,7 @@ mod tests {
     }
 
     fn render(job: &ImageJob) -> Rendered {
-        Renderer::new().render(&Device::cpu(), std::slice::from_ref(job)).remove(0)
+        Renderer::new().render(&Device::cpu(), std::slice::from_ref(job)).0.remove(0)
     }
 
     #[test]
@@ -237,7 +242,7 @@ mod tests {
     #[test]
     fn later_ones_are_in_front_and_pixels_are_those_of_each_alone() {
         let jobs = [job(vec![instance(40, 3, 5), instance(40, 10, 9)]), job(vec![instance(40, 3, 5)]), job(vec![instance(40, 10, 9)])];
-        let images = Renderer::new().render(&Device::cpu(), &jobs);
+        let (images, _) = Renderer::new().render(&Device::cpu(), &jobs);
         let [both, first, second] = &images[..] else { panic!("three images") };
         for at in 0..64 * 64 {
             let want = if second.owners[at] > 0 { 2 } else { first.owners[at] };
