@@ -26,7 +26,7 @@ pub(crate) const EACH: u32 = 1 << 9;
 /// An image passes the adapter's limits, or the device fails.
 pub(crate) fn render(gpu: &Gpu, jobs: &[ImageJob]) -> Result<Vec<Rendered>, GpuError> {
     let pieces = pieces(gpu.limits(), jobs)?;
-    gpu.in_pieces(&pieces, 1, |batch, piece| record(batch, piece[0]), |downloads, results, out| downloads.read(results, out))
+    gpu.in_pieces(&pieces, 1, |batch, piece| record(batch, piece[0]), Downloads::read)
 }
 
 /// How many values of each kind a batch holds.
@@ -333,6 +333,7 @@ pub(crate) mod tests {
     /// colours by as much as a hue takes for a level.
     const MOST_DIFFERENT: usize = 5;
 
+    #[expect(clippy::ptr_arg, reason = "what is compared is a list of images")]
     fn same_images(plain: &Vec<Rendered>, other: &Vec<Rendered>) -> Result<(), String> {
         if plain.len() != other.len() {
             return Err(format!("{} images and {}", plain.len(), other.len()));
@@ -367,7 +368,7 @@ pub(crate) mod tests {
             assert_twins_by(case, &twin(&jobs), &render(gpu, &jobs).unwrap(), same_images, |images| match images.last_mut() {
                 // Twice as many as may differ.
                 Some(image) => {
-                    image.owners.iter_mut().take(2 + 2 * image.rgb.len() / 3 * MOST_DIFFERENT / 1000).for_each(|owner| *owner ^= 1)
+                    image.owners.iter_mut().take(2 + 2 * image.rgb.len() / 3 * MOST_DIFFERENT / 1000).for_each(|owner| *owner ^= 1);
                 }
                 None => images.push(Rendered { rgb: Vec::new(), owners: Vec::new(), pixels: Vec::new() }),
             });

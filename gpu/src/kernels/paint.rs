@@ -54,9 +54,9 @@ mod tests {
                 let sums: Vec<u32> = (0..drawn * drawn).map(|_| draws.below(1 << 17).saturating_sub(1 << 16)).collect();
                 let mut grey = vec![0; sums.len()];
                 if instance.is_graded {
-                    levels(&sums, &mut grey)
+                    levels(&sums, &mut grey);
                 } else {
-                    binary_levels(&sums, &mut grey)
+                    binary_levels(&sums, &mut grey);
                 }
                 let palette: [u32; 256] = std::array::from_fn(|_| draws.word() | 0xFF00_0000);
                 let place = Place { size: instance.size as usize, x: instance.x, y: instance.y, orientation: instance.orientation };
