@@ -329,9 +329,11 @@ pub(crate) mod tests {
         Renderer::new().render(&Device::cpu(), jobs).0
     }
 
-    /// Most pixels of an image, in a thousand, that may differ from the twin's: a point that fell on the next pixel moves nine pixels with its stamp, and their
-    /// colours by as much as a hue takes for a level.
-    const MOST_DIFFERENT: usize = 5;
+    /// How many pixels of an image may differ from the twin's: three in a thousand, and the nine of one stamp. A point that fell on the next pixel takes its
+    /// stamp with it, and where it left the highest count, all levels move a little. Measured on lavapipe with 100 images: 0.7 in a thousand at most.
+    fn may_differ(pixels: usize) -> usize {
+        pixels * 3 / 1000 + 9
+    }
 
     #[expect(clippy::ptr_arg, reason = "what is compared is a list of images")]
     fn same_images(plain: &Vec<Rendered>, other: &Vec<Rendered>) -> Result<(), String> {
@@ -342,9 +344,9 @@ pub(crate) mod tests {
             if (plain.rgb.len(), plain.owners.len(), plain.pixels.len()) != (other.rgb.len(), other.owners.len(), other.pixels.len()) {
                 return Err(format!("image {image}: other sizes"));
             }
-            let most = plain.owners.len() * MOST_DIFFERENT / 1000 + 1;
+            let most = may_differ(plain.owners.len());
             let owners = plain.owners.iter().zip(&other.owners).filter(|(a, b)| a != b).count();
-            // A channel may be two grey levels away: where the highest count is one of a pixel that a point left, all levels move a little.
+            // A channel may be two grey levels away.
             let far = |(a, b): (&[u8], &[u8])| a.iter().zip(b).any(|(a, b)| a.abs_diff(*b) > 2);
             let colours = plain.rgb.chunks(3).zip(other.rgb.chunks(3)).filter(|pair| far(*pair)).count();
             let pixels = plain.pixels.iter().zip(&other.pixels).map(|(a, b)| a.abs_diff(*b) as usize).max().unwrap_or(0);
@@ -366,9 +368,9 @@ pub(crate) mod tests {
             [("none", Vec::new()), ("one", jobs(1, 1, 64)), ("no instance, many, one without points", odd), ("a batch", jobs(2, 12, 96))]
         {
             assert_twins_by(case, &twin(&jobs), &render(gpu, &jobs).unwrap(), same_images, |images| match images.last_mut() {
-                // Twice as many as may differ.
                 Some(image) => {
-                    image.owners.iter_mut().take(2 + 2 * image.rgb.len() / 3 * MOST_DIFFERENT / 1000).for_each(|owner| *owner ^= 1);
+                    let too_many = 2 * may_differ(image.owners.len()) + 1;
+                    image.owners.iter_mut().take(too_many).for_each(|owner| *owner ^= 1);
                 }
                 None => images.push(Rendered { rgb: Vec::new(), owners: Vec::new(), pixels: Vec::new() }),
             });
