@@ -33,6 +33,28 @@ fn moved(word: u32, column: u32, by: i32) -> i32 {
     return (random * by) >> 16u;
 }
 
+// The words of a row of a level: those that were kept, if there is room for all of the level.
+fn row_word(key: vec2<u32>, row: u32, level: u32) -> vec4<u32> {
+    if (1u << (level - 1u)) < ROWS {
+        return row_words[row];
+    }
+    return words_of(key, row, level);
+}
+
+// The mean of the four around an edge, moved. Past a border comes the opposite one.
+fn set_edge(image: Image, row: u32, column: u32, step: u32, by: i32) {
+    let last = 1u << image.doublings;
+    let size = last + 1u;
+    let above = select(last - step, row - step, row > 0u);
+    let below = select(step, row + step, row < last);
+    let left = select(last - step, column - step, column > 0u);
+    let right = select(step, column + step, column < last);
+    let line = image.heights_at + row * size;
+    let sum = heights[image.heights_at + above * size + column] + heights[image.heights_at + below * size + column]
+        + heights[line + left] + heights[line + right];
+    heights[line + column] = (sum >> 2u) + by;
+}
+
 @compute @workgroup_size(GROUP)
 fn plasma(
     @builtin(workgroup_id) group: vec3<u32>,
@@ -58,46 +80,39 @@ fn plasma(
         let by = moves[row_of_batch * MOST_DOUBLINGS + level - 1u];
         let cells = 1u << (level - 1u);
         let step = last >> level;
-        let is_kept = cells < ROWS;
         // Nobody reads the words of the level before, and all heights of it are there.
         storageBarrier();
         workgroupBarrier();
-        if is_kept {
+        if cells < ROWS {
             for (var row = lane; row <= cells; row += GROUP) {
                 row_words[row] = words_of(image.key, row, level);
             }
         }
         workgroupBarrier();
         for (var middle = lane; middle < cells * cells; middle += GROUP) {
-            let cell_row = middle / cells;
-            let cell_column = middle % cells;
+            let cell_row = middle >> (level - 1u);
+            let cell_column = middle & (cells - 1u);
             let at = base + (2u * cell_row + 1u) * step * size + (2u * cell_column + 1u) * step;
             let sum = heights[at - step * size - step] + heights[at - step * size + step]
                 + heights[at + step * size - step] + heights[at + step * size + step];
-            var word: u32;
-            if is_kept { word = row_words[cell_row].x; } else { word = words_of(image.key, cell_row, level).x; }
-            heights[at] = (sum >> 2u) + moved(word, cell_column, by);
+            heights[at] = (sum >> 2u) + moved(row_word(image.key, cell_row, level).x, cell_column, by);
         }
         storageBarrier();
         workgroupBarrier();
-        // Edges: a line of them across, of `cells`, then one of them down, of `cells + 1`, and so on.
-        let pair = 2u * cells + 1u;
-        for (var edge = lane; edge < cells * pair + cells; edge += GROUP) {
-            let cell_row = edge / pair;
-            let is_down = edge % pair >= cells;
-            let cell_column = select(edge % pair, edge % pair - cells, is_down);
-            let row = (2u * cell_row + select(0u, 1u, is_down)) * step;
-            let column = (2u * cell_column + select(1u, 0u, is_down)) * step;
-            // Past a border comes the opposite one.
-            let above = select(last - step, row - step, row > 0u);
-            let below = select(step, row + step, row < last);
-            let left = select(last - step, column - step, column > 0u);
-            let right = select(step, column + step, column < last);
-            let sum = heights[base + above * size + column] + heights[base + below * size + column]
-                + heights[base + row * size + left] + heights[base + row * size + right];
-            var words: vec4<u32>;
-            if is_kept { words = row_words[cell_row]; } else { words = words_of(image.key, cell_row, level); }
-            heights[base + row * size + column] = (sum >> 2u) + moved(select(words.y, words.z, is_down), cell_column, by);
+        // Edges across: lines of `cells`, one more of them than that.
+        for (var edge = lane; edge < (cells + 1u) * cells; edge += GROUP) {
+            let cell_row = edge >> (level - 1u);
+            let cell_column = edge & (cells - 1u);
+            let word = row_word(image.key, cell_row, level).y;
+            set_edge(image, 2u * cell_row * step, (2u * cell_column + 1u) * step, step, moved(word, cell_column, by));
+        }
+        // Edges down: `cells` lines of them, each with one more than that, which come last.
+        for (var edge = lane; edge < cells * (cells + 1u); edge += GROUP) {
+            let is_last = edge >= cells * cells;
+            let cell_row = select(edge >> (level - 1u), edge - cells * cells, is_last);
+            let cell_column = select(edge & (cells - 1u), cells, is_last);
+            let word = row_word(image.key, cell_row, level).z;
+            set_edge(image, (2u * cell_row + 1u) * step, 2u * cell_column * step, step, moved(word, cell_column, by));
         }
     }
 }
