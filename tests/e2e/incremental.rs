@@ -200,6 +200,25 @@ fn a_month_that_was_empty_is_filled_though_others_came_after_it() {
 }
 
 #[test]
+fn rows_of_a_month_that_is_emptied_leave_the_index_or_stop_the_run() {
+    let project = project();
+    project.write("may.jsonl", "");
+    ["may", "june"].iter().for_each(|name| run(&project, name));
+    // Two months without rows are one plan, and still each of them answers for what it added before.
+    project.write("june.jsonl", "");
+    ["june", "july"].iter().for_each(|name| run(&project, name));
+    let undisturbed = self::project();
+    run(&undisturbed, "july");
+    assert_eq!(dropped(&project, "july"), dropped(&undisturbed, "july"));
+    project.write("june.jsonl", rows("june", 60, 200));
+    run(&project, "june");
+    project.write("july.jsonl", "");
+    let refused = month(&project, "july", &[]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(text(&refused).contains("later segments were decided against them"), "{refused:#?}");
+}
+
+#[test]
 fn what_was_removed_from_an_index_is_written_again() {
     let project = project();
     run(&project, "may");
@@ -222,14 +241,14 @@ fn a_month_edited_back_after_a_kill_is_added() {
         let project = project();
         ["may", "june"].iter().for_each(|name| run(&project, name));
         project.write("june.jsonl", rows("june", 60, 210));
-        let crashed = month(&project, "june", &["--crash-at", &(k * 7).to_string()]);
+        let crashed = month(&project, "june", &["--crash-at", &(k * 11).to_string()]);
         project.write("june.jsonl", rows("june", 60, 200));
         run(&project, "june");
         let mut found = index(&project);
         // What the edited run left unfinished may be removed when no run is under way.
         found.retain(|name, _| of_index.contains_key(name));
-        assert_eq!(differences(&found, &of_index), [""; 0], "after crash point {}", k * 7);
-        assert_eq!(differences(&project.files("out/june/unique"), &expected), [""; 0], "after crash point {}", k * 7);
+        assert_eq!(differences(&found, &of_index), [""; 0], "after crash point {}", k * 11);
+        assert_eq!(differences(&project.files("out/june/unique"), &expected), [""; 0], "after crash point {}", k * 11);
         if crashed.code == Some(0) {
             break;
         }

@@ -107,21 +107,21 @@ impl Index {
     /// Decides what the run looks at.
     pub(super) fn begin(&self, begin: &Begin<'_>) -> Result<Begun, StageError> {
         let mut entries = self.manifest()?.map(|(manifest, _)| manifest.segments).unwrap_or_default();
+        // Of this plan may be another output's segment too, where neither has rows; then this output's earlier rows still have to go.
+        let earlier: Vec<String> = begin.earlier.iter().filter(|plan| *plan != begin.plan).cloned().collect();
+        remove_last(&mut entries, &earlier);
+        // Nobody decided anything against a segment without rows.
+        if let Some(at) = entries.iter().position(|entry| entry.rows > 0 && earlier.contains(&entry.plan)) {
+            let later = entries.len() - at - 1;
+            let problem = format!(
+                "this output has added rows to the index before, from other input or with other settings, and {later} later segments were \
+                 decided against them; write to another output, or begin another index"
+            );
+            return Err(StageError::Index { path: self.folder.path().to_owned(), problem });
+        }
         let own = entries.iter().position(|entry| entry.plan == begin.plan);
         if let Some(own) = own {
             entries.truncate(own); // a repetition looks at what the first run looked at
-        } else {
-            remove_last(&mut entries, begin.earlier);
-            // Nobody decided anything against a segment without rows.
-            let is_in_the_way = |entry: &SegmentEntry| entry.rows > 0 && begin.earlier.contains(&entry.plan);
-            if let Some(at) = entries.iter().position(is_in_the_way) {
-                let later = entries.len() - at - 1;
-                let problem = format!(
-                    "this output has added rows to the index before, from other input or with other settings, and {later} later segments were \
-                     decided against them; write to another output, or begin another index"
-                );
-                return Err(StageError::Index { path: self.folder.path().to_owned(), problem });
-            }
         }
         let mut state = blake3::Hasher::new();
         for entry in &entries {
@@ -129,14 +129,7 @@ impl Index {
         }
         let state = state.finalize().to_hex()[..16].to_owned();
         let writes = (begin.adds && own.is_none()).then(|| format!("{SEGMENTS}/{}-{state}", begin.plan));
-        let seen = Seen {
-            folder: self.folder.clone(),
-            entries,
-            opened: OnceLock::new(),
-            plan: begin.plan.to_owned(),
-            writes,
-            earlier: begin.earlier.to_vec(),
-        };
+        let seen = Seen { folder: self.folder.clone(), entries, opened: OnceLock::new(), plan: begin.plan.to_owned(), writes, earlier };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(seen));
         Ok(Begun { seen: state, adds: begin.adds.then(|| begin.plan.to_owned()) })
     }
@@ -157,7 +150,10 @@ impl Index {
         };
         let is_own = |entry: &SegmentEntry| entry.plan == seen.plan;
         let mut left = manifest.segments;
-        if !left.iter().any(is_own) {
+        let n_before = left.len();
+        remove_last(&mut left, &seen.earlier);
+        let is_added = left.iter().any(is_own);
+        if !is_added || left.len() < n_before {
             let grown = || {
                 index(
                     "another run has added rows since this one looked, so that what it decided does not hold any more; run again, and only what \
@@ -165,17 +161,18 @@ impl Index {
                         .to_owned(),
                 )
             };
-            let Some(folder) = &seen.writes else {
-                return Err(index("its own segment was there when the run began, and is gone".to_owned()));
-            };
-            remove_last(&mut left, &seen.earlier);
-            if left != seen.entries {
-                return Err(grown());
+            if !is_added {
+                let Some(folder) = &seen.writes else {
+                    return Err(index("its own segment was there when the run began, and is gone".to_owned()));
+                };
+                if left != seen.entries {
+                    return Err(grown());
+                }
+                if left.len() >= MOST_SEGMENTS {
+                    return Err(index(format!("it has {MOST_SEGMENTS} segments, and more are refused; begin another index")));
+                }
+                left.push(self.own_entry(&seen, folder)?);
             }
-            if left.len() >= MOST_SEGMENTS {
-                return Err(index(format!("it has {MOST_SEGMENTS} segments, and more are refused; begin another index")));
-            }
-            left.push(self.own_entry(&seen, folder)?);
             let text = Manifest { settings: self.settings.clone(), segments: left.clone() }.text()?;
             let swapped = self.folder.swap(MANIFEST, known.as_ref(), text.as_bytes());
             if !swapped.map_err(|error| trouble(&self.folder, MANIFEST, &error))? {
