@@ -14,8 +14,8 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use gpu::Device;
 use gpu::fractal::{ImageJob, Rendered, Renderer};
-use gpu::{Device, Ran};
 use schemas::{ColumnSpec, document, fractal};
 
 use super::codes::{self, Codes};
@@ -143,8 +143,8 @@ impl<R: Recipe> Program<R> {
         }
     }
 
-    /// Makes images and gives their rows.
-    fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], renderer: &mut Renderer, out: &mut Emit) -> Result<(), StageError> {
+    /// Makes images and gives their rows; how many.
+    fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], renderer: &mut Renderer, out: &mut Emit) -> Result<u64, StageError> {
         let mut made: BTreeMap<usize, (Planned, Rendered)> = BTreeMap::new();
         let mut due: Vec<(usize, Vec<u8>)> = (0..indices.len()).map(|at| (at, Vec::new())).collect();
         while !due.is_empty() {
@@ -157,9 +157,7 @@ impl<R: Recipe> Program<R> {
                 .collect();
             let jobs: Vec<ImageJob> = planned.iter().map(|(_, _, planned)| planned.job.clone()).collect();
             let (rendered, ran) = renderer.render(&self.device, &jobs);
-            if let Ran::FellBack(reason) = ran {
-                out.count("images_on_processor", &reason, jobs.len() as u64);
-            }
+            out.ran(&ran);
             for ((at, mut attempts, planned), rendered) in planned.into_iter().zip(rendered) {
                 let failed = self.recipe.failed(&planned, &rendered);
                 if failed.is_empty() {
@@ -184,7 +182,9 @@ impl<R: Recipe> Program<R> {
         for (at, (planned, rendered)) in made {
             rows.push(self, indices[at], planned, rendered)?;
         }
-        out.rows(rows.finish(self)?)
+        let given = rows.ids.len() as u64;
+        out.rows(rows.finish(self)?)?;
+        Ok(given)
     }
 }
 
@@ -235,8 +235,16 @@ impl<R: Recipe> Global for Program<R> {
             .collect();
         let mut renderer = Renderer::new();
         let pixels = u64::from(self.side) * u64::from(self.side) * 4;
-        let chunk = usize::try_from((CHUNK_BYTES / pixels).clamp(1, CHUNK_IMAGES)).unwrap_or(1);
-        indices.chunks(chunk).try_for_each(|indices| self.make(indices, &codes, &good, &mut renderer, out.emit()))
+        // Of a few images that are wanted no more are made than at a time.
+        let chunk = usize::try_from((CHUNK_BYTES / pixels).clamp(1, CHUNK_IMAGES).min(part.wanted.max(1))).unwrap_or(1);
+        let mut left = part.wanted;
+        for indices in indices.chunks(chunk) {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(self.make(indices, &codes, &good, &mut renderer, out.emit())?);
+        }
+        Ok(())
     }
 }
 
