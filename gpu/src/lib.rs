@@ -6,6 +6,7 @@ mod context;
 pub mod cpu;
 mod device;
 mod error;
+pub mod fractal;
 pub mod kernels;
 mod pool;
 mod shaders;

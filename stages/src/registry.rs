@@ -11,6 +11,7 @@ use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Stage, StageConfig, Stag
 pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ChunkTextConfig>(),
     StageSpec::of::<crate::CommandConfig>(),
+    StageSpec::of::<crate::ComposeFractalsConfig>(),
     StageSpec::of::<crate::ConcatConfig>(),
     StageSpec::of::<crate::CountTokensConfig>(),
     StageSpec::of::<crate::DecontaminateConfig>(),
@@ -32,6 +33,9 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ReadParquetConfig>(),
     StageSpec::of::<crate::ReadTextConfig>(),
     StageSpec::of::<crate::ReadWarcConfig>(),
+    StageSpec::of::<crate::RenderFractaldbConfig>(),
+    StageSpec::of::<crate::RenderFractalsConfig>(),
+    StageSpec::of::<crate::SampleIfsConfig>(),
     StageSpec::of::<crate::SampleRowsConfig>(),
     StageSpec::of::<crate::ScrubPiiConfig>(),
     StageSpec::of::<crate::ShuffleConfig>(),

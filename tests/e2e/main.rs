@@ -16,6 +16,7 @@ mod graphs;
 mod hostile;
 mod incremental;
 mod logs;
+mod made;
 mod near_duplicates;
 mod object_storage;
 mod pages;

@@ -4,7 +4,7 @@
 //! device's memory.
 
 use crate::context::Limits;
-use crate::cpu::chaos_game::{Histogram, LANES, Orbit, fixed_point};
+use crate::cpu::chaos_game::{Histogram, LANES, Orbit, starts};
 use crate::shaders::chaos_game::{COUNT_GLOBAL, COUNT_SHARED};
 use crate::{Batch, Buffer, Gpu, GpuError};
 
@@ -89,8 +89,8 @@ impl Inputs {
             rows.extend(orbit.window.shift.map(f32::to_bits));
             rows.extend(orbit.window.scale.map(f32::to_bits));
             rows.extend([count(maps.len())?, count(orbit.maps.len())?, orbit.points, 0]);
-            for map in &orbit.maps {
-                let ([a, b, e, c, d, f], [x, y]) = (*map, fixed_point(map));
+            for (map, [x, y]) in orbit.maps.iter().zip(starts(orbit)) {
+                let [a, b, e, c, d, f] = *map;
                 maps.push([a, b, e, c, d, f, x, y]);
             }
             weights.extend(&orbit.weights[..orbit.maps.len()]);

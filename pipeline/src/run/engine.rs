@@ -136,7 +136,8 @@ impl Engine {
         let store = Store::open(output, runtime.handle().clone(), options.crash_at)?;
         let inputs = InputHashes::load(&store)?;
         let device = graph.device.as_ref().map(ToString::to_string);
-        let progress = Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned())), device);
+        let progress =
+            Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned(), node.makes_rows())), device);
         let (pool, threads) = Pool::start(slots);
         let memory_slots = usize::try_from(options.memory.saturating_sub(BASE_BYTES) / TASK_BYTES).unwrap_or(usize::MAX);
         let units = plan
@@ -188,6 +189,8 @@ impl Engine {
             engine.log_start(options);
             if options.fresh {
                 super::finish::forget(&engine.cx.store)?;
+            } else {
+                recipe.refuse_other(&engine.cx.store)?;
             }
             engine.cx.store.remove_torn_writes()?;
             for stored in engine.cx.plan.stored.values() {
