@@ -34,7 +34,8 @@ pub fn yaml(data: &[u8]) {
     if text.contains('/') || text.contains("..") {
         return; // it looks at what paths it names, and is not to wander over the machine
     }
-    let options = LoadOptions { sets: Vec::new(), env: Box::new(|name| name.starts_with('A').then(|| name.to_owned())) };
+    let options =
+        LoadOptions { sets: Vec::new(), env: Box::new(|name| name.starts_with('A').then(|| name.to_owned())), ..LoadOptions::default() };
     if let Err(problems) = load_text(&PLACE.folder.path().join("p.yaml"), text, &options) {
         assert!(!problems.lines().is_empty());
         drop(format!("{:?}", miette::Report::from(problems)));

@@ -5,8 +5,9 @@ use std::path::PathBuf;
 
 use serde_json::Value;
 use stages::registry::StageSpec;
-use stages::{Outputs, Port, Stage};
+use stages::{Makes, Outputs, Port, Stage};
 
+use crate::device::DeviceRecord;
 use crate::expect::Expect;
 
 /// A pipeline, ready to be planned.
@@ -27,6 +28,8 @@ pub struct Graph {
     pub output: PathBuf,
     /// How checkpoints are kept.
     pub checkpoints: Checkpoints,
+    /// What kernels run on; none where no stage has any, and then no driver was asked.
+    pub device: Option<DeviceRecord>,
     /// The stages, each after what it reads; otherwise in the order of the file.
     pub nodes: Vec<Node>,
 }
@@ -47,6 +50,8 @@ pub struct Node {
     pub outputs: Outputs,
     /// The stage.
     pub stage: Stage,
+    /// How much it is going to make, where its settings say so.
+    pub makes: Option<Makes>,
     /// Whether its output is written though another stage reads it.
     pub keep: bool,
     /// How its output is written.
@@ -59,6 +64,13 @@ pub struct Node {
     pub dropped: DroppedRows,
     /// What building it found out.
     pub notes: Vec<String>,
+}
+
+impl Node {
+    /// Whether it makes rows of its own, and does not only pass on what it is given.
+    pub fn makes_rows(&self) -> bool {
+        self.makes.is_some() || (self.inputs.is_empty() && matches!(self.stage, Stage::Global(_)))
+    }
 }
 
 /// One input port of a stage.

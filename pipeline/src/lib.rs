@@ -3,10 +3,12 @@
 pub mod card;
 mod cells;
 pub mod cli;
+pub mod device;
 pub mod diff;
 pub mod expect;
 pub mod file;
 pub mod fingerprint;
+mod gallery;
 pub mod graph;
 pub mod inputs;
 pub mod ipc;

@@ -22,7 +22,7 @@ pub fn catalogue(stages: &[StageSpec]) -> String {
     for spec in stages {
         let schema = spec.schema().to_value();
         let summary = first_paragraph(description(&schema));
-        _ = writeln!(text, "{:width$}  {:6}  {summary}", spec.name, kind(spec.kind));
+        _ = writeln!(text, "{:width$}  {:6}  {summary}", spec.name, kind(spec));
     }
     text.push_str("\n`pipeline stages TYPE` explains one.\n");
     text
@@ -31,7 +31,7 @@ pub fn catalogue(stages: &[StageSpec]) -> String {
 /// The manual page of a stage type.
 pub fn page(spec: &StageSpec) -> String {
     let schema = stage_schema(spec);
-    let mut text = format!("{} ({}, version {})\n\n", spec.name, kind_in_words(spec.kind), spec.version);
+    let mut text = format!("{} ({}, version {})\n\n", spec.name, kind_in_words(spec), spec.version);
     text.push_str(&wrapped(description(&schema), 0));
     text.push_str("\nSettings\n");
     let own = spec.schema().to_value();
@@ -40,7 +40,8 @@ pub fn page(spec: &StageSpec) -> String {
     }
     settings(&mut text, &schema, &own, 2, 4);
     let input = match spec.inputs {
-        Inputs::None => "  none: it is a source\n",
+        Inputs::None if spec.kind == Kind::Source => "  none: it is a source\n",
+        Inputs::None => "  none: it makes its rows\n",
         Inputs::One => "  `from: id`, or `from: [id, id]` to read one after the other\n",
         Inputs::OneOrNamed => "  `from: id`, or `from: {name: id, other: id}` for several by name\n",
     };
@@ -154,16 +155,18 @@ fn port_in_words(port: &Port) -> String {
     }
 }
 
-fn kind(kind: Kind) -> &'static str {
-    match kind {
+fn kind(spec: &StageSpec) -> &'static str {
+    match spec.kind {
+        Kind::Global if spec.inputs == Inputs::None => "source",
         Kind::Source => "source",
         Kind::RowLocal => "row",
         Kind::Global => "global",
     }
 }
 
-fn kind_in_words(kind: Kind) -> &'static str {
-    match kind {
+fn kind_in_words(spec: &StageSpec) -> &'static str {
+    match spec.kind {
+        Kind::Global if spec.inputs == Inputs::None => "makes its rows",
         Kind::Source => "source",
         Kind::RowLocal => "works row by row",
         Kind::Global => "needs to have seen all rows",

@@ -212,6 +212,9 @@ pub fn own_fingerprint(graph: &Graph, node: usize) -> Fingerprint {
         settings.retain(|name, _| !stage.spec.places.contains(&name.as_str()));
     }
     hasher.add(stage.spec.name).number(u64::from(stage.spec.version)).add(&stage.id).add(canonical(&settings)).number(graph.seed);
+    if let Some(device) = graph.device.as_ref().filter(|_| stage.spec.uses_device) {
+        hasher.add("device").add(device.class.as_str());
+    }
     for (name, hash) in &stage.files {
         hasher.add("file").add(name).add(hash);
     }

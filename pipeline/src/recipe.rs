@@ -7,8 +7,10 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use bytes::Bytes;
+use gpu::{DeviceChoice, DeviceClass};
 use serde::{Deserialize, Serialize};
 
+use crate::device::DeviceWish;
 use crate::file::{LoadOptions, Problems, load_text};
 use crate::graph::Graph;
 use crate::run::{Options, RunError};
@@ -22,6 +24,9 @@ pub const FILE: &str = ".pipeline/plan.json";
 pub struct Recipe {
     /// Version of the program.
     granary: String,
+    /// The pipeline's name.
+    #[serde(default)]
+    name: String,
     /// The pipeline file, absolute; it need not be there any more, but what it says about paths starts from its folder.
     file: PathBuf,
     /// Its text.
@@ -36,6 +41,18 @@ pub struct Recipe {
     limit: Option<u64>,
     /// The stage to run to.
     to: Option<String>,
+    /// What kernels run on, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    device: Option<PlannedDevice>,
+}
+
+/// A device as it was planned with.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+struct PlannedDevice {
+    /// As it was asked for.
+    choice: String,
+    /// What that came to.
+    class: DeviceClass,
 }
 
 impl Recipe {
@@ -43,6 +60,7 @@ impl Recipe {
     pub fn of(graph: &Graph, options: &Options) -> Self {
         Self {
             granary: env!("CARGO_PKG_VERSION").to_owned(),
+            name: graph.name.clone(),
             file: std::path::absolute(&graph.file).unwrap_or_else(|_| graph.file.clone()),
             text: graph.text.clone(),
             sets: graph.sets.clone(),
@@ -50,6 +68,7 @@ impl Recipe {
             shard_rows: options.shard_rows,
             limit: options.limit,
             to: options.to.clone(),
+            device: graph.device.as_ref().map(|device| PlannedDevice { choice: options.device.to_string(), class: device.class }),
         }
     }
 
@@ -65,6 +84,19 @@ impl Recipe {
         Ok(())
     }
 
+    /// Refuses an output that another pipeline made: one of another name, in another file. A file that was moved, or a pipeline that was renamed,
+    /// is the same still.
+    ///
+    /// # Errors
+    /// [`RunError::OtherPipeline`], or what the storage says.
+    pub fn refuse_other(&self, store: &Store) -> Result<(), RunError> {
+        let found = store.get(FILE)?.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        match found.filter(|other| !other.name.is_empty() && other.name != self.name && other.file != self.file) {
+            None => Ok(()),
+            Some(other) => Err(RunError::OtherPipeline { output: store.root().to_owned(), name: other.name, file: other.file }),
+        }
+    }
+
     /// The recipe that lies in an output.
     ///
     /// # Errors
@@ -78,13 +110,20 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Makes the graph again.
+    /// Makes the graph again, with a device that was asked for here, or else with such a one as was planned with.
     ///
     /// # Errors
-    /// What is wrong with it here: an input that this machine does not have, above all.
-    pub fn graph(&self) -> Result<Graph, Problems> {
+    /// What is wrong with it here: an input that this machine does not have, above all, or a device of another class.
+    pub fn graph(&self, own: Option<DeviceChoice>) -> Result<Graph, Problems> {
         let variables = self.variables.clone();
-        let options = LoadOptions { sets: self.sets.clone(), env: Box::new(move |name| variables.get(name).cloned()) };
+        let planned = self.device.as_ref();
+        let choice = own.or_else(|| planned?.choice.parse().ok()).unwrap_or_default();
+        let options = LoadOptions {
+            sets: self.sets.clone(),
+            env: Box::new(move |name| variables.get(name).cloned()),
+            device: DeviceWish { choice, planned: planned.map(|device| device.class) },
+            limit: self.limit,
+        };
         load_text(&self.file, &self.text, &options)
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stages::Measured;
 
+use crate::device::DeviceRecord;
 use crate::profile::{add, add_counts};
 
 /// `run.json`.
@@ -42,9 +43,15 @@ pub struct RunRecord {
     pub memory_bytes: u64,
     /// The machine: cores, operating system, processor.
     pub machine: Machine,
+    /// What kernels ran on; none where no stage has any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<DeviceRecord>,
     /// The stages, each after what it reads.
     pub stages: Vec<StageRecord>,
 }
+
+/// In [`StageTotals::ran_on`]: on a GPU, and where that failed (the device was lost, say) on the processor.
+pub const FELL_BACK: &str = "fell_back";
 
 /// How many tasks a run did.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
@@ -93,6 +100,9 @@ pub struct StageRecord {
     /// Whether rows that it decides against stay among the others: `on_fail: tag`.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub tags: bool,
+    /// Whether it makes rows of its own: their ids begin with its id, as those of a source do.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub makes: bool,
     /// Counts, times and profile over all its tasks.
     #[serde(flatten)]
     pub totals: StageTotals,
@@ -128,6 +138,9 @@ pub struct StageTotals {
     /// The numbers it decided by, over all rows it saw, against the bounds it held them to: by name (`chars`, say).
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub measured: BTreeMap<String, Measured>,
+    /// Of a stage with kernels, its shards by what they ran on: `cpu`, `gpu`, or [`FELL_BACK`].
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub ran_on: BTreeMap<String, u64>,
     /// Time spent in the stage's own code, summed over threads.
     pub busy_seconds: f64,
     /// Most bytes of rows that came into one of its tasks.
@@ -302,9 +315,30 @@ impl StageTotals {
         for (name, measured) in other.measured {
             self.measured.entry(name).or_default().merge(measured);
         }
+        add_counts(&mut self.ran_on, other.ran_on);
         self.busy_seconds += other.busy_seconds;
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
         self.profile.merge(other.profile);
+    }
+
+    /// Shards of which a GPU did not make all that it should.
+    pub fn fell_back(&self) -> u64 {
+        self.ran_on.get(FELL_BACK).copied().unwrap_or_default()
+    }
+
+    /// What its shards ran on, in words; nothing of a stage without kernels.
+    pub fn ran_on_in_words(&self) -> Option<String> {
+        let text = |(class, shards): (&String, &u64)| {
+            let class = match class.as_str() {
+                "cpu" => "the processor",
+                "gpu" => "a GPU",
+                FELL_BACK => "a GPU, and the processor where that failed",
+                other => other,
+            };
+            format!("{class}: {}", crate::show::count(*shards))
+        };
+        let all: Vec<String> = self.ran_on.iter().map(text).collect();
+        if all.is_empty() { None } else { Some(all.join("; ")) }
     }
 
     /// Rows that left through `port`.
@@ -345,6 +379,7 @@ mod tests {
             counted: [("field_not_in_schema".to_owned(), [(reason.to_owned(), 1)].into())].into(),
             figures: BTreeMap::new(),
             measured: BTreeMap::new(),
+            ran_on: [("gpu".to_owned(), 1)].into(),
             busy_seconds: 0.5,
             peak_bytes: n,
             profile: Profile::default(),
@@ -354,6 +389,7 @@ mod tests {
         totals.merge(task(2, "too_short"));
         assert_eq!((totals.rows_in, totals.rows_through("out"), totals.bytes_out, totals.peak_bytes), (10, 7, 10, 5));
         assert_eq!(totals.dropped, [("too_long".to_owned(), 1), ("too_short".to_owned(), 2)].into());
+        assert_eq!(totals.ran_on, [("gpu".to_owned(), 3)].into());
         assert_eq!(totals.counted["field_not_in_schema"], totals.dropped);
         assert_eq!((totals.dropped_rows(), totals.tagged_rows()), (3, 6));
         totals.merge(task(u64::MAX, "x"));

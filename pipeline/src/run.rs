@@ -16,6 +16,8 @@ mod legs;
 pub mod lock;
 pub mod log;
 mod outputs;
+#[cfg(test)]
+mod parts;
 mod pool;
 mod program;
 pub mod progress;
@@ -62,6 +64,8 @@ pub struct Options {
     pub limit: Option<u64>,
     /// Run only this stage and what it needs.
     pub to: Option<String>,
+    /// The device that was asked for; the graph was built with what that came to.
+    pub device: gpu::DeviceChoice,
     /// Forget what earlier runs did.
     pub fresh: bool,
     /// How progress is shown.
@@ -83,6 +87,7 @@ impl Default for Options {
             shard_rows: SHARD_ROWS,
             limit: None,
             to: None,
+            device: gpu::DeviceChoice::Auto,
             fresh: false,
             show: Show::Auto,
             command_line: String::new(),

@@ -4,7 +4,10 @@ use std::fmt::Write;
 
 use arrow::datatypes::Schema;
 
+use stages::Makes;
+
 use crate::graph::{Graph, NodeInput};
+use crate::show;
 
 /// What a pipeline will do: each stage, what it reads, the columns that leave it, and what was found out while building it.
 pub fn summary(graph: &Graph) -> String {
@@ -22,11 +25,17 @@ pub fn summary(graph: &Graph) -> String {
         for (port, schema) in node.outputs.iter() {
             _ = writeln!(text, "  {:width$}  {}", port.as_str(), columns(schema));
         }
+        _ = node.makes.iter().try_for_each(|makes| writeln!(text, "  makes {}", makes_text(makes)));
         for note in &node.notes {
             _ = writeln!(text, "  note: {note}");
         }
     }
     text
+}
+
+/// How much a stage is going to make.
+pub fn makes_text(makes: &Makes) -> String {
+    format!("{} {}, about {}", show::count(makes.rows), makes.what, show::bytes(makes.bytes))
 }
 
 /// `a, b.dropped`, with the port's name before it where the file names ports.

@@ -1,16 +1,18 @@
-//! Three small stage types that tests of the file, the manual and `check` are made with: a source, a filter, a global one.
+//! Small stage types that tests of the file, the manual and `check` are made with: a source, a filter, a global one; and for those of runs one
+//! that makes rows of nothing, and one that has kernels.
 
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use arrow::array::RecordBatch;
+use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
 use schemars::JsonSchema;
 use schemas::{ColumnSpec, document};
 use serde::{Deserialize, Serialize};
 use stages::registry::StageSpec;
 use stages::{
-    BuildContext, Done, Emit, Global, Inputs, Kind, Outputs, RowLocal, RowSink, Source, Split, SplitFile, Stage, StageConfig, StageError,
-    Step, TableSpec,
+    BuildContext, Done, Emit, Global, Inputs, Kind, Makes, Outputs, PartIn, RowLocal, RowSink, Source, Split, SplitFile, Stage,
+    StageConfig, StageError, Step, TableSpec, Tables, WholeIn,
 };
 
 /// Reads rows from a file that must be there.
@@ -204,3 +206,142 @@ impl Global for JoinAll {
 /// Their table.
 pub(crate) static TABLE: &[StageSpec] =
     &[StageSpec::of::<JoinAllConfig>(), StageSpec::of::<KeepLongConfig>(), StageSpec::of::<ReadRowsConfig>()];
+
+/// Makes rows of nothing, in parts.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct MakeRowsConfig {
+    /// How many rows.
+    rows: u64,
+    /// In how many parts.
+    parts: u32,
+    /// Bytes a row is said to take; nothing is said if absent.
+    each_bytes: Option<u64>,
+    /// Whether it first draws a number for all rows, which all parts then get.
+    #[serde(default)]
+    draws: bool,
+    /// The part of which every third row is rejected.
+    rejects: Option<u32>,
+}
+
+struct MakeRows(MakeRowsConfig, String);
+
+/// The number that all parts get.
+const DRAWN: &str = "drawn";
+
+impl MakeRows {
+    fn drawn() -> Schema {
+        Schema::new(vec![Field::new("drawn", DataType::Int64, false)])
+    }
+}
+
+impl StageConfig for MakeRowsConfig {
+    const NAME: &'static str = "make_rows";
+    const VERSION: u32 = 1;
+    const KIND: Kind = Kind::Global;
+    const INPUTS: Inputs = Inputs::None;
+    const EXAMPLE: &'static str = "{use: make_rows, rows: 10, parts: 2}";
+
+    fn outputs(&self, _cx: &BuildContext) -> Result<Outputs, StageError> {
+        let fields = vec![document::ID.spec().field(), document::TEXT.spec().field(), Field::new("n", DataType::Int64, false)];
+        Ok(Outputs::new(Schema::new(fields).into()))
+    }
+
+    fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
+        let bytes = self.rows.saturating_mul(self.each_bytes?);
+        Some(Makes { rows: self.rows, bytes, what: "rows of nothing".to_owned(), setting: "rows" })
+    }
+
+    fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {
+        Ok(Stage::Global(Box::new(MakeRows(self.clone(), cx.stage_id.clone()))))
+    }
+}
+
+impl Global for MakeRows {
+    fn tables(&self) -> Vec<TableSpec> {
+        vec![TableSpec::new(DRAWN, Self::drawn().into(), stages::Route::Whole)]
+    }
+
+    fn next(&self, done: &Done) -> Option<Step> {
+        match (self.0.draws, done.steps()) {
+            (true, 0) => Some(Step::once("draw", &[], Vec::new()).writes(&[DRAWN])),
+            (true, 1) => Some(Step::parts("make", self.0.parts).whole(DRAWN).emits()),
+            (false, 0) => Some(Step::parts("make", self.0.parts).emits()),
+            _ => None,
+        }
+    }
+
+    fn once(&self, _step: &Step, _all: &mut WholeIn, out: &mut Tables) -> Result<(), StageError> {
+        out.whole(DRAWN, RecordBatch::try_new(Self::drawn().into(), vec![Arc::new(Int64Array::from(vec![1000]))])?)
+    }
+
+    fn part(&self, _step: &Step, part: &mut PartIn, out: &mut Tables) -> Result<(), StageError> {
+        let drawn = part.whole.get(DRAWN).map_or(0, |rows| rows.column(0).as_primitive::<arrow::datatypes::Int64Type>().value(0));
+        let share = |index: u32| self.0.rows * u64::from(index) / u64::from(self.0.parts);
+        let (start, end) = (share(part.index), share(part.index + 1));
+        // What is given beyond what is wanted is cut off.
+        let end = end.min(start.saturating_add(part.wanted).saturating_add(2));
+        let is_rejected = |n: &u64| self.0.rejects == Some(part.index) && n.is_multiple_of(3);
+        for n in (start..end).filter(is_rejected) {
+            out.emit().reject(stages::Rejection {
+                id: Some(format!("{}/{n}", self.1)),
+                file: None,
+                offset: None,
+                reason: "odd",
+                detail: String::new(),
+            });
+        }
+        let made: Vec<u64> = (start..end).filter(|n| !is_rejected(n)).collect();
+        for some in made.chunks(50) {
+            let ids: StringArray = some.iter().map(|n| Some(format!("{}/{n}", self.1))).collect();
+            let texts: StringArray =
+                some.iter().map(|n| Some("word ".repeat(usize::try_from(n * n % 7).unwrap_or(0)) + &n.to_string())).collect();
+            let numbers: Int64Array = some.iter().map(|n| Some(*n as i64 + drawn)).collect();
+            let schema = StageConfig::outputs(&self.0, &BuildContext::new("", "".as_ref(), 0, Vec::new()))?;
+            let schema = Arc::clone(schema.get(&stages::Port::OUT).expect("it has rows"));
+            out.emit().rows(RecordBatch::try_new(schema, vec![Arc::new(ids), Arc::new(texts), Arc::new(numbers)])?)?;
+        }
+        Ok(())
+    }
+}
+
+/// Has kernels, whose device is lost at some rows.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct RunKernelConfig {
+    /// At rows whose text holds this.
+    lost_at: Option<String>,
+}
+
+impl StageConfig for RunKernelConfig {
+    const NAME: &'static str = "run_kernel";
+    const VERSION: u32 = 1;
+    const KIND: Kind = Kind::RowLocal;
+    const INPUTS: Inputs = Inputs::One;
+    const EXAMPLE: &'static str = "{use: run_kernel, from: rows}";
+    const USES_DEVICE: bool = true;
+
+    fn reads(&self) -> Vec<ColumnSpec> {
+        vec![document::TEXT.spec()]
+    }
+
+    fn build(&self, _cx: &BuildContext) -> Result<Stage, StageError> {
+        Ok(Stage::RowLocal(Box::new(RunKernel(self.lost_at.clone()))))
+    }
+}
+
+struct RunKernel(Option<String>);
+
+impl RowLocal for RunKernel {
+    fn process(&self, batch: RecordBatch, out: &mut Emit) -> Result<(), StageError> {
+        let texts = document::TEXT.of(&batch);
+        if self.0.as_ref().is_some_and(|lost| texts.iter().flatten().any(|text| text.contains(lost.as_str()))) {
+            out.ran(&gpu::Ran::FellBack("a test wanted it so".to_owned()));
+        }
+        out.rows(batch)
+    }
+}
+
+/// Types that run, beside a true one.
+pub(crate) static MAKERS: &[StageSpec] =
+    &[StageSpec::of::<stages::DedupExactConfig>(), StageSpec::of::<MakeRowsConfig>(), StageSpec::of::<RunKernelConfig>()];

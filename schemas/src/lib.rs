@@ -5,6 +5,7 @@
 mod column;
 pub mod document;
 pub mod dropped;
+pub mod fractal;
 mod size;
 
 pub use column::{Column, ColumnSpec, SchemaError, describe};

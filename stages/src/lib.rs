@@ -4,6 +4,7 @@ mod command;
 mod dedup;
 mod error;
 mod filter;
+mod fractal;
 mod keys;
 pub mod polars_bridge;
 mod read;
@@ -20,6 +21,7 @@ pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
 pub use error::StageError;
 pub use filter::{DecontaminateConfig, FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
+pub use fractal::{ComposeFractalsConfig, RenderFractaldbConfig, RenderFractalsConfig, SampleIfsConfig};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
 pub use stage::*;
 pub use table::{

@@ -5,12 +5,13 @@ use std::path::PathBuf;
 use schemas::ColumnSpec;
 use serde_json::Value;
 
-use crate::{BuildContext, Inputs, Kind, Outputs, Stage, StageConfig, StageError};
+use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Stage, StageConfig, StageError};
 
 /// Every stage type, sorted by name.
 pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ChunkTextConfig>(),
     StageSpec::of::<crate::CommandConfig>(),
+    StageSpec::of::<crate::ComposeFractalsConfig>(),
     StageSpec::of::<crate::ConcatConfig>(),
     StageSpec::of::<crate::CountTokensConfig>(),
     StageSpec::of::<crate::DecontaminateConfig>(),
@@ -32,6 +33,9 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ReadParquetConfig>(),
     StageSpec::of::<crate::ReadTextConfig>(),
     StageSpec::of::<crate::ReadWarcConfig>(),
+    StageSpec::of::<crate::RenderFractaldbConfig>(),
+    StageSpec::of::<crate::RenderFractalsConfig>(),
+    StageSpec::of::<crate::SampleIfsConfig>(),
     StageSpec::of::<crate::SampleRowsConfig>(),
     StageSpec::of::<crate::ScrubPiiConfig>(),
     StageSpec::of::<crate::ShuffleConfig>(),
@@ -60,6 +64,8 @@ pub struct StageSpec {
     pub example: &'static str,
     /// [`StageConfig::TAGS`].
     pub tags: bool,
+    /// [`StageConfig::USES_DEVICE`].
+    pub uses_device: bool,
     /// [`StageConfig::PLACES`].
     pub places: &'static [&'static str],
     schema: fn() -> schemars::Schema,
@@ -76,6 +82,7 @@ impl StageSpec {
             inputs: C::INPUTS,
             example: C::EXAMPLE,
             tags: C::TAGS,
+            uses_device: C::USES_DEVICE,
             places: C::PLACES,
             schema: || schemars::schema_for!(C),
             parse: |settings| Ok(Box::new(serde_json::from_value::<C>(settings)?)),
@@ -112,6 +119,8 @@ pub trait AnyConfig: Send + Sync {
     /// # Errors
     /// See there.
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError>;
+    /// [`StageConfig::makes`].
+    fn makes(&self, cx: &BuildContext) -> Option<Makes>;
     /// [`StageConfig::files`].
     ///
     /// # Errors
@@ -139,6 +148,10 @@ impl<C: StageConfig> AnyConfig for C {
 
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {
         StageConfig::build(self, cx)
+    }
+
+    fn makes(&self, cx: &BuildContext) -> Option<Makes> {
+        StageConfig::makes(self, cx)
     }
 
     fn files(&self, cx: &BuildContext) -> Result<Vec<(String, PathBuf)>, StageError> {

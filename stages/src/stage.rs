@@ -7,7 +7,7 @@ mod measure;
 mod source;
 
 pub(crate) use config::add_columns;
-pub use config::{BuildContext, Inputs, Kind, Outputs, Port, StageConfig};
+pub use config::{BuildContext, Inputs, Kind, Makes, Outputs, Port, StageConfig};
 pub use emit::{Dropped, Emit, Figures, Rejection, Verdict};
 pub use global::{
     Begin, Begun, Done, Global, Ids, Keyed, MailIn, PartIn, RangeIn, Route, RowRef, ShardIn, ShardRows, Step, StepKind, TablePart,

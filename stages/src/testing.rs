@@ -10,11 +10,14 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{Array, ArrayRef, Float64Array, Int64Array, ListArray, RecordBatch, StringArray, UInt64Array};
+use arrow::array::{
+    Array, ArrayRef, FixedSizeListBuilder, Float64Array, Float64Builder, Int32Array, Int64Array, ListArray, ListBuilder, RecordBatch,
+    StringArray, UInt64Array,
+};
 use arrow::compute::{concat_batches, filter_record_batch, is_null, take_record_batch};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use arrow::util::display::array_value_to_string;
-use schemas::dropped;
+use schemas::{dropped, fractal};
 use serde_json::{Value, json};
 
 use crate::{
@@ -291,10 +294,11 @@ fn empty_batch<C: StageConfig>(settings: Value, nothing: &[(Port, RecordBatch)])
     }
 }
 
-/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names.
+/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names; [`codes`] if that is its name.
 pub fn example_inputs(inputs: Inputs, from: &Value) -> Vec<(Port, RecordBatch)> {
     match (inputs, from) {
         (Inputs::None, _) => Vec::new(),
+        (_, Value::String(id)) if id == "codes" => vec![(Port::FROM, codes())],
         (Inputs::OneOrNamed, Value::Object(ports)) => ports.keys().map(|port| (Port::named(port), sample())).collect(),
         _ => vec![(Port::FROM, sample())],
     }
@@ -338,6 +342,40 @@ pub fn sample() -> RecordBatch {
         ("tags", Arc::new(tags), true),
     ];
     RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
+/// Three iterated function systems: the Sierpinski gasket, a fern's leaf and a dragon.
+///
+/// # Panics
+/// Never.
+pub fn codes() -> RecordBatch {
+    let systems: [&[[f64; 6]]; 3] = [
+        &[[0.5, 0.0, 0.0, 0.0, 0.5, 0.0], [0.5, 0.0, 0.5, 0.0, 0.5, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5, 0.5]],
+        &[[0.85, 0.04, 0.0, -0.04, 0.85, 1.6], [0.2, -0.26, 0.0, 0.23, 0.22, 1.6], [-0.15, 0.28, 0.0, 0.26, 0.24, 0.44]],
+        &[[0.5, -0.5, 0.0, 0.5, 0.5, 0.0], [-0.5, -0.5, 1.0, 0.5, -0.5, 0.0]],
+    ];
+    let columns: [(&str, ArrayRef, bool); 3] = [
+        ("id", Arc::new(StringArray::from(vec!["gasket", "leaf", "dragon"])), true),
+        ("label", Arc::new(Int32Array::from(vec![0, 1, 2])), true),
+        ("maps", maps(&systems), true),
+    ];
+    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
+/// A column of the maps of systems.
+///
+/// # Panics
+/// Never.
+pub fn maps(systems: &[&[[f64; 6]]]) -> ArrayRef {
+    let mut maps = ListBuilder::new(FixedSizeListBuilder::new(Float64Builder::new(), fractal::MAP_NUMBERS));
+    for system in systems {
+        for map in *system {
+            maps.values().values().append_slice(map);
+            maps.values().append(true);
+        }
+        maps.append(true);
+    }
+    Arc::new(maps.finish())
 }
 
 /// A table of text columns.
@@ -599,7 +637,7 @@ impl Program<'_> {
             StepKind::Parts { n } => {
                 for index in 0..*n {
                     let mut out = self.tables_out();
-                    self.global.part(step, &mut PartIn { index, whole: self.whole(step) }, &mut out)?;
+                    self.global.part(step, &mut PartIn { index, wanted: u64::MAX, whole: self.whole(step) }, &mut out)?;
                     tasks.push(out);
                 }
             }

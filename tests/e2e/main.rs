@@ -6,6 +6,7 @@ mod harness;
 
 mod command;
 mod damage;
+mod devices;
 mod dropped;
 mod errors;
 mod estimates;
@@ -15,6 +16,7 @@ mod graphs;
 mod hostile;
 mod incremental;
 mod logs;
+mod made;
 mod near_duplicates;
 mod object_storage;
 mod pages;

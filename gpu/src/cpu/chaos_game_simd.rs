@@ -21,7 +21,7 @@ use std::arch::x86_64::{
     _mm512_xor_si512,
 };
 
-use super::chaos_game::{Frame, Histogram, LANES, Lane, Orbit, WARM_UP, draw_plain};
+use super::chaos_game::{Frame, Histogram, LANES, Lane, Orbit, WARM_UP, draw_plain, starts};
 
 /// Vectors that are stepped at a time.
 const ABREAST: usize = 4;
@@ -228,8 +228,9 @@ impl<'o, V: Vector> Players<'o, V> {
     #[inline(always)]
     unsafe fn new(orbit: &'o Orbit) -> Self {
         let (mut x, mut y, mut state) = ([0.0; LANES], [0.0; LANES], [0; LANES]);
+        let starts = starts(orbit);
         for index in 0..LANES {
-            let lane = Lane::new(orbit, index);
+            let lane = Lane::new(orbit, &starts, index);
             (x[index], y[index], state[index]) = (lane.x, lane.y, lane.state);
         }
         let mut columns = [[0.0; 16]; 6];

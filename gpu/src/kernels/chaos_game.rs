@@ -4,7 +4,7 @@
 //! device's memory.
 
 use crate::context::Limits;
-use crate::cpu::chaos_game::{Histogram, LANES, Orbit, fixed_point};
+use crate::cpu::chaos_game::{Histogram, LANES, Orbit, starts};
 use crate::kernels::index;
 use crate::shaders::chaos_game::{COUNT_GLOBAL, COUNT_SHARED};
 use crate::{Batch, Buffer, Gpu, GpuError};
@@ -91,8 +91,8 @@ impl Inputs {
             orbits.extend(orbit.window.shift.map(f32::to_bits));
             orbits.extend(orbit.window.scale.map(f32::to_bits));
             orbits.extend([index(maps.len())?, index(orbit.maps.len())?, orbit.points, side, index(counts_at)?, index(row)?, 0, 0]);
-            for map in &orbit.maps {
-                let ([a, b, e, c, d, f], [x, y]) = (*map, fixed_point(map));
+            for (map, [x, y]) in orbit.maps.iter().zip(starts(orbit)) {
+                let [a, b, e, c, d, f] = *map;
                 maps.push([a, b, e, c, d, f, x, y]);
             }
             weights.extend(&orbit.weights[..orbit.maps.len()]);

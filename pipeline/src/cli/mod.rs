@@ -22,8 +22,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use datasets::remote::Address;
+use gpu::DeviceChoice;
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 
+use crate::device::DeviceWish;
 use crate::file::{LoadOptions, Problems, load};
 use crate::graph::Graph;
 
@@ -124,15 +126,30 @@ pub struct FileArgs {
     /// Change a value of the file: `--set stages.unique.scope=local`; may be given several times
     #[arg(long = "set", value_name = "PATH=VALUE")]
     pub sets: Vec<String>,
+    /// What stages with kernels run them on: `auto`, a GPU if there is one; `cpu`; `gpu`; or an adapter, by a part of its name
+    #[arg(long, value_name = "DEVICE", default_value = "auto", value_parser = parse_device)]
+    pub device: DeviceChoice,
+}
+
+/// Reads `--device`.
+///
+/// # Errors
+/// An empty name, which every adapter's would contain.
+pub fn parse_device(text: &str) -> Result<DeviceChoice, String> {
+    match text.trim().parse() {
+        Ok(DeviceChoice::Named(name)) if name.is_empty() => Err("wanted auto, cpu, gpu or the name of an adapter".to_owned()),
+        Ok(choice) => Ok(choice),
+    }
 }
 
 impl FileArgs {
-    /// Reads, checks and builds the file.
+    /// Reads, checks and builds the file, for a run of so many rows of each source if there is a limit.
     ///
     /// # Errors
     /// All that is wrong with it, as a [`Problems`].
-    pub fn load(&self) -> miette::Result<Graph> {
-        Ok(load(&self.file, &LoadOptions { sets: self.sets.clone(), ..LoadOptions::default() })?)
+    pub fn load(&self, limit: Option<u64>) -> miette::Result<Graph> {
+        let device = DeviceWish { choice: self.device.clone(), planned: None };
+        Ok(load(&self.file, &LoadOptions { sets: self.sets.clone(), device, limit, ..LoadOptions::default() })?)
     }
 }
 

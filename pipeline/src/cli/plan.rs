@@ -11,6 +11,7 @@ use crate::graph::Graph;
 use crate::run::progress::{duration, grouped};
 use crate::run::{Amount, Estimate, Options, Survey, Todo, estimate, survey, survey_for_workers};
 use crate::show;
+use crate::show_graph::makes_text;
 
 /// Arguments of `pipeline plan`.
 #[derive(Debug, clap::Args)]
@@ -25,7 +26,7 @@ pub struct Args {
     /// Plan a run that reads only the first ROWS rows of each source, and writes to <output>.limitROWS
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Estimate rows, bytes, CPU time and disk from so many rows of each source; they go through the stages that treat each row alone, programs
+    /// Estimate rows, bytes, time and disk from so many rows of each source; they go through the stages that treat each row alone, programs
     /// of yours among them
     #[arg(long, value_name = "ROWS", conflicts_with_all = ["tasks", "mermaid"], value_parser = clap::value_parser!(u64).range(1..))]
     sample: Option<u64>,
@@ -49,13 +50,14 @@ pub struct Args {
 /// # Errors
 /// A wrong file, or an output that cannot be read.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    let graph = args.file.load()?;
+    let graph = args.file.load(args.limit)?;
     if args.mermaid {
         super::print(&mermaid(&graph))?;
         return Ok(Exit::Done);
     }
     let options = Options {
         to: args.to.clone(),
+        device: args.file.device.clone(),
         limit: args.limit,
         #[cfg(debug_assertions)]
         shard_rows: args.shard_rows,
@@ -96,6 +98,12 @@ fn table(graph: &Graph, units: &[Todo], slots: usize) -> String {
         };
         let _ = writeln!(text, "{stages:<width$}  {:>7}  {left:>7}", unit.done);
     }
+    for node in &graph.nodes {
+        let _ = node.makes.iter().try_for_each(|makes| writeln!(text, "\n{} makes {}", node.id, makes_text(makes)));
+    }
+    if let Some(device) = &graph.device {
+        let _ = writeln!(text, "\nkernels run on {device}");
+    }
     if units.iter().any(|unit| !unit.known) {
         text += "\nunknown: how many tasks there are depends on the rows of the stages before\n";
     } else if units.iter().all(|unit| unit.left == 0) {
@@ -112,6 +120,12 @@ fn json(survey: &Survey, slots: usize, tasks: bool, estimate: Option<&Estimate>)
         .collect();
     let graph = &survey.graph;
     let mut plan = serde_json::json!({"name": graph.name, "output": graph.output, "tasks_at_once": slots, "units": units});
+    if let Some(device) = &graph.device {
+        plan["device"] = serde_json::json!(device);
+    }
+    for (node, makes) in graph.nodes.iter().filter_map(|node| Some((node, node.makes.as_ref()?))) {
+        plan["makes"][&node.id] = serde_json::json!({"rows": makes.rows, "bytes": makes.bytes, "what": makes.what});
+    }
     if tasks {
         plan["tasks"] = serde_json::json!(survey.ready);
     }
@@ -125,10 +139,10 @@ fn json(survey: &Survey, slots: usize, tasks: bool, estimate: Option<&Estimate>)
 fn estimate_table(estimate: &Estimate) -> String {
     let count = |amount: Amount| about(amount, |rows| grouped(whole(rows)));
     let size = |amount: Amount| about(amount, |bytes| show::bytes(whole(bytes)));
-    let mut rows = vec![["stage", "rows in", "rows out", "bytes out", "CPU time", ".pipeline", "output"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["stage", "rows in", "rows out", "bytes out", "task time", ".pipeline", "output"].map(str::to_owned).to_vec()];
     for stage in &estimate.stages {
         let rows_in = stage.input_bytes.map_or_else(|| count(stage.rows_in), show::bytes);
-        let (out, bytes, time) = (count(stage.rows_out), size(stage.bytes_out), span(stage.cpu_seconds));
+        let (out, bytes, time) = (count(stage.rows_out), size(stage.bytes_out), span(stage.task_seconds));
         rows.push(vec![stage.id.clone(), rows_in, out, bytes, time, size(stage.checkpoint_bytes), size(stage.output_bytes)]);
     }
     let mut widths = [0; 7];
@@ -144,8 +158,9 @@ fn estimate_table(estimate: &Estimate) -> String {
     text += "\n~ by the sample; ≤ of at most so many rows; ≥ what its first step takes; ? depends on all rows together\n\n";
     // Object storage does not say.
     let free = estimate.free_bytes.map(|free| format!("; {} are free", show::bytes(free))).unwrap_or_default();
-    let (cpu, wall, disk) = (span(estimate.cpu_seconds), span(estimate.wall_seconds), size(estimate.disk_bytes));
-    let _ = writeln!(text, "CPU time {cpu}; with these tasks at once {wall}\ndisk     {disk}{free}");
+    let (tasks, wall, disk) = (span(estimate.task_seconds), span(estimate.wall_seconds), size(estimate.disk_bytes));
+    let _ =
+        writeln!(text, "time     {tasks} by the clock, one task after the other; with these tasks at once {wall}\ndisk     {disk}{free}");
     for note in &estimate.notes {
         let _ = writeln!(text, "note     {note}");
     }

@@ -96,12 +96,13 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 /// # Errors
 /// What stopped it.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    let graph = args.file.load()?;
+    let graph = args.file.load(args.limit)?;
     let interrupted = end_tidily()?;
     let options = Options {
         batch_rows: args.batch_rows,
         limit: args.limit,
         to: args.to.clone(),
+        device: args.file.device.clone(),
         fresh: args.fresh,
         show: if args.json { Show::Json } else { Show::Auto },
         #[cfg(debug_assertions)]
@@ -170,6 +171,15 @@ fn summary(record: &RunRecord, output: &Path) -> String {
         lines.push(format!("  {:<width$}  {:>10} rows  {:>9.1} MB", published.folder, grouped(published.rows), bytes as f64 / 1e6));
     }
     for stage in &record.stages {
+        let (fell_back, all) = (stage.totals.fell_back(), stage.totals.ran_on.values().sum());
+        if fell_back > 0 {
+            lines.push(format!(
+                "  {}: WARNING: the GPU failed: the processor made {} of {} shards, or a part of each, and floats may differ a little; the log says why",
+                stage.id,
+                grouped(fell_back),
+                grouped(all)
+            ));
+        }
         for (what, names) in &stage.totals.counted {
             for (name, times) in names {
                 let name = crate::show::visible_line(name);
@@ -220,6 +230,9 @@ impl RunFailure {
             RunError::TooLittleMemory { .. } => Some("raise `--memory`".to_owned()),
             RunError::OverBudget { .. } => Some("raise `--memory`, or give the stage less to see at once".to_owned()),
             RunError::Store(StoreError::Damaged { .. }) => Some(format!("`pipeline run {file}` makes it again")),
+            RunError::OtherPipeline { .. } => {
+                Some("let `output` name another folder; with `--fresh` this pipeline's output replaces the other one".to_owned())
+            }
             RunError::InputChanged(_) => Some(format!("once the input stands still, `pipeline run {file}` goes on")),
             RunError::Stage { .. } | RunError::Store(_) => {
                 Some(format!("once it is mended, `pipeline run {file}` goes on where this stopped"))
@@ -237,6 +250,7 @@ impl RunFailure {
             RunError::TooLittleMemory { .. }
             | RunError::NoStage(_)
             | RunError::NoPlan { .. }
+            | RunError::OtherPipeline { .. }
             | RunError::OtherVersion { .. }
             | RunError::NotReady { .. } => Exit::Usage,
             _ => Exit::Failed,

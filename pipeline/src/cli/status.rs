@@ -44,6 +44,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         let status = serde_json::json!({"state": state, "running": holder.is_some(), "progress": snapshot, "log": log});
         format!("{status:#}\n")
     } else {
+        let device = snapshot.as_ref().and_then(|snapshot| snapshot.device.clone());
         let mut text = format!("{}: {}\n", args.output.display(), crate::show::visible(&state));
         if let Some(snapshot) = snapshot {
             let _ = writeln!(
@@ -64,6 +65,9 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
                 let _ =
                     writeln!(text, "{:<width$}  {rows_in:>12}  {rows_out:>12}  {dropped:>10}  {rejected:>10}  {tasks}{tagged}", stage.id);
             }
+        }
+        if let Some(device) = device {
+            let _ = writeln!(text, "\ndevice  {}", crate::show::visible_line(&device));
         }
         if let Some(log) = log {
             let _ = writeln!(text, "\nlog  {}", log.display());

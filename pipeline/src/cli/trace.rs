@@ -81,6 +81,8 @@ struct Life {
     came: Vec<Sure>,
     /// Whether it left the stage for another one.
     left: Vec<Sure>,
+    /// The stage that made it of nothing, or of rows with other ids.
+    made_by: Option<usize>,
 }
 
 impl Life {
@@ -166,9 +168,11 @@ impl<'r> Tracer<'r> {
         let mut came: Vec<Sure> = (0..n).map(|i| if found(i) { Sure::Yes } else { Sure::No }).collect();
         let mut left = vec![Sure::No; n];
         let from_source = self.source_of(id);
+        let is_made_here = |i: usize| from_source == Some(i) && self.record.stages[i].makes;
         // From the last stage back: a row that came in left one of the stages before.
         for i in (0..n).rev() {
-            if came[i] == Sure::No {
+            // What it was made of has other ids.
+            if came[i] == Sure::No || is_made_here(i) {
                 continue;
             }
             let stage = &self.record.stages[i];
@@ -193,13 +197,14 @@ impl<'r> Tracer<'r> {
                 left[j] = left[j].max(sure);
             }
         }
-        Life { places, came, left }
+        Life { places, came, left, made_by: from_source.filter(|&i| is_made_here(i)) }
     }
 
-    /// The source whose name the id begins with: ids that no column gives are `<source>/<file>@<place>`.
+    /// The source whose name the id begins with: ids that no column gives are `<source>/<file>@<place>`, or `<stage>/<number>` of rows that a
+    /// stage made.
     fn source_of(&self, id: &str) -> Option<usize> {
         let (source, _) = id.split_once('/')?;
-        self.index.get(source).copied().filter(|&i| self.record.stages[i].is_source())
+        self.index.get(source).copied().filter(|&i| self.record.stages[i].is_source() || self.record.stages[i].makes)
     }
 
     /// Whether `stage` is that source or reads of it, and of no other source.
@@ -288,6 +293,7 @@ impl<'r> Tracer<'r> {
                 (left, false) if left > Sure::No && tagged.is_some() => {
                     format!("tagged {}", tagged.map(|verdict| verdict.because()).unwrap_or_default())
                 }
+                (Sure::Yes, _) if life.made_by == Some(i) => "made".to_owned(),
                 (Sure::Yes, true) => "read".to_owned(),
                 (Sure::Maybe, true) => "may have been read here".to_owned(),
                 (Sure::Yes, false) => "kept".to_owned(),
@@ -512,7 +518,11 @@ fn told(place: &Place, stage: &StageRecord) -> String {
     let value = |column: &str| place.row.get(column).filter(|value| *value != "null").map(show::visible_line);
     match &place.port {
         Port::Given(port) => {
-            let how = if stage.is_source() { "read" } else { "kept" };
+            let how = match (stage.makes, stage.is_source()) {
+                (true, _) => "made",
+                (false, true) => "read",
+                (false, false) => "kept",
+            };
             if stage.views.contains(port) {
                 return format!("shown in {} {at}", show::visible_line(port));
             }
@@ -742,6 +752,24 @@ mod tests {
         let args = |id: &str| Args { output: folder.path().to_owned(), id: id.to_owned() };
         assert_eq!(execute(args("zzz")).unwrap(), Exit::Failed);
         assert_eq!(execute(args("books@311")).unwrap(), Exit::Done);
+    }
+
+    #[test]
+    fn a_row_that_a_stage_made_is_told_from_there_on() {
+        let folder = output(true);
+        let mut record = samples::web();
+        // `all` makes its rows, of `clean` and `books`.
+        record.stages[3].makes = true;
+        write_parquet(&folder.path().join("sft/part-00002.parquet"), &documents(&["all/7"]), true);
+        let (text, _) = trace(folder.path(), &record, "all/7");
+        insta::assert_snapshot!(text.lines().skip(2).take(6).collect::<Vec<_>>().join("\n"), @r"
+        pages       read_jsonl     not seen
+        books       read_parquet   not seen
+        clean       filter_length  not seen
+        all         concat         made
+        unique      dedup_minhash  kept
+        sft         split_holdout  kept (sft/part-00002.parquet, row 0)
+        ");
     }
 
     #[test]

@@ -3,8 +3,10 @@
 use std::io::Write;
 use std::path::PathBuf;
 
-use super::Exit;
+use gpu::DeviceChoice;
+
 use super::run::{Resources, RunFailure, check_output, end_tidily};
+use super::{Exit, parse_device};
 use crate::run::progress::duration;
 use crate::run::{Job, NamedTask, Options, work};
 
@@ -17,6 +19,9 @@ pub struct Args {
     /// The tasks to do, by the names that `pipeline plan FILE --tasks` printed
     #[arg(value_name = "TASK", required = true)]
     tasks: Vec<String>,
+    /// The adapter to run kernels on, by a part of its name, or `gpu` or `cpu`: of the class that was planned with [default: as was planned]
+    #[arg(long, value_name = "DEVICE", value_parser = parse_device)]
+    device: Option<DeviceChoice>,
     #[command(flatten)]
     resources: Resources,
     /// Stop dead after the K-th side effect
@@ -36,7 +41,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
     if job.left.is_empty() {
         return Ok(Exit::Done);
     }
-    let graph = job.recipe.graph()?;
+    let graph = job.recipe.graph(args.device.clone())?;
     let file = graph.file.clone();
     let options = Options {
         #[cfg(debug_assertions)]

@@ -14,6 +14,8 @@ use super::draft::{Draft, Reference, max_rejected};
 use super::node::{Node as Tree, Value};
 use super::output::{could_match_inside, input_path, real};
 use super::problem::{Place, Problem, Sources, did_you_mean, quoted};
+use super::room;
+use crate::device::LazyDevice;
 use crate::expect::{BOUNDS, Bound};
 use crate::graph::{DroppedRows, Edge, MaxRejected, Node, NodeInput, OnFail};
 use crate::inputs::hash_file;
@@ -27,6 +29,9 @@ pub(crate) struct Builder<'a> {
     pub(crate) max_rejected: MaxRejected,
     pub(crate) dropped: DroppedRows,
     pub(crate) sources: &'a Sources,
+    pub(crate) device: &'a LazyDevice<'a>,
+    /// Only so many rows of what a stage makes.
+    pub(crate) limit: Option<u64>,
 }
 
 impl Builder<'_> {
@@ -43,7 +48,32 @@ impl Builder<'_> {
                 nodes.push(node);
             }
         }
+        self.check_places(drafts, problems);
         nodes
+    }
+
+    /// Checks that what stages add to is theirs alone, and no part of the output.
+    fn check_places(&self, drafts: &[Draft<'_>], problems: &mut Vec<Problem>) {
+        let mut taken: Vec<(PathBuf, &Place)> = Vec::new();
+        for draft in drafts {
+            for name in draft.spec.map_or(&[][..], |spec| spec.places) {
+                let Some(value) = draft.node.get(name) else { continue };
+                let Some(text) = value.as_str().filter(|text| !text.is_empty()) else { continue };
+                let path = input_path(self.base_dir, text);
+                let whose = draft.whose();
+                if self.output.is_some_and(|output| path.starts_with(real(output))) {
+                    let problem = Problem::new(format!("{whose}: `{name}` lies in the output folder, and has to outlive it"));
+                    problems.push(problem.at(&value.place, "inside the output").help("name a folder beside the output".to_owned()));
+                } else if let Some((_, first)) = taken.iter().find(|(other, _)| *other == path) {
+                    let problem =
+                        Problem::new(format!("{whose} adds to what another stage adds to, so that neither sees what the other adds"));
+                    let help = format!("give each a `{name}` of its own, or let one stage read both: `from: [a, b]`");
+                    problems.push(problem.at(&value.place, "the same place").also_at(first, "named here first").help(help));
+                } else {
+                    taken.push((path, &value.place));
+                }
+            }
+        }
     }
 
     fn stage(&self, draft: &Draft<'_>, built: &[Option<usize>], nodes: &[Node], problems: &mut Vec<Problem>) -> Option<Node> {
@@ -69,12 +99,33 @@ impl Builder<'_> {
         if let Some(outputs) = &outputs {
             check_expected_columns(draft, outputs, problems);
         }
+        if spec.uses_device {
+            match self.device.get() {
+                Ok(device) => cx.device = device,
+                Err(error) => {
+                    let problem = error.map(|error| {
+                        Problem::new(format!("{} runs kernels: {}", draft.whose(), error.problem))
+                            .at(&draft.place, "needs a device")
+                            .help(error.help)
+                    });
+                    problems.extend(problem);
+                    return None;
+                }
+            }
+        }
         let built = config.build(&cx).and_then(|stage| Ok((stage, config.settings()?, hashes(config.files(&cx)?)?)));
         let (stage, settings, files) = built.map_err(|error| problems.push(self.stage_problem(draft, error))).ok()?;
         if let Stage::Source(source) = &stage
             && let Some(problem) = self.input_problem(draft, source.as_ref())
         {
             problems.push(problem);
+        }
+        let makes = config.makes(&cx).map(|makes| room::within(makes, self.limit));
+        if let (Some(makes), Some(output)) = (&makes, self.output)
+            && let Some((problem, help)) = room::too_much(makes, output)
+        {
+            let place = draft.setting_place(makes.setting);
+            problems.push(Problem::new(format!("{}: {problem}", draft.whose())).at(place, format!("`{}`", makes.setting)).help(help));
         }
         let outputs = outputs?;
         let expect = draft.node.get("expect").and_then(|expect| serde_json::from_value(expect.to_json()).ok()).unwrap_or_default();
@@ -86,6 +137,7 @@ impl Builder<'_> {
             inputs: inputs.into_iter().map(|input| NodeInput { port: input.port, from: input.edges }).collect(),
             outputs,
             stage,
+            makes,
             keep: draft.node.get("keep").is_some_and(|keep| keep.value == Value::Bool(true)),
             write: write_settings(self.write, draft.node.get("write")),
             max_rejected: max_rejected(draft.node, self.max_rejected, "").unwrap_or(self.max_rejected),

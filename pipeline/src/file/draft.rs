@@ -4,7 +4,7 @@ use std::collections::{BTreeSet, HashMap};
 
 use serde_json::Value as Json;
 use stages::registry::StageSpec;
-use stages::{Inputs, Port};
+use stages::{Inputs, Kind, Port};
 
 use super::node::{Node, Value};
 use super::problem::{Place, Problem, did_you_mean, quoted};
@@ -236,7 +236,8 @@ fn references(draft: &Draft<'_>, ids: &Ids, problems: &mut Vec<Problem>) -> Vec<
     match (draft.node.entry("from"), spec.inputs) {
         (None, Inputs::None) => Vec::new(),
         (Some((key, _)), Inputs::None) => {
-            let problem = Problem::new(format!("{} is a source: it reads no stage", draft.whose()));
+            let why = if spec.kind == Kind::Source { "is a source" } else { "makes its rows" };
+            let problem = Problem::new(format!("{} {why}: it reads no stage", draft.whose()));
             problems.push(problem.at(&key.place, "`from` has no meaning here").help("remove `from`".to_owned()));
             Vec::new()
         }

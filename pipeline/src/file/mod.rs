@@ -6,6 +6,7 @@ mod expand;
 mod node;
 mod output;
 mod problem;
+mod room;
 mod schema;
 mod set;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use problem::{Problem, Problems};
 pub(crate) use schema::stage_schema;
 pub(crate) use validate::{number_text, wanted};
 
+use crate::device::{DeviceWish, LazyDevice};
 use crate::graph::{Checkpoints, Graph, MaxRejected};
 use build::Builder;
 use node::{MAX_BYTES, Node, Value};
@@ -38,6 +40,10 @@ pub struct LoadOptions {
     pub sets: Vec<String>,
     /// Where `${NAME}` gets its value; by default from the environment.
     pub env: Env,
+    /// What stages that run kernels run them on; opened if there is such a stage.
+    pub device: DeviceWish,
+    /// Only so many rows of each source are read, and made by stages that make rows.
+    pub limit: Option<u64>,
 }
 
 /// The value of a variable, if it is set.
@@ -45,7 +51,7 @@ pub type Env = Box<dyn Fn(&str) -> Option<String>>;
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { sets: Vec::new(), env: Box::new(|name| std::env::var(name).ok()) }
+        Self { sets: Vec::new(), env: Box::new(|name| std::env::var(name).ok()), device: DeviceWish::default(), limit: None }
     }
 }
 
@@ -162,7 +168,19 @@ impl File<'_> {
         let order = draft::order(&drafts, problems);
         let dropped = root.get("dropped").and_then(|mode| serde_json::from_value(mode.to_json()).ok()).unwrap_or_default();
         let sources = self.sources;
-        let builder = Builder { base_dir: &base_dir, seed, output: output.as_deref(), write: &write, max_rejected, dropped, sources };
+        let (device, limit) = (LazyDevice::new(&self.options.device), self.options.limit);
+        let output_path = output.as_deref();
+        let builder = Builder {
+            base_dir: &base_dir,
+            seed,
+            output: output_path,
+            write: &write,
+            max_rejected,
+            dropped,
+            sources,
+            device: &device,
+            limit,
+        };
         let nodes = builder.build(&drafts, &order, problems);
         Some(Graph {
             name,
@@ -173,6 +191,7 @@ impl File<'_> {
             seed,
             output: output?,
             checkpoints: checkpoints.unwrap_or(Checkpoints::Fast),
+            device: device.opened(),
             nodes,
         })
     }

@@ -19,7 +19,7 @@ fn load_sets(text: &str, sets: &[&str]) -> Result<Graph, Problems> {
         "FILE" => Some("a.txt".to_owned()),
         _ => None,
     };
-    let options = LoadOptions { sets: sets.iter().map(|set| (*set).to_owned()).collect(), env: Box::new(env) };
+    let options = LoadOptions { sets: sets.iter().map(|set| (*set).to_owned()).collect(), env: Box::new(env), ..LoadOptions::default() };
     load_with(&folder.path().join("web.yaml"), text, &options, TABLE)
 }
 

@@ -31,7 +31,7 @@ pub(super) fn write_cost(record: &RunRecord, out: &mut String) {
             esc(&show::visible_line(&stage.id)),
             esc(&show::visible_line(&stage.stage_type)),
             show::duration(totals.busy_seconds),
-            show::rate(totals.rows_in, totals.busy_seconds),
+            show::rate(if stage.makes { stage.rows_given() } else { totals.rows_in }, totals.busy_seconds),
             percent(totals.peak_bytes, largest),
             show::bytes(totals.peak_bytes),
             show::bytes(totals.bytes_out),
@@ -75,6 +75,9 @@ pub(super) fn write_settings(record: &RunRecord, out: &mut String) {
             let files: Vec<String> = stage.files.iter().map(file).collect();
             let _ = write!(out, "<dt>Files</dt><dd>{}</dd>", files.join(", "));
         }
+        if let Some(ran_on) = stage.totals.ran_on_in_words() {
+            let _ = write!(out, "<dt>Shards by device</dt><dd>{}</dd>", esc(&show::visible_line(&ran_on)));
+        }
         let _ = write!(out, "<dt>Fingerprint</dt><dd><code>{}</code></dd></dl>", esc(&show::visible_line(&stage.fingerprint)));
         let settings = yaml(&stage.settings);
         if settings.is_empty() {
@@ -104,7 +107,7 @@ pub(super) fn write_about(record: &RunRecord, out: &mut String) {
         out.push_str("</ul>\n");
     }
     let machine = &record.machine;
-    let facts = [
+    let mut facts = vec![
         ("Granary", record.granary.clone()),
         ("Seed", record.seed.to_string()),
         ("Started", record.started.clone()),
@@ -114,6 +117,7 @@ pub(super) fn write_about(record: &RunRecord, out: &mut String) {
         ("Memory allowed", show::bytes(record.memory_bytes)),
         ("Machine", format!("{} cores, {}, {}", machine.cores, machine.os, machine.arch)),
     ];
+    facts.extend(record.device.as_ref().map(|device| ("Device", device.to_string())));
     out.push_str("<dl class=\"facts\">");
     for (name, value) in facts {
         let _ = write!(out, "<dt>{name}</dt><dd><bdi>{}</bdi></dd>", esc(&show::visible_line(&value)));

@@ -72,6 +72,7 @@ fn stage(of: Of<'_>) -> StageRecord {
         notes: Vec::new(),
         views: Vec::new(),
         tags: false,
+        makes: false,
         totals: StageTotals {
             rows_in: of.rows_in,
             rows_out: counts(of.rows_out),
@@ -83,6 +84,7 @@ fn stage(of: Of<'_>) -> StageRecord {
             counted: BTreeMap::new(),
             figures: BTreeMap::new(),
             measured: BTreeMap::new(),
+            ran_on: BTreeMap::new(),
             busy_seconds: of.busy_seconds,
             peak_bytes: of.peak_bytes,
             profile: Profile::default(),
@@ -396,6 +398,7 @@ pub(crate) fn web() -> RunRecord {
         threads: 4,
         memory_bytes: 4 << 30,
         machine: Machine { cores: 8, os: "linux".to_owned(), arch: "x86_64".to_owned() },
+        device: None,
         stages: vec![pages, books, clean, all, unique, split, stats],
     }
 }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use stages::{Port, Stage};
+use stages::{Port, Stage, StageError};
 use time::OffsetDateTime;
 
 use super::added;
@@ -54,6 +54,9 @@ pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box
     (result, Some(Box::new(record)))
 }
 
+/// Tasks of a unit that wait for each slot: enough for no slot to wait for the coordinator.
+const QUEUED_A_SLOT: usize = 8;
+
 type Report = (usize, usize, Result<DoneMark, RunError>);
 
 /// A run under way.
@@ -83,15 +86,26 @@ pub(super) struct UnitState {
     /// Whether its steps follow from what is done: then not all are known before.
     pub program: bool,
     state: ProgramState,
-    tasks: Vec<Task>,
+    /// The tasks of the step under way; those that were handed out or are done are not kept.
+    tasks: Vec<Option<Task>>,
     marks: Vec<Option<DoneMark>>,
     /// Tasks to do, of the step under way.
     pub left: usize,
+    /// Of its tasks, the first that may be still to be handed out.
+    next: usize,
+    /// Tasks that were handed out and are not done.
+    handed_out: usize,
+    /// Counts of the step under way.
+    step_totals: BTreeMap<String, StageTotals>,
     /// Tasks that were found done.
     pub found: u64,
     n_steps: usize,
     /// Every task it had, in order.
     pub all_tasks: Vec<Fingerprint>,
+    /// Those of them that see what earlier runs left, and leave something for later ones.
+    seeing: Vec<Fingerprint>,
+    /// How often those were done again, as what they had left was gone.
+    n_redone: usize,
     /// Those that this run did.
     made: Vec<Fingerprint>,
     /// The marks of all its steps that gave rows, in order.
@@ -121,7 +135,9 @@ impl Engine {
         let runtime = storage_runtime()?;
         let store = Store::open(output, runtime.handle().clone(), options.crash_at)?;
         let inputs = InputHashes::load(&store)?;
-        let progress = Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned())));
+        let device = graph.device.as_ref().map(ToString::to_string);
+        let progress =
+            Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned(), node.makes_rows())), device);
         let (pool, threads) = Pool::start(slots);
         let memory_slots = usize::try_from(options.memory.saturating_sub(BASE_BYTES) / TASK_BYTES).unwrap_or(usize::MAX);
         let units = plan
@@ -173,6 +189,8 @@ impl Engine {
             engine.log_start(options);
             if options.fresh {
                 super::finish::forget(&engine.cx.store)?;
+            } else {
+                recipe.refuse_other(&engine.cx.store)?;
             }
             engine.cx.store.remove_torn_writes()?;
             for stored in engine.cx.plan.stored.values() {
@@ -204,6 +222,9 @@ impl Engine {
         info(format!("granary {}: {}", env!("CARGO_PKG_VERSION"), options.command_line));
         let (memory, slots) = (options.memory / 1_000_000, self.cx.pool.slots());
         info(format!("pipeline `{}`, seed {}, {slots} tasks at once, {memory} MB of memory", graph.name, graph.seed));
+        if let Some(device) = &graph.device {
+            info(format!("kernels run on {device}"));
+        }
         for node in self.cx.plan.active.iter().map(|&node| &graph.nodes[node]) {
             let about = About::stage(&node.id);
             log.line(Level::Info, about, format!("{} {}: {}", node.spec.name, node.spec.version, node.settings));
@@ -286,12 +307,16 @@ impl Engine {
         let state = &mut self.units[unit];
         state.n_steps += 1;
         state.left = tasks.len();
+        state.next = 0;
         state.marks = vec![None; tasks.len()];
         state.all_tasks.extend(tasks.iter().map(|task| task.fingerprint.clone()));
-        state.tasks = tasks;
+        if state.state.step.as_ref().is_some_and(|step| step.sees) {
+            state.seeing.extend(tasks.iter().map(|task| task.fingerprint.clone()));
+        }
+        state.tasks = tasks.into_iter().map(Some).collect();
         let found_before = self.units[unit].found;
         for task in 0..self.units[unit].tasks.len() {
-            let fingerprint = &self.units[unit].tasks[task].fingerprint;
+            let Some(Task { fingerprint, .. }) = &self.units[unit].tasks[task] else { continue };
             let mark = match &mut self.found {
                 Some(found) => found.take(fingerprint)?,
                 None => DoneMark::find(&self.cx.store, fingerprint)?,
@@ -309,7 +334,7 @@ impl Engine {
         Ok(())
     }
 
-    fn record(&mut self, unit: usize, task: usize, mark: DoneMark, reused: bool) {
+    fn record(&mut self, unit: usize, task: usize, mut mark: DoneMark, reused: bool) {
         let nodes = self.cx.plan.nodes_of(&self.cx.plan.units[unit]);
         if reused {
             self.tasks.reused += 1;
@@ -324,15 +349,27 @@ impl Engine {
         self.cx.progress.task_done(nodes.into_iter(), reused);
         let state = &mut self.units[unit];
         if !reused {
-            state.made.push(state.tasks[task].fingerprint.clone());
+            let of_earlier_steps = state.all_tasks.len() - state.tasks.len();
+            state.made.push(state.all_tasks[of_earlier_steps + task].clone());
         }
+        // Of a hundred thousand marks only what is still needed is kept: counts and the rows that are shown add up in any order.
+        for (id, totals) in std::mem::take(&mut mark.totals) {
+            state.step_totals.entry(id).or_default().merge(totals);
+        }
+        mark.task = String::new();
+        state.tasks[task] = None;
         state.marks[task] = Some(mark);
         state.left -= 1;
     }
 
     fn task_done(&mut self, unit: usize, task: usize, mark: DoneMark, reused: bool) -> Result<(), RunError> {
         self.record(unit, task, mark, reused);
-        if self.units[unit].left == 0 { self.advance(unit) } else { Ok(()) }
+        self.units[unit].handed_out -= 1;
+        if self.units[unit].left == 0 {
+            return self.advance(unit);
+        }
+        self.hand_out(unit);
+        Ok(())
     }
 
     /// Hands out what is left of the unit's step, or goes on to the next steps until one has tasks left.
@@ -342,17 +379,25 @@ impl Engine {
             self.finish_unit(unit)?;
             return Ok(());
         }
-        let step = self.units[unit].n_steps;
         // What tasks may come to hold is not kept for anything else.
-        let heaviest = self.units[unit].tasks.iter().map(|task| task.weight).max().unwrap_or(1);
+        let heaviest = self.units[unit].tasks.iter().flatten().map(|task| task.weight).max().unwrap_or(1);
         let free = self.cx.memory_slots.saturating_sub(heaviest.max(self.cx.pool.slots()));
         self.cx.cache.limit(&self.cx.store, free as u64 * TASK_BYTES)?;
-        for task in 0..self.units[unit].tasks.len() {
-            if self.units[unit].marks[task].is_none() {
-                self.submit((unit, step, task), self.units[unit].tasks[task].clone());
+        self.hand_out(unit);
+        Ok(())
+    }
+
+    /// Queues tasks of a unit: a few for each slot, for there may be a hundred thousand of them.
+    fn hand_out(&mut self, unit: usize) {
+        let most = self.cx.pool.slots() * QUEUED_A_SLOT;
+        while self.units[unit].handed_out < most && self.units[unit].next < self.units[unit].tasks.len() {
+            let (step, task) = (self.units[unit].n_steps, self.units[unit].next);
+            self.units[unit].next += 1;
+            if let Some(next) = self.units[unit].tasks[task].take() {
+                self.units[unit].handed_out += 1;
+                self.submit((unit, step, task), next);
             }
         }
-        Ok(())
     }
 
     fn submit(&mut self, order: super::pool::Order, task: Task) {
@@ -378,12 +423,10 @@ impl Engine {
         let root = self.cx.plan.units[unit].root;
         while self.units[unit].left == 0 && !self.units[unit].finished {
             let state = &mut self.units[unit];
-            let mut marks: Vec<DoneMark> = std::mem::take(&mut state.marks).into_iter().flatten().collect();
+            let marks: Vec<DoneMark> = std::mem::take(&mut state.marks).into_iter().flatten().collect();
             let gives_rows = state.state.step.as_ref().is_none_or(|step| step.emits);
-            for mark in &mut marks {
-                for (id, totals) in std::mem::take(&mut mark.totals) {
-                    state.totals.entry(id).or_default().merge(totals);
-                }
+            for (id, totals) in std::mem::take(&mut state.step_totals) {
+                state.totals.entry(id).or_default().merge(totals);
             }
             state.state.finish_step(&marks);
             if gives_rows {
@@ -418,6 +461,11 @@ impl Engine {
         self.step_over_done(unit)
     }
 
+    /// Whether the unit's step under way is known to be its last.
+    pub(super) fn is_last_step(&self, unit: usize) -> bool {
+        self.units[unit].state.is_last(&self.cx, self.cx.plan.units[unit].root)
+    }
+
     /// Lets the stages of a unit end. What they made in this run is of no worth if one says so: it is made again.
     fn finish_stages(&self, unit: usize) -> Result<(), RunError> {
         self.end_stages(&self.cx.plan.units[unit], &self.units[unit].made)
@@ -449,7 +497,7 @@ impl Engine {
     /// The tasks of a unit that can be done now.
     pub(super) fn ready_tasks(&self, unit: usize) -> impl Iterator<Item = &Task> {
         let unit = &self.units[unit];
-        unit.tasks.iter().zip(&unit.marks).filter(|(_, mark)| mark.is_none()).map(|(task, _)| task)
+        unit.tasks.iter().flatten()
     }
 
     /// Does tasks that were found to be ready, and tells `each` of those that are done, with the seconds since the first began.
@@ -514,7 +562,12 @@ impl Engine {
             publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| wanted.contains(port))?;
             return Err(error);
         }
-        self.publish_program(unit)?;
+        match self.publish_program(unit) {
+            Err(RunError::Stage { source: error @ StageError::Undone { .. }, .. }) if self.units[unit].n_redone == 0 => {
+                return self.redo(unit, &error);
+            }
+            published => published?,
+        }
         let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
         for (node, Published { folder, rows, parts }) in &published {
             let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
@@ -527,6 +580,24 @@ impl Engine {
             self.cx.progress.finish(node);
         }
         Ok(())
+    }
+
+    /// Does the tasks of a program again that left something for later runs: somebody has removed it since.
+    fn redo(&mut self, unit: usize, why: &StageError) -> Result<(), RunError> {
+        let stage = &self.cx.graph.nodes[self.cx.plan.units[unit].root].id;
+        self.cx.log.line(Level::Warn, About::stage(stage), format!("{why}; they are done again"));
+        let gone = &mut self.units[unit];
+        for task in &gone.seeing {
+            self.cx.store.delete(&marks::path_of(task))?;
+        }
+        let nodes: Vec<usize> = self.cx.plan.nodes_of(&self.cx.plan.units[unit]).into_iter().collect();
+        self.shards.retain(|edge, _| !nodes.contains(&edge.node));
+        self.tasks.reused -= gone.found;
+        self.tasks.done -= gone.made.len() as u64;
+        self.found = None; // it has given what was asked of it
+        self.units[unit] =
+            UnitState { begun: true, program: true, state: ProgramState::new(self.cx.shard_rows), n_redone: 1, ..UnitState::default() };
+        self.advance(unit)
     }
 
     /// Makes final what the unit's program leaves for later runs. The output remembers it before and after, so that an edited run knows what it

@@ -6,13 +6,16 @@
 
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
-use std::path::Path;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use datasets::WriteSettings;
 use serde::Serialize;
-use stages::{Done, Emit, Global, MailIn, Port, Rejection, RowSink, ShardIn, ShardRows, Source, Stage, StageError, StepKind, Tables};
+use stages::{
+    Done, Emit, Global, MailIn, PartIn, Port, Rejection, RowSink, ShardIn, ShardRows, Source, Stage, StageError, Step, StepKind, TablePart,
+    Tables,
+};
 
 use super::amount::{Amount, LEAST_SPREAD, spread_of_mean, spread_of_times};
 use super::exchange::encode_table;
@@ -33,6 +36,9 @@ const READ_BYTES: u64 = 4 << 20;
 /// Most bytes of rows of one split that go through the stages.
 const SAMPLE_BYTES: u64 = 8 << 20;
 
+/// How far the bytes may be off that a stage expects by its settings.
+const SPREAD_OF_SETTINGS: f64 = 0.5;
+
 /// What is told of a stage.
 #[derive(Debug, Clone, Serialize)]
 pub struct StageEstimate {
@@ -49,8 +55,8 @@ pub struct StageEstimate {
     pub rows_out: Amount,
     /// Bytes of those rows in memory.
     pub bytes_out: Amount,
-    /// CPU time of its own and of storing what it gives.
-    pub cpu_seconds: Amount,
+    /// Time of its own and of storing what it gives, as a task takes it by the clock: a program of yours that waits takes it too.
+    pub task_seconds: Amount,
     /// What it leaves for the stages that read it, for itself between its steps, and for the parts before they are published.
     pub checkpoint_bytes: Amount,
     /// What it publishes.
@@ -63,7 +69,7 @@ pub struct Estimate {
     /// By stage, each after what it reads.
     pub stages: Vec<StageEstimate>,
     /// Of all stages.
-    pub cpu_seconds: Amount,
+    pub task_seconds: Amount,
     /// The same by as many tasks at once as there may be.
     pub wall_seconds: Amount,
     /// Of all stages, under `.pipeline` and published.
@@ -145,12 +151,12 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
     let stages = plan.active.iter().map(|&node| estimator.stage(node)).collect::<Result<Vec<_>, _>>()?;
     let mut notes = estimator.notes;
     let sum = |of: fn(&StageEstimate) -> Amount| stages.iter().map(of).fold(Amount::NOTHING, Amount::plus);
-    let cpu_seconds = sum(|stage| stage.cpu_seconds);
+    let task_seconds = sum(|stage| stage.task_seconds);
     let disk_bytes = sum(|stage| stage.checkpoint_bytes.plus(stage.output_bytes));
     let slots = options.slots()?;
     let by_slots = |seconds: f64| seconds / slots as f64;
     let wall_seconds =
-        Amount { low: by_slots(cpu_seconds.low), high: cpu_seconds.high.map(by_slots), likely: cpu_seconds.likely.map(by_slots) };
+        Amount { low: by_slots(task_seconds.low), high: task_seconds.high.map(by_slots), likely: task_seconds.likely.map(by_slots) };
     let available = usage::available_memory_bytes();
     if available > 0 && options.memory > available {
         notes.push(format!("it may use {} of memory, and the machine has {} left", show::bytes(options.memory), show::bytes(available)));
@@ -161,7 +167,7 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
         let tasks = if slots == 1 { "1 task".to_owned() } else { format!("{slots} tasks") };
         notes.push(format!("{given} of memory hold {tasks} at once; {} would hold one for each of {threads} threads", show::bytes(wanted)));
     }
-    let free_bytes = free_bytes(&options.output_of(&graph.output));
+    let free_bytes = usage::free_bytes(&options.output_of(&graph.output));
     if let Some(free) = free_bytes {
         let needs = disk_bytes.likely.unwrap_or(disk_bytes.low);
         if needs > free as f64 {
@@ -170,7 +176,7 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
             notes.push(format!("it may take more disk than is free: {}", show::bytes(free)));
         }
     }
-    Ok(Estimate { stages, cpu_seconds, wall_seconds, disk_bytes, free_bytes, notes })
+    Ok(Estimate { stages, task_seconds, wall_seconds, disk_bytes, free_bytes, notes })
 }
 
 struct Estimator<'g> {
@@ -198,7 +204,7 @@ impl Estimator<'_> {
             },
             rows_out: Amount::UNKNOWN,
             bytes_out: Amount::UNKNOWN,
-            cpu_seconds: Amount::UNKNOWN,
+            task_seconds: Amount::UNKNOWN,
             checkpoint_bytes: Amount::NOTHING,
             output_bytes: Amount::NOTHING,
         };
@@ -207,20 +213,27 @@ impl Estimator<'_> {
             (Stage::Source(source), _) => {
                 let (sampled, seconds, bytes, reads_again) = self.source(node, source.as_ref())?;
                 in_memory = reads_again;
-                (estimate.cpu_seconds, estimate.input_bytes) = (seconds, Some(bytes));
+                (estimate.task_seconds, estimate.input_bytes) = (seconds, Some(bytes));
                 self.edges.insert(Edge { node, port: Port::OUT }, sampled);
             }
-            (Stage::RowLocal(_), Some(input)) => estimate.cpu_seconds = self.row_local(node, &input)?,
+            (Stage::RowLocal(_), Some(input)) => estimate.task_seconds = self.row_local(node, &input)?,
             (Stage::Global(global), input) => {
-                (estimate.cpu_seconds, estimate.checkpoint_bytes) = self.global(node, global.as_ref(), input)?;
+                (estimate.task_seconds, estimate.checkpoint_bytes) = self.global(node, global.as_ref(), input)?;
             }
             (Stage::RowLocal(_), None) => {}
         }
-        if let Some(out) = self.edges.get(&Edge { node, port: Port::OUT }) {
-            (estimate.rows_out, estimate.bytes_out) = (out.rows(), out.bytes());
+        match (self.edges.get(&Edge { node, port: Port::OUT }), &stage.makes) {
+            (_, Some(makes)) if self.is_unknown(node) => estimate.rows_out = Amount::known(makes.rows as f64),
+            (Some(out), _) => (estimate.rows_out, estimate.bytes_out) = (out.rows(), out.bytes()),
+            (None, _) => {}
         }
         self.stored(node, in_memory, &mut estimate)?;
         Ok(estimate)
+    }
+
+    /// Whether nothing was sampled that stands for a stage's rows.
+    fn is_unknown(&self, node: usize) -> bool {
+        self.edges.get(&Edge { node, port: Port::OUT }).is_none_or(|out| out.at_most)
     }
 
     /// All that comes into a stage, or into one port of it.
@@ -247,9 +260,7 @@ impl Estimator<'_> {
         let size = |bytes: u64| if total == 0 { 1.0 } else { bytes as f64 };
         let all = if total == 0 { splits.len() as f64 } else { total as f64 };
         // In each of as many equal stretches the same place, by the seed.
-        let mut hasher = Fingerprint::of("sampled splits");
-        let draw = hasher.number(self.graph.seed).add(&self.graph.nodes[node].id).finish();
-        let draw = u32::from_str_radix(&draw.as_str()[..8], 16).unwrap_or_default() as usize;
+        let draw = self.draw(node) as usize;
         let chosen = (0..n_splits).map(|index| {
             let (start, end) = (index * splits.len() / n_splits, (index + 1) * splits.len() / n_splits);
             &splits[start + draw % (end - start)]
@@ -299,6 +310,13 @@ impl Estimator<'_> {
         ))
     }
 
+    /// A number by the seed, to choose what is sampled.
+    fn draw(&self, node: usize) -> u32 {
+        let mut hasher = Fingerprint::of("sampled splits");
+        let draw = hasher.number(self.graph.seed).add(&self.graph.nodes[node].id).finish();
+        u32::from_str_radix(&draw.as_str()[..8], 16).unwrap_or_default()
+    }
+
     /// A sample that stands for the first rows alone.
     fn first_rows(&self, groups: Vec<(f64, Vec<RecordBatch>)>, taken: f64) -> Sampled {
         let weight = self.options.limit.unwrap_or(0) as f64 / taken.max(1.0);
@@ -344,6 +362,7 @@ impl Estimator<'_> {
         match first.as_ref().map(|step| (step, &step.kind)) {
             Some((step, StepKind::Shards { port })) if step.mail.is_empty() && step.whole.is_empty() => {
                 if let Some(rows) = self.input(node, Some(port)) {
+                    let mut tables = Broadcast::new();
                     let (seconds, bytes) = rows.measure(|batches| {
                         let mut out = Tables::new(global.tables(), stage.outputs.clone());
                         let shard = ShardRows { index: 0, batches: batches.to_vec() };
@@ -353,6 +372,9 @@ impl Estimator<'_> {
                         let mut bytes = 0;
                         for (name, parts) in out.into_parts().0 {
                             let Some(spec) = specs.iter().find(|spec| spec.name == name) else { continue };
+                            let whole =
+                                parts.iter().filter_map(|part| if let TablePart::Whole(batch) = part { Some(batch.clone()) } else { None });
+                            tables.entry(name).or_default().extend(whole);
                             encode_table(spec, parts, |block| {
                                 bytes += block.len() as u64;
                                 Ok(())
@@ -361,7 +383,14 @@ impl Estimator<'_> {
                         Ok::<u64, RunError>(bytes)
                     })?;
                     took = (Amount::at_least(seconds.low), Amount::at_least(bytes.low));
+                    if let Some((next, n, whole)) = makes_next(global, step, tables)?.filter(|_| stage.makes.is_some()) {
+                        let (made, _) = self.parts(node, global, &next, n, whole)?;
+                        took = (seconds.plus(made), bytes);
+                    }
                 }
+            }
+            Some((step, StepKind::Parts { n })) if step.whole.is_empty() => {
+                took = self.parts(node, global, step, *n, BTreeMap::new())?;
             }
             Some((step, StepKind::Once { ports, .. })) => {
                 let held = ports.iter().filter_map(|port| Some(self.input(node, Some(port))?.bytes())).fold(Amount::NOTHING, Amount::plus);
@@ -387,6 +416,51 @@ impl Estimator<'_> {
         Ok(took)
     }
 
+    /// What is told of a step whose tasks make rows: one of its parts is made, as far as so many rows.
+    fn parts(
+        &mut self,
+        node: usize,
+        global: &dyn Global,
+        step: &Step,
+        n: u32,
+        whole: BTreeMap<&'static str, RecordBatch>,
+    ) -> Result<(Amount, Amount), RunError> {
+        let stage = &self.graph.nodes[node];
+        let stage_error = |source| RunError::Stage { stage: stage.id.clone(), source };
+        let mut out = Tables::new(global.tables(), stage.outputs.clone());
+        let began = Instant::now();
+        if n > 0 {
+            let mut part = PartIn { index: self.draw(node) % n, wanted: self.rows, whole };
+            global.part(step, &mut part, &mut out).map_err(stage_error)?;
+        }
+        let seconds = began.elapsed().as_secs_f64();
+        if !step.emits {
+            return Ok((Amount::at_least(seconds * f64::from(n)), Amount::UNKNOWN));
+        }
+        let rows = out.emit().cut(self.rows) as f64;
+        let mut given: BTreeMap<Port, Vec<RecordBatch>> = stage.outputs.iter().map(|(port, _)| (port.clone(), Vec::new())).collect();
+        for (port, batch) in out.emit().take_batches() {
+            given.entry(port).or_default().push(batch);
+        }
+        // A part that stopped where enough was made does not tell how long it is.
+        let limit = self.options.limit.map_or(f64::INFINITY, |limit| limit as f64);
+        let (all, spread) = match &stage.makes {
+            Some(makes) => (makes.rows as f64, 0.0),
+            None if n == 0 => (0.0, 0.0),
+            None if rows < self.rows as f64 => ((rows * f64::from(n)).min(limit), if n == 1 { 0.0 } else { LEAST_SPREAD }),
+            None if limit <= rows => (limit, 0.0),
+            None => return Ok((Amount::at_least(seconds * f64::from(n)), Amount::NOTHING)),
+        };
+        let weight = if rows > 0.0 { all / rows } else { 0.0 };
+        let counted = (spread == 0.0).then_some(all);
+        for (port, batches) in given {
+            let counted = counted.filter(|_| port == Port::OUT);
+            self.edges.insert(Edge { node, port }, Sampled { groups: vec![(weight, batches)], spread, counted, at_most: false });
+        }
+        let times = if rows > 0.0 { Amount::about(seconds * weight, spread_of_times(&[seconds])) } else { Amount::known(0.0) };
+        Ok((times, Amount::NOTHING))
+    }
+
     /// Adds what it takes to store a stage's outputs.
     fn stored(&self, node: usize, in_memory: bool, estimate: &mut StageEstimate) -> Result<(), RunError> {
         let of_node = self.plan.stored.range(Edge { node, port: Port::named("") }..).take_while(|(edge, _)| edge.node == node);
@@ -394,6 +468,15 @@ impl Estimator<'_> {
         for (edge, stored) in of_node.filter(|(edge, _)| edge.port != Port::REJECTED) {
             if is_global && edge.port == Port::DROPPED {
                 continue; // a row is kept or dropped, and all of them are counted as kept
+            }
+            let makes = self.graph.nodes[node].makes.as_ref().filter(|_| edge.port == Port::OUT && self.is_unknown(node));
+            if let Some(makes) = makes {
+                // What its settings say is as much as is known.
+                let bytes = Amount::about(makes.bytes as f64, SPREAD_OF_SETTINGS);
+                let (checkpoint, output) = (&mut estimate.checkpoint_bytes, &mut estimate.output_bytes);
+                *checkpoint = if stored.checkpoint { checkpoint.plus(bytes) } else { *checkpoint };
+                *output = if stored.publish.is_some() { output.plus(bytes) } else { *output };
+                continue;
             }
             let Some(sampled) = self.edges.get(edge) else {
                 if stored.checkpoint {
@@ -412,13 +495,13 @@ impl Estimator<'_> {
                 } else {
                     (seconds, bytes)
                 };
-                estimate.cpu_seconds = estimate.cpu_seconds.plus(seconds);
+                estimate.task_seconds = estimate.task_seconds.plus(seconds);
                 estimate.checkpoint_bytes = estimate.checkpoint_bytes.plus(bytes);
             }
             if let Some((_, settings)) = &stored.publish {
                 let (seconds, _) = sampled.measure(|batches| part_bytes(batches, settings))?;
                 let bytes = published(sampled, settings)?;
-                estimate.cpu_seconds = estimate.cpu_seconds.plus(seconds);
+                estimate.task_seconds = estimate.task_seconds.plus(seconds);
                 estimate.output_bytes = estimate.output_bytes.plus(bytes);
                 // Pieces that are parts by themselves are linked; small ones lie beside the parts that they were joined to.
                 let (rows, all) = (sampled.rows().high.unwrap_or(0.0), bytes.high.unwrap_or(0.0));
@@ -436,6 +519,30 @@ impl Estimator<'_> {
         batches.iter().try_for_each(|batch| part.write(batch))?;
         Ok(part.finish()?.iter().map(|piece| piece.len() as u64).sum())
     }
+}
+
+/// Tables that go to everyone, as one step wrote them.
+type Broadcast = BTreeMap<&'static str, Vec<RecordBatch>>;
+
+/// The step that makes rows by what `step` wrote for everyone, if that comes next: the step, its parts, and what it gets.
+fn makes_next(
+    global: &dyn Global,
+    step: &Step,
+    tables: Broadcast,
+) -> Result<Option<(Step, u32, BTreeMap<&'static str, RecordBatch>)>, RunError> {
+    let mut done = Done::default();
+    let rows = |table: &&'static str| tables.get(table).map_or(0, |batches| batches.iter().map(|batch| batch.num_rows() as u64).sum());
+    done.finish(step.writes.iter().map(|table| (*table, rows(table))).collect());
+    let Some(next) = global.next(&done) else { return Ok(None) };
+    let StepKind::Parts { n } = next.kind else { return Ok(None) };
+    let specs = global.tables();
+    let table = |name: &&'static str| {
+        let schema = specs.iter().find(|spec| spec.name == *name).map(|spec| &spec.schema);
+        let schema = schema.ok_or_else(|| StageError::Internal(format!("the program has no table `{name}`")))?;
+        Ok::<_, RunError>((*name, concat_batches(schema, tables.get(name).map_or(&[][..], Vec::as_slice))?))
+    };
+    let whole = next.whole.iter().map(table).collect::<Result<_, _>>()?;
+    Ok(Some((next, n, whole)))
 }
 
 /// Bytes of a part that holds some rows.
@@ -522,23 +629,4 @@ impl RowSink for Taker {
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "an amount of something, rounded; too large ones saturate")]
 fn whole(amount: f64) -> u64 {
     amount.round() as u64
-}
-
-/// What the file system has left where `output` lies, or will lie.
-fn free_bytes(output: &Path) -> Option<u64> {
-    let there = output.ancestors().find(|folder| folder.is_dir())?;
-    let said = std::process::Command::new("df").args(["-P", "-k"]).arg(there).env("LC_ALL", "C").output().ok()?;
-    let text = String::from_utf8(said.stdout).ok()?;
-    let kib: u64 = text.lines().nth(1)?.split_ascii_whitespace().nth(3)?.parse().ok()?;
-    kib.checked_mul(1024)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn this_machine_says_what_is_free() {
-        assert!(free_bytes(Path::new("/nowhere/at/all")).is_none_or(|bytes| bytes > 0));
-    }
 }

@@ -1,6 +1,6 @@
 //! Stores what a task makes: checkpoints for the stages that read it, pieces of parts for people, both cut by content.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
@@ -12,13 +12,14 @@ use stages::{Emit, Port, Rejection};
 use super::RunError;
 use super::cache::{Home, Room};
 use super::context::Context;
+use super::log::{About, Level};
 use crate::fingerprint::Fingerprint;
 use crate::graph::{Checkpoints, DroppedRows, Edge};
 use crate::ipc::CheckpointPart;
 use crate::marks::{Form, StoredFile, data_of};
 use crate::plan::Stored;
 use crate::profile::{Profiler, add, add_counts};
-use crate::record::StageTotals;
+use crate::record::{FELL_BACK, StageTotals};
 use crate::store::{ObjectWriter, hash_pieces};
 
 /// A shard holds at most this many bytes of rows, unless it is a single row.
@@ -93,12 +94,22 @@ pub(super) struct Outputs {
     reads_again: Option<Edge>,
     sinks: BTreeMap<Edge, Sink>,
     stages: BTreeMap<usize, (StageTotals, Profiler)>,
+    /// Stages for which the processor stepped in.
+    fell_back: BTreeSet<usize>,
 }
 
 impl Outputs {
     /// A collector for shard `part` of a task.
     pub(super) fn new(cx: &Arc<Context>, task: &Fingerprint, part: usize) -> Self {
-        Self { cx: Arc::clone(cx), task: task.clone(), part, reads_again: None, sinks: BTreeMap::new(), stages: BTreeMap::new() }
+        Self {
+            cx: Arc::clone(cx),
+            task: task.clone(),
+            part,
+            reads_again: None,
+            sinks: BTreeMap::new(),
+            stages: BTreeMap::new(),
+            fell_back: BTreeSet::new(),
+        }
     }
 
     /// Makes no copy on disk of the rows of `source` where there is room for them in memory.
@@ -113,6 +124,14 @@ impl Outputs {
         totals.rows_in += rows;
         totals.peak_bytes += bytes; // of one task; those of several merge to the largest
         self.cx.progress.came_in(node, rows);
+    }
+
+    /// Counts the rows that a stage without an input made: as those of a source, they count as having come in.
+    pub(super) fn count_made(&mut self, node: usize) {
+        let (totals, _) = self.stages.entry(node).or_default();
+        let given = [Port::OUT, Port::DROPPED].iter().map(|port| totals.rows_through(port.as_str())).sum::<u64>();
+        let (rows, bytes) = (given + totals.rejected_rows(), totals.bytes_out);
+        self.came_in(node, rows, bytes);
     }
 
     /// Counts time spent in a stage's own code.
@@ -163,6 +182,12 @@ impl Outputs {
         for (name, measured) in emit.take_measured() {
             let totals = &mut self.stages.entry(node).or_default().0;
             totals.measured.entry(name.to_owned()).or_default().merge(measured);
+        }
+        if let Some(why) = emit.take_fell_back()
+            && self.fell_back.insert(node)
+        {
+            let about = About::stage(&self.cx.graph.nodes[node].id);
+            self.cx.log.line(Level::Warn, about, format!("the processor steps in for the GPU: {why}"));
         }
         let rejections = emit.take_rejections();
         self.reject(node, &rejections)?;
@@ -223,8 +248,13 @@ impl Outputs {
             let stage = &self.cx.graph.nodes[edge.node].id;
             files.extend(sink.files.into_iter().map(|file| StoredFile { stage: stage.clone(), port: edge.port.to_string(), ..file }));
         }
+        let class = self.cx.graph.device.as_ref().map(|device| device.class.as_str());
         let totals = std::mem::take(&mut self.stages).into_iter().map(|(node, (mut totals, profiler))| {
             totals.profile = profiler.finish();
+            if let Some(class) = class.filter(|_| self.cx.graph.nodes[node].spec.uses_device) {
+                let class = if self.fell_back.contains(&node) { FELL_BACK } else { class };
+                totals.ran_on.insert(class.to_owned(), 1);
+            }
             (self.cx.graph.nodes[node].id.clone(), totals)
         });
         Ok(Finished { totals: totals.collect(), files })

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use arrow::array::RecordBatch;
 use stages::{
@@ -25,25 +25,27 @@ pub(super) type Written = Arc<Vec<(u32, TableFile)>>;
 pub(super) struct StepTask {
     /// The stage.
     pub node: usize,
-    /// The step.
-    pub step: Step,
+    /// The step; shared by its tasks, of which there may be very many.
+    pub step: Arc<Step>,
     /// Which part of it.
     pub part: StepPart,
     /// The tables the step reads.
-    pub tables: BTreeMap<&'static str, Written>,
+    pub tables: Arc<BTreeMap<&'static str, Written>>,
     /// The ports that no step has read before: their rows are counted as having come in.
-    pub counts: Vec<Port>,
+    pub counts: Arc<[Port]>,
 }
 
 /// What one task of a step works over.
 #[derive(Debug, Clone)]
 pub(super) enum StepPart {
     /// A shard of an input port.
-    Shard(u32, StoredFile),
+    Shard(u32, Box<StoredFile>),
     /// A key range.
     Range(u32, KeyRange),
     /// A part, by its number.
     Part(u32),
+    /// Of so many parts the first ones, until they gave as many rows as are wanted of the stage.
+    FirstParts(u32),
     /// Everything: the shards of the ports the step names.
     Once(Vec<(Port, Vec<StoredFile>)>),
 }
@@ -71,6 +73,11 @@ pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: Stri
     let mut out = Tables::new(specs.clone(), cx.graph.nodes[task.node].outputs.clone());
     let whole = read_whole(cx, &specs, task)?;
     let stage_error = |error| cx.stage_error(task.node, error);
+    let makes = task.step.emits && cx.graph.nodes[task.node].inputs.is_empty();
+    if makes {
+        cx.progress.begins(task.node);
+    }
+    let mut busy = Duration::ZERO;
     let started;
     match &task.part {
         StepPart::Shard(index, file) => {
@@ -93,7 +100,23 @@ pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: Stri
         }
         StepPart::Part(index) => {
             started = Instant::now();
-            global.part(&task.step, &mut PartIn { index: *index, whole }, &mut out).map_err(stage_error)?;
+            global.part(&task.step, &mut PartIn { index: *index, wanted: u64::MAX, whole }, &mut out).map_err(stage_error)?;
+        }
+        StepPart::FirstParts(n) => {
+            let mut left = cx.limit.unwrap_or(u64::MAX);
+            for index in 0..*n {
+                cx.check_interrupted()?;
+                let began = Instant::now();
+                let mut part = PartIn { index, wanted: left, whole: whole.clone() };
+                global.part(&task.step, &mut part, &mut out).map_err(stage_error)?;
+                busy += began.elapsed();
+                left -= out.emit().cut(left);
+                outputs.take(task.node, out.emit())?;
+                if left == 0 {
+                    break;
+                }
+            }
+            started = Instant::now();
         }
         StepPart::Once(files) => {
             let StepKind::Once { tables: names, .. } = &task.step.kind else { return Err(wrong_part(&task.step)) };
@@ -113,10 +136,13 @@ pub(super) fn run_step(cx: &Arc<Context>, fingerprint: &Fingerprint, label: Stri
             global.once(&task.step, &mut WholeIn { tables, ports, whole }, &mut out).map_err(stage_error)?;
         }
     }
-    let busy = started.elapsed();
+    busy += started.elapsed();
     let (mut written, mut emit) = out.into_parts();
     outputs.take(task.node, &mut emit)?;
     outputs.was_busy(task.node, busy);
+    if makes {
+        outputs.count_made(task.node);
+    }
     let mut tables = Vec::new();
     for &name in &task.step.writes {
         let Some(parts) = written.remove(name) else { continue };

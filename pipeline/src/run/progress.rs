@@ -33,6 +33,7 @@ pub struct Progress {
     stages: Vec<Counts>,
     tasks_reused: AtomicU64,
     tasks_done: AtomicU64,
+    device: Option<String>,
 }
 
 /// Counts of one stage.
@@ -40,6 +41,8 @@ pub struct Progress {
 struct Counts {
     id: String,
     stage_type: String,
+    /// Whether its speed is told by the rows that leave it: those that it makes.
+    makes: bool,
     active: AtomicBool,
     came_in: AtomicU64,
     went_out: AtomicU64,
@@ -64,6 +67,9 @@ pub struct Snapshot {
     pub tasks_done: u64,
     /// See `tasks_done`.
     pub tasks_reused: u64,
+    /// What kernels run on, where there are any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub device: Option<String>,
     /// The stages in order.
     pub stages: Vec<StageSnapshot>,
 }
@@ -100,19 +106,24 @@ pub struct StageSnapshot {
 }
 
 impl Progress {
-    /// Counts for stages given as (id, type).
-    pub fn new(stages: impl Iterator<Item = (String, String)>) -> Self {
-        let stages = stages.map(|(id, stage_type)| Counts { id, stage_type, ..Counts::default() }).collect();
-        Self { started: Instant::now(), stages, tasks_reused: AtomicU64::new(0), tasks_done: AtomicU64::new(0) }
+    /// Counts for stages given as (id, type, whether it makes rows of its own), and what their kernels run on.
+    pub fn new(stages: impl Iterator<Item = (String, String, bool)>, device: Option<String>) -> Self {
+        let stages = stages.map(|(id, stage_type, makes)| Counts { id, stage_type, makes, ..Counts::default() }).collect();
+        Self { started: Instant::now(), stages, tasks_reused: AtomicU64::new(0), tasks_done: AtomicU64::new(0), device }
     }
 
     /// Counts rows that came into a stage.
     pub fn came_in(&self, node: usize, rows: u64) {
-        let counts = &self.stages[node];
-        counts.came_in.fetch_add(rows, Ordering::Relaxed);
-        if counts.first.load(Ordering::Relaxed) == 0 {
+        self.stages[node].came_in.fetch_add(rows, Ordering::Relaxed);
+        self.begins(node);
+    }
+
+    /// Says that a stage is at work, though nothing may have come in.
+    pub fn begins(&self, node: usize) {
+        let first = &self.stages[node].first;
+        if first.load(Ordering::Relaxed) == 0 {
             let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX - 1) + 1;
-            let _ = counts.first.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
+            let _ = first.compare_exchange(0, now, Ordering::Relaxed, Ordering::Relaxed);
         }
     }
 
@@ -154,8 +165,9 @@ impl Progress {
     pub fn reuse(&self, node: usize, totals: &StageTotals) {
         let counts = &self.stages[node];
         counts.came_in.fetch_add(totals.rows_in, Ordering::Relaxed);
-        counts.old_rows.fetch_add(totals.rows_in, Ordering::Relaxed);
-        self.went_out(node, totals.rows_out.get("out").copied().unwrap_or(0));
+        let given = totals.rows_out.get("out").copied().unwrap_or(0);
+        counts.old_rows.fetch_add(if counts.makes { given } else { totals.rows_in }, Ordering::Relaxed);
+        self.went_out(node, given);
         self.dropped(node, totals.dropped.values().sum());
         self.tagged(node, totals.tagged.values().sum());
         self.rejected(node, totals.rejected.values().sum());
@@ -173,7 +185,8 @@ impl Progress {
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let first = load(&counts.first);
             let active = if first == 0 { 0.0 } else { (seconds - (first - 1) as f64 / 1000.0).max(0.001) };
-            let new_rows = load(&counts.came_in).saturating_sub(load(&counts.old_rows));
+            let moved = if counts.makes { &counts.went_out } else { &counts.came_in };
+            let new_rows = load(moved).saturating_sub(load(&counts.old_rows));
             let (tasks, tasks_done, done) = (load(&counts.tasks), load(&counts.tasks_done), counts.finished.load(Ordering::Relaxed));
             let eta =
                 (!done && tasks_done > 0 && active > 0.0).then(|| active / tasks_done as f64 * tasks.saturating_sub(tasks_done) as f64);
@@ -196,6 +209,7 @@ impl Progress {
             seconds,
             tasks_done: self.tasks_done.load(Ordering::Relaxed),
             tasks_reused: self.tasks_reused.load(Ordering::Relaxed),
+            device: self.device.clone(),
             stages: stages.collect(),
         }
     }

@@ -201,7 +201,7 @@ pub(super) struct ProgramState {
     /// What the last step that declared to write a table wrote.
     pub tables: BTreeMap<&'static str, Written>,
     /// The step under way.
-    pub step: Option<Step>,
+    pub step: Option<Arc<Step>>,
     /// The ports whose rows a step has counted.
     pub counted: BTreeSet<Port>,
     /// Whether the program was told that it begins.
@@ -225,8 +225,8 @@ impl ProgramState {
             self.begun = begin(cx, node, shards)?;
             self.has_begun = true;
         }
-        self.step = program(cx, node)?.next(&self.done);
-        let Some(step) = &self.step else { return Ok(None) };
+        self.step = program(cx, node)?.next(&self.done).map(Arc::new);
+        let Some(step) = self.step.clone() else { return Ok(None) };
         let mut base = Fingerprint::of("step task");
         if step.emits {
             add_node(cx, &mut base, node);
@@ -255,11 +255,17 @@ impl ProgramState {
             StepKind::Ranges { .. } | StepKind::Parts { .. } => &[],
             StepKind::Once { ports, .. } => ports.as_slice(),
         };
-        let counts: Vec<Port> = ports.iter().filter(|port| self.counted.insert((*port).clone())).cloned().collect();
+        let tables = Arc::new(tables);
+        let counts: Arc<[Port]> = ports.iter().filter(|port| self.counted.insert((*port).clone())).cloned().collect();
         let id = &cx.graph.nodes[node].id;
         let task = |fingerprint: Fingerprint, label: String, weight: usize, part: StepPart| {
-            let work =
-                TaskWork::Step(Box::new(StepTask { node, step: step.clone(), part, tables: tables.clone(), counts: counts.clone() }));
+            let work = TaskWork::Step(Box::new(StepTask {
+                node,
+                step: Arc::clone(&step),
+                part,
+                tables: Arc::clone(&tables),
+                counts: Arc::clone(&counts),
+            }));
             Task { fingerprint, label: format!("{id} {}: {label}", step.name), weight, work }
         };
         let over = |needs: u64| RunError::OverBudget {
@@ -282,7 +288,7 @@ impl ProgramState {
                     let mail: u64 = step.mail.iter().map(|name| bytes(name, &KeyRange::of_shard(index))).sum();
                     // What is sent to a shard cannot be cut, so a task that gets much of it has the memory to itself.
                     let weight = weight(cx, file.data_bytes + 2 * (mail + whole)).unwrap_or(cx.memory_slots);
-                    task(fingerprint, format!("shard {index}"), weight, StepPart::Shard(index, file))
+                    task(fingerprint, format!("shard {index}"), weight, StepPart::Shard(index, Box::new(file)))
                 });
                 all.collect()
             }
@@ -304,17 +310,23 @@ impl ProgramState {
                 all
             }
             StepKind::Parts { n } => {
-                let whole: u64 = step
-                    .whole
-                    .iter()
-                    .filter_map(|name| tables.get(name))
-                    .flat_map(|written| written.iter().map(|(_, file)| file.bytes))
-                    .sum();
+                if *n > Step::MOST_PARTS {
+                    return Err(RunError::TooManyParts { stage: id.clone(), step: step.name.to_owned(), parts: *n });
+                }
+                let written = |name: &&'static str| tables.get(name).into_iter().flat_map(|written| written.iter().map(|(_, file)| file));
+                let whole = bytes_in(&step.whole.iter().flat_map(written).collect::<Vec<_>>(), &KeyRange::default());
                 let weight = weight(cx, 2 * whole).map_err(over)?;
-                let part = |index: u32| {
-                    task(base.clone().number(u64::from(index)).finish(), format!("part {index}"), weight, StepPart::Part(index))
-                };
-                (0..*n).map(part).collect()
+                if let Some(limit) = cx.limit.filter(|_| step.emits && *n > 0) {
+                    // Which rows come first is known only by making them in order.
+                    base.add("limit").number(limit);
+                    vec![task(base.finish(), format!("the first of {n} parts"), weight, StepPart::FirstParts(*n))]
+                } else {
+                    let part = |index: u32| {
+                        let fingerprint = base.clone().number(u64::from(index)).finish();
+                        task(fingerprint, format!("part {index}"), weight, StepPart::Part(index))
+                    };
+                    (0..*n).map(part).collect()
+                }
             }
             StepKind::Once { ports, .. } => {
                 let files: Vec<(Port, Vec<StoredFile>)> =
@@ -332,6 +344,16 @@ impl ProgramState {
             }
         };
         Ok(Some(tasks))
+    }
+
+    /// Whether no step comes after the one under way, as far as that is known before it is done: what a step writes may decide what comes next.
+    pub(super) fn is_last(&self, cx: &Context, node: usize) -> bool {
+        if self.step.as_ref().is_none_or(|step| !step.writes.is_empty()) {
+            return false;
+        }
+        let mut done = self.done.clone();
+        done.finish(BTreeMap::new());
+        program(cx, node).is_ok_and(|program| program.next(&done).is_none())
     }
 
     /// Records the step under way as finished, from the marks of its tasks in order.

@@ -259,6 +259,19 @@ impl BuildContext {
     }
 }
 
+/// How much a stage is going to make, where its settings say so: what is made of nothing, or many times from few rows.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Makes {
+    /// Rows that leave through its main output.
+    pub rows: u64,
+    /// Bytes that they take on the disk, about. Whoever multiplies saturates.
+    pub bytes: u64,
+    /// What the rows are, for people: `images of 224 x 224 as jpeg`.
+    pub what: String,
+    /// The setting that says how many.
+    pub setting: &'static str,
+}
+
 /// The settings of one stage type: a struct that serde reads from the pipeline file and that says how the stage is built.
 ///
 /// The struct's doc comments are the manual that `pipeline stages <type>` shows. `Serialize` writes every setting, defaults included: that
@@ -305,6 +318,11 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Clone + Send 
     /// # Errors
     /// A setting or an input that cannot work.
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError>;
+
+    /// How much it is going to make, if its settings say so: what cannot fit where it goes is refused before it starts.
+    fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
+        None
+    }
 
     /// Files besides its inputs that its rows depend on (a program, a list of words), each with the name that it has in `run.json`. Their
     /// content becomes part of the fingerprint.

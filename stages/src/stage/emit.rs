@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
+use gpu::Ran;
 use schemas::{document, dropped};
 
 use super::measure::{Measure, Measured, Tally};
@@ -64,6 +65,7 @@ pub struct Emit {
     dropped: BTreeMap<&'static str, u64>,
     figures: Figures,
     tallies: Vec<Tally>,
+    fell_back: Option<String>,
 }
 
 /// Counts a stage makes for the report: of each figure, by name.
@@ -79,6 +81,7 @@ impl Emit {
             dropped: BTreeMap::new(),
             figures: Figures::new(),
             tallies: Vec::new(),
+            fell_back: None,
         }
     }
 
@@ -238,6 +241,35 @@ impl Emit {
             self.tallies.len() - 1
         });
         self.tallies[at].take(number, kept);
+    }
+
+    /// Says where kernels ran that rows of this batch or task were made with: the run counts where the processor stepped in for a GPU, and
+    /// tells it.
+    pub fn ran(&mut self, ran: &Ran) {
+        if let Ran::FellBack(why) = ran {
+            self.fell_back.get_or_insert_with(|| why.clone());
+        }
+    }
+
+    /// Says that the processor stepped in for a GPU, for a reason that is not known here.
+    pub fn fell_back(&mut self) {
+        self.ran(&Ran::FellBack("the device failed".to_owned()));
+    }
+
+    /// Why the processor stepped in for a GPU since the last call, if it did.
+    pub fn take_fell_back(&mut self) -> Option<String> {
+        self.fell_back.take()
+    }
+
+    /// Cuts what was given to the main output since the last [`Emit::take_batches`] to its first `rows` rows; how many are left.
+    pub fn cut(&mut self, rows: u64) -> u64 {
+        let mut left = rows;
+        for (_, batch) in self.batches.iter_mut().filter(|(port, _)| *port == Port::OUT) {
+            *batch = batch.slice(0, batch.num_rows().min(usize::try_from(left).unwrap_or(usize::MAX)));
+            left -= batch.num_rows() as u64;
+        }
+        self.batches.retain(|(_, batch)| batch.num_rows() > 0);
+        rows - left
     }
 
     /// What was observed since the last call, by measure; leaves nothing.

@@ -121,7 +121,11 @@ impl Step {
         Self::new(name, StepKind::Ranges { tables: tables.to_vec() })
     }
 
-    /// A step of `n` tasks that are told apart by their number alone: each makes its own share of the rows.
+    /// Most parts of a step: a run keeps about two kilobytes of each in memory.
+    pub const MOST_PARTS: u32 = 1 << 20;
+
+    /// A step of `n` tasks that are told apart by their number alone: each makes its own share of the rows. A part should take a second or
+    /// more, and hold no more rows than a shard; there are at most [`Step::MOST_PARTS`].
     pub fn parts(name: &'static str, n: u32) -> Self {
         Self::new(name, StepKind::Parts { n })
     }
@@ -422,6 +426,8 @@ impl RangeIn {
 pub struct PartIn {
     /// The part's number, from 0; its rows stand before those of the next.
     pub index: u32,
+    /// How many of its rows are wanted: all of them, or with `--limit` the first so many. A part may stop there; what it gives beyond is cut off.
+    pub wanted: u64,
     /// The broadcast tables the step asked for.
     pub whole: BTreeMap<&'static str, RecordBatch>,
 }

@@ -127,9 +127,59 @@ impl Shingles {
     /// The set of shingles: sorted, each once.
     pub(crate) fn set(&self) -> Vec<u64> {
         let mut set = self.hashes.clone();
-        set.sort_unstable();
+        sort_hashes(&mut set, u64::BITS, &mut Vec::new());
         set.dedup();
         set
+    }
+}
+
+/// Sorts numbers that are hashes, or their upper bits: below `2^bits`, and as likely one as another.
+///
+/// Twice or three times as fast as a sort that compares: it deals them out by their second-highest digit and then by the highest, after which next to
+/// none are out of order. Numbers that are no hashes are sorted too, at the price of that comparing sort.
+pub(crate) fn sort_hashes(hashes: &mut Vec<u64>, bits: u32, spare: &mut Vec<u64>) {
+    let n = hashes.len();
+    if n < 64 || u32::try_from(n).is_err() {
+        hashes.sort_unstable();
+        return;
+    }
+    // With more digits the counts cost more than the hashes do.
+    let digit: u32 = if n < 1024 { 8 } else { 11 };
+    let (mask, low) = ((1_u64 << digit) - 1, bits.saturating_sub(2 * digit));
+    #[expect(clippy::cast_possible_truncation, reason = "eleven bits at most")]
+    let of = |hash: u64, place: usize| ((hash >> (low + digit * u32::from(place == 1))) & mask) as usize;
+    let mut counts = [[0_u32; 1 << 11]; 2];
+    for hash in &*hashes {
+        counts[0][of(*hash, 0)] += 1;
+        counts[1][of(*hash, 1)] += 1;
+    }
+    spare.clear();
+    spare.resize(n, 0);
+    for (place, counts) in counts.iter_mut().enumerate() {
+        let mut sum = 0;
+        for count in &mut counts[..1 << digit] {
+            sum += std::mem::replace(count, sum);
+        }
+        for hash in &*hashes {
+            let at = &mut counts[of(*hash, place)];
+            spare[*at as usize] = *hash;
+            *at += 1;
+        }
+        std::mem::swap(hashes, spare);
+    }
+    let mut moves_left = 4 * n;
+    for next in 1..n {
+        let hash = hashes[next];
+        let mut at = next;
+        while at > 0 && hashes[at - 1] > hash {
+            hashes[at] = hashes[at - 1];
+            at -= 1;
+        }
+        hashes[at] = hash;
+        match moves_left.checked_sub(next - at) {
+            Some(left) => moves_left = left,
+            None => return hashes.sort_unstable(),
+        }
     }
 }
 
@@ -254,6 +304,19 @@ mod tests {
                 run_on(processor, Join { units: &units, n, hashes: &mut hashes, spare: &mut spare });
                 assert_eq!(hashes, expected, "{processor:?}: {n}");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn hashes_are_sorted_whatever_they_are(n in 0_usize..3000, bits in 1_u32..=64, distinct in 1_u64..5000, stride in any::<u64>(), spread in any::<bool>()) {
+            // Spread out as hashes are, or all of them close together, where the digits tell nothing.
+            let number = |at: u64| if spread { mix(at.wrapping_mul(stride)) >> (64 - bits) } else { (distinct - at) & (u64::MAX >> (64 - bits)) };
+            let mut hashes: Vec<u64> = (0..n as u64).map(|at| number(at % distinct)).collect();
+            let mut expected = hashes.clone();
+            expected.sort_unstable();
+            sort_hashes(&mut hashes, bits, &mut vec![7; 3]);
+            prop_assert_eq!(hashes, expected);
         }
     }
 

@@ -1,0 +1,81 @@
+//! What is drawn by chance for an image: colours, stamps, backgrounds, turns.
+//!
+//! Source: the ranges of Anderson and Farrell's code, github.com/catalys1/fractal-pretraining (`fractals/ifs.py`, `fractals/diamondsquare.py`,
+//! `training/datamodule/datasets/generator.py`).
+
+use gpu::cpu::colour::{Colour, HeightColours, Hues};
+use gpu::cpu::counter_rng::Draws;
+use gpu::cpu::paint::Orientation;
+use gpu::cpu::stamp;
+use gpu::fractal::{Background, Stamp};
+
+use super::settings::{Behind, Blur, Colours, StampKind};
+
+/// Places of draws, so that no two things are drawn from one: the last word of a counter.
+pub(super) mod place {
+    /// Numbers of a system.
+    pub(in super::super) const SYSTEM: u32 = 1;
+    /// What an image is made of.
+    pub(in super::super) const IMAGE: u32 = 2;
+    /// What one fractal of several is.
+    pub(in super::super) const INSTANCE: u32 = 3;
+    /// How a fractal is drawn: changes when it is drawn again.
+    pub(in super::super) const DRAWING: u32 = 4;
+}
+
+/// A number in a range, as kernels have it.
+#[expect(clippy::cast_possible_truncation, reason = "kernels work in f32")]
+pub(super) fn between(draws: &mut Draws, low: f64, high: f64) -> f32 {
+    draws.between(low, high) as f32
+}
+
+fn hues(colours: Colours) -> Hues {
+    if colours == Colours::Hue8bit { Hues::Bytes } else { Hues::Turns }
+}
+
+/// The colours of a fractal, and hue, saturation and value for its row.
+pub(super) fn colour(draws: &mut Draws, colours: Colours) -> (Colour, Option<[f32; 3]>) {
+    if colours == Colours::Grey {
+        return (Colour::Grey(127), None);
+    }
+    let [hue, saturation, value] = [between(draws, 0.0, 1.0), between(draws, 0.3, 1.0), between(draws, 0.5, 1.0)];
+    (Colour::Hue { hue, saturation, value, hues: hues(colours) }, Some([hue, saturation, value]))
+}
+
+/// A stamp, never an empty one: the original draws one of 512, and the image of the empty one is blank.
+pub(super) fn stamp(draws: &mut Draws, kind: StampKind) -> Stamp {
+    Stamp::Mask(match kind {
+        StampKind::Random => 1 + draws.below(stamp::FULL),
+        StampKind::Dot => stamp::DOT,
+    })
+}
+
+/// What is behind the fractals.
+pub(super) fn background(draws: &mut Draws, behind: Behind, colours: Colours) -> Background {
+    if behind == Behind::Black {
+        return Background::Flat([0; 3]);
+    }
+    let key = [draws.word(), draws.word()];
+    let decay = between(draws, 0.4, 0.8);
+    let mut pair = |scale: [f64; 2], shift: [f64; 2]| [between(draws, scale[0], scale[1]), between(draws, shift[0], shift[1])];
+    let colours = HeightColours {
+        hue: pair([0.25, 1.0], [0.0, 1.0]),
+        saturation: pair([0.1, 0.3], [0.4, 0.6]),
+        value: pair([0.3, 0.6], [0.4, 0.6]),
+        hues: hues(colours),
+    };
+    Background::Plasma { key, decay, colours }
+}
+
+/// How a fractal is turned: each of three ways with the chance of a half.
+pub(super) fn orientation(draws: &mut Draws, flips: bool) -> Orientation {
+    let word = draws.word();
+    let bit = |at: u32| flips && word >> at & 1 == 1;
+    Orientation { transpose: bit(0), flip_rows: bit(1), flip_columns: bit(2) }
+}
+
+/// The blur of an image, if it is blurred.
+pub(super) fn blur(draws: &mut Draws, blur: Blur) -> Option<f32> {
+    let (is_blurred, sigma) = (draws.chance(blur.chance.get()), between(draws, blur.sigma.min, blur.sigma.max));
+    is_blurred.then_some(sigma)
+}

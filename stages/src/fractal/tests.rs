@@ -1,0 +1,685 @@
+//! Tests of the stages that make images, through the stages as the engine runs them.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::ops::ControlFlow;
+use std::sync::Arc;
+
+use arrow::array::{
+    Array, ArrayRef, AsArray, Float32Array, Int32Array, Int64Array, LargeListBuilder, ListArray, ListBuilder, PrimitiveBuilder,
+    RecordBatch, StringArray, StructArray,
+};
+use arrow::compute::concat_batches;
+use arrow::datatypes::{Float32Type, Float64Type, Int32Type};
+use schemas::{document, fractal};
+use serde_json::{Value, json};
+
+use super::ifs::{Map, singular_values};
+use super::{ComposeFractalsConfig, RenderFractaldbConfig, RenderFractalsConfig, SampleIfsConfig};
+use crate::testing::{self, Balance, Outcome};
+use crate::{Port, Rejection, RowSink, Stage, StageConfig, StageError};
+
+#[derive(Default)]
+struct Taken {
+    batches: Vec<RecordBatch>,
+    rejected: Vec<Rejection>,
+    batch_rows: usize,
+}
+
+impl RowSink for Taken {
+    fn batch_rows(&self) -> usize {
+        self.batch_rows
+    }
+
+    fn rows(&mut self, batch: RecordBatch) -> Result<ControlFlow<()>, StageError> {
+        self.batches.push(batch);
+        Ok(ControlFlow::Continue(()))
+    }
+
+    fn reject(&mut self, rejection: Rejection) {
+        self.rejected.push(rejection);
+    }
+}
+
+fn sampled(settings: Value) -> (RecordBatch, Vec<Rejection>) {
+    let built = testing::build::<SampleIfsConfig>(settings, Vec::new()).unwrap();
+    let Stage::Source(source) = built.stage else { panic!("a source") };
+    let mut taken = Taken { batch_rows: 100, ..Taken::default() };
+    source.splits().unwrap().iter().for_each(|split| source.read(split, &mut taken).unwrap());
+    (concat_batches(built.outputs.get(&Port::OUT).unwrap(), &taken.batches).unwrap(), taken.rejected)
+}
+
+fn codes(classes: u32) -> RecordBatch {
+    sampled(json!({"classes": classes})).0
+}
+
+fn run<C: StageConfig>(settings: Value, codes: &RecordBatch) -> Outcome {
+    testing::run::<C>(settings, &[(Port::FROM, codes.clone())])
+}
+
+fn refusal<C: StageConfig>(settings: Value) -> String {
+    testing::refusal::<C>(settings, &[(Port::FROM, testing::codes())])
+}
+
+fn maps_of(codes: &RecordBatch) -> Vec<Vec<Map>> {
+    let maps = codes.column_by_name("maps").unwrap().as_list::<i32>();
+    let one = |maps: &ArrayRef| -> Vec<Map> {
+        let maps = maps.as_fixed_size_list();
+        (0..maps.len()).map(|at| maps.value(at).as_primitive::<Float64Type>().values()[..].try_into().unwrap()).collect()
+    };
+    maps.iter().map(|maps| one(&maps.unwrap())).collect()
+}
+
+fn files(rows: &RecordBatch) -> Vec<Vec<u8>> {
+    let bytes = match rows.column_by_name("image") {
+        Some(image) => Arc::clone(image.as_struct().column(0)),
+        None => Arc::clone(rows.column_by_name("pixels").unwrap()),
+    };
+    bytes.as_binary::<i32>().iter().map(|file| file.unwrap().to_vec()).collect()
+}
+
+fn column<'b, A: Array + 'static>(rows: &'b RecordBatch, name: &str) -> &'b A {
+    rows.column_by_name(name).unwrap().as_any().downcast_ref::<A>().unwrap()
+}
+
+/// The instances of each row, as columns.
+fn instances(rows: &RecordBatch) -> Vec<StructArray> {
+    column::<ListArray>(rows, "instances").iter().map(|instances| instances.unwrap().as_struct().clone()).collect()
+}
+
+fn whole(instances: &StructArray, name: &str) -> Vec<i32> {
+    instances.column_by_name(name).unwrap().as_primitive::<Int32Type>().values().to_vec()
+}
+
+fn shares(instances: &StructArray, name: &str) -> Vec<f32> {
+    instances.column_by_name(name).unwrap().as_primitive::<Float32Type>().values().to_vec()
+}
+
+// --- sample_ifs ---
+
+#[test]
+fn a_system_is_drawn_alone_as_among_others() {
+    let (few, many) = (codes(5), codes(600));
+    assert_eq!(few, many.slice(0, 5));
+    assert_eq!(testing::column(&few, "id")[4], "sample_ifs/4");
+    assert_eq!(testing::column(&few, "label"), ["0", "1", "2", "3", "4"]);
+    // Batches and splits make no difference: with a density, splits are of 256 systems.
+    let dense = sampled(json!({"classes": 600, "density": true})).0;
+    let without = |codes: &RecordBatch| codes.project(&[0, 1, 2, 3, 4, 5]).unwrap();
+    assert_eq!(without(&dense), without(&many));
+    assert!(many.column(6).null_count() == 600 && dense.column(6).null_count() == 0);
+}
+
+#[test]
+fn systems_are_as_they_are_said_to_be() {
+    let codes = codes(600);
+    let mut sizes = BTreeMap::new();
+    let factors = column::<arrow::array::Float64Array>(&codes, "sigma_factor");
+    for (row, maps) in maps_of(&codes).into_iter().enumerate() {
+        let n = maps.len() as f64;
+        *sizes.entry(maps.len()).or_insert(0) += 1;
+        let factor: f64 = maps.iter().map(singular_values).map(|[s1, s2]| s1 + 2.0 * s2).sum();
+        assert!(
+            (factor - factors.value(row)).abs() < 1e-9 && (f64::midpoint(5.0, n) - 1e-9..=f64::midpoint(6.0, n) + 1e-9).contains(&factor)
+        );
+        assert!(maps.iter().all(|map| singular_values(map)[0] <= 1.0 + 1e-12 && map[2].abs() <= 1.0 && map[5].abs() <= 1.0));
+        // What the maps were made of makes them again.
+        let svd = column::<ListArray>(&codes, "svd").value(row);
+        let svd = svd.as_struct();
+        let number = |name: &str, at: usize| svd.column_by_name(name).unwrap().as_primitive::<Float64Type>().value(at);
+        let signs = |name: &str, at: usize| -> [i8; 2] {
+            let signs = svd.column_by_name(name).unwrap().as_fixed_size_list().value(at);
+            signs.as_primitive::<arrow::datatypes::Int8Type>().values()[..].try_into().unwrap()
+        };
+        for (at, map) in maps.iter().enumerate() {
+            let parts = super::ifs::Parts {
+                theta: number("theta", at),
+                phi: number("phi", at),
+                s1: number("s1", at),
+                s2: number("s2", at),
+                sign_u: signs("sign_u", at),
+                sign_v: signs("sign_v", at),
+                shift: [map[2], map[5]],
+            };
+            assert_eq!(parts.map().map(f64::to_bits), map.map(f64::to_bits));
+        }
+    }
+    // 200 of each, with a deviation of 12.
+    assert!(sizes.keys().eq(&[2, 3, 4]) && sizes.values().all(|count| (150..250).contains(count)), "{sizes:?}");
+    let n_maps = column::<arrow::array::Int8Array>(&codes, "n_maps");
+    assert!(n_maps.iter().zip(maps_of(&codes)).all(|(n, maps)| n.map(usize::try_from) == Some(Ok(maps.len()))));
+}
+
+/// Densities of 300 systems of the released code: least 0.023, quantiles at 10, 25, 50, 75 and 90 % as below, greatest 0.424.
+#[test]
+fn densities_are_those_of_the_released_code() {
+    let codes = sampled(json!({"classes": 3000, "density": true})).0;
+    let mut densities: Vec<f32> = column::<Float32Array>(&codes, "density").values().to_vec();
+    densities.sort_by(f32::total_cmp);
+    for (share, want) in [(0.1, 0.067), (0.25, 0.104), (0.5, 0.155), (0.75, 0.244), (0.9, 0.310)] {
+        // Where `want` stands among ours, against where it stood among 300: within four deviations of sqrt(share (1 - share) / 300).
+        let rank = densities.partition_point(|density| *density < want) as f64 / 3000.0;
+        let deviation = (share * (1.0 - share) / 300.0_f64).sqrt();
+        assert!((rank - share).abs() < 4.0 * deviation, "{want} stands at {rank}, among the others at {share}");
+    }
+    // Of 300, none was below 0.023 or above 0.424: with a share of 2 % beyond, that has odds of 1 in 400.
+    let (below, above) =
+        (densities.partition_point(|density| *density < 0.023), 3000 - densities.partition_point(|density| *density < 0.424));
+    assert!(below < 60 && above < 60, "{below} {above}");
+}
+
+#[test]
+fn rejection_draws_other_systems_within_the_same_band() {
+    let codes = sampled(json!({"classes": 200, "method": "rejection", "maps": {"min": 3, "max": 3}})).0;
+    let factors = column::<arrow::array::Float64Array>(&codes, "sigma_factor");
+    assert!(factors.iter().all(|factor| (4.0..=4.5).contains(&factor.unwrap())));
+    assert_ne!(
+        factors.values(),
+        column::<arrow::array::Float64Array>(&sampled(json!({"classes": 200, "maps": {"min": 3, "max": 3}})).0, "sigma_factor").values()
+    );
+}
+
+/// The released script takes an upper bound and uses the lower one twice.
+#[test]
+fn both_ends_of_the_band_are_used() {
+    let codes = sampled(json!({"classes": 300, "sigma": {"min": 1.0, "max": 5.0, "per_map": 0.0}, "maps": {"min": 2, "max": 2}})).0;
+    let factors = column::<arrow::array::Float64Array>(&codes, "sigma_factor").values().to_vec();
+    let share = factors.iter().filter(|factor| **factor > 3.0).count();
+    assert!((110..190).contains(&share) && factors.iter().all(|factor| (1.0..=5.0).contains(factor)), "{share} of 300 in the upper half");
+}
+
+#[test]
+fn a_search_finds_dense_systems_and_says_when_it_finds_none() {
+    let (found, rejected) = sampled(json!({"classes": 3, "search": "fractaldb"}));
+    assert!(rejected.is_empty() && column::<Float32Array>(&found, "density").iter().all(|density| density.unwrap() >= 0.2));
+    assert!(
+        maps_of(&found).iter().flatten().flatten().all(|value| value.abs() <= 1.0) && column::<ListArray>(&found, "svd").null_count() == 3
+    );
+    // One map's attractor is a point: never dense.
+    let (none, rejected) =
+        sampled(json!({"classes": 1, "maps": {"min": 1, "max": 1}, "sigma": {"min": 1.0, "max": 2.0, "per_map": 0}, "min_density": 0.5}));
+    assert_eq!(
+        (none.num_rows(), rejected.len(), rejected[0].reason, rejected[0].id.as_deref()),
+        (0, 1, "no_system_found", Some("sample_ifs/0"))
+    );
+}
+
+#[test]
+fn wrong_settings_of_a_sample_are_refused_at_the_setting() {
+    let refused = |settings: Value| testing::refusal::<SampleIfsConfig>(settings, &[]);
+    assert_eq!(refused(json!({"classes": 0})), "classes: wanted a whole number from 1 to 100000000, found 0");
+    assert_eq!(refused(json!({"classes": 1, "maps": {"min": 3, "max": 2}})), "maps: wanted 1 <= `min` <= `max` <= 32, found 3 and 2");
+    assert_eq!(
+        refused(json!({"classes": 1, "sigma": {"min": 5.5, "max": 6.0}, "maps": {"min": 2, "max": 4}})),
+        "sigma: wanted a band from 0 to 6 for systems of 2 maps, found 6.5 to 7"
+    );
+    assert_eq!(refused(json!({"classes": 1, "translation": -1.0})), "translation: wanted a number from 0 to 1000000, found -1");
+}
+
+// --- codes that come in ---
+
+/// Systems that cannot be drawn, each for its reason, among two that can.
+fn bad_codes() -> RecordBatch {
+    let gasket: &[Map] = &[[0.5, 0.0, 0.0, 0.0, 0.5, 0.0], [0.5, 0.0, 0.5, 0.0, 0.5, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5, 0.5]];
+    let many = vec![gasket[0]; 33];
+    let systems: [&[Map]; 8] = [
+        gasket,
+        &[],
+        &[[0.5, 0.0, f64::NAN, 0.0, 0.5, 0.0]],
+        &[[2.0, 0.0, 1.0, 0.0, 2.0, 1.0], [1.5, 0.0, 1.0, 0.0, 1.5, 0.0]],
+        &many,
+        &[[0.5, 0.0, 0.0, 0.0, 0.5, 0.0]],
+        &[[0.5, 0.0, 1e300, 0.0, 0.5, 0.0]],
+        gasket,
+    ];
+    let ids: StringArray = (0..8).map(|row| Some(format!("s{row}"))).collect();
+    RecordBatch::try_from_iter_with_nullable([("id", Arc::new(ids) as ArrayRef, true), ("maps", testing::maps(&systems), true)]).unwrap()
+}
+
+#[test]
+fn systems_that_cannot_be_drawn_are_rejected_and_the_others_keep_their_classes() {
+    let settings = json!({"images_per_class": 2, "side_px": 32, "points": 2000});
+    let got = testing::check_contract::<RenderFractalsConfig>(settings, &bad_codes(), Balance::Free);
+    let rejected: Vec<_> = got.rejected.iter().map(|rejection| (rejection.id.as_deref().unwrap(), rejection.reason)).collect();
+    let want =
+        [("s1", "no_maps"), ("s2", "not_finite"), ("s3", "expands"), ("s4", "too_many_maps"), ("s5", "too_sparse"), ("s6", "not_finite")];
+    assert_eq!(rejected, want);
+    assert_eq!(testing::column(got.rows(), "id"), ["s0#0", "s0#1", "s7#0", "s7#1"]);
+    // There is no column `label`: the class is the row.
+    assert_eq!(testing::column(got.rows(), "label"), ["0", "0", "7", "7"]);
+    assert_eq!(testing::column(got.rows(), "index"), ["0", "1", "14", "15"]);
+    let composed = run::<ComposeFractalsConfig>(json!({"images": 10, "side_px": 32, "points": 2000}), &bad_codes());
+    let labels: BTreeSet<i32> =
+        column::<ListArray>(composed.rows(), "labels").values().as_primitive::<Int32Type>().values().iter().copied().collect();
+    assert!(labels.into_iter().eq([0, 7]) && composed.rows().num_rows() == 10);
+}
+
+#[test]
+fn nothing_that_can_be_drawn_is_no_images_and_no_panic() {
+    let bad = bad_codes().slice(1, 5);
+    let got = run::<ComposeFractalsConfig>(json!({"images": 3, "side_px": 32}), &bad);
+    assert_eq!((got.rows().num_rows(), got.rejected.len()), (0, 5));
+    let none = run::<RenderFractalsConfig>(json!({"images_per_class": 3}), &bad.slice(0, 0));
+    assert_eq!((none.rows().num_rows(), none.rejected.len()), (0, 0));
+}
+
+#[test]
+fn maps_of_other_types_are_read_and_other_columns_are_refused() {
+    let settings = || json!({"images_per_class": 1, "side_px": 32, "points": 2000, "format": "raw"});
+    // As polars and pyarrow write them: large lists of lists of 32 bits.
+    let mut maps = LargeListBuilder::new(ListBuilder::new(PrimitiveBuilder::<Float32Type>::new()));
+    for system in maps_of(&testing::codes()) {
+        for map in system {
+            #[expect(clippy::cast_possible_truncation, reason = "that is what the test is about")]
+            maps.values().values().append_slice(&map.map(|value| value as f32));
+            maps.values().append(true);
+        }
+        maps.append(true);
+    }
+    let foreign = RecordBatch::try_from_iter([
+        ("id", Arc::new(StringArray::from(vec!["gasket", "leaf", "dragon"])) as ArrayRef),
+        ("label", Arc::new(Int64Array::from(vec![0, 1, 2]))),
+        ("maps", Arc::new(maps.finish())),
+    ])
+    .unwrap();
+    let (ours, theirs) = (run::<RenderFractalsConfig>(settings(), &testing::codes()), run::<RenderFractalsConfig>(settings(), &foreign));
+    // 32 bits are what kernels work in, so the gasket is the same, and the others but for the jitter that comes before.
+    assert_eq!(files(ours.rows())[0], files(theirs.rows())[0]);
+    assert_eq!(testing::column(theirs.rows(), "label"), ["0", "1", "2"]);
+    let error = testing::refusal::<RenderFractalsConfig>(
+        json!({"images_per_class": 1}),
+        &[(Port::FROM, testing::strings(&[("maps", vec![Some("x")])]))],
+    );
+    assert_eq!(error, "needs column `maps: List(List(Float64))`, but the input has `maps: Utf8`");
+    let mut short = ListBuilder::new(ListBuilder::new(PrimitiveBuilder::<Float64Type>::new()));
+    short.values().values().append_slice(&[1.0, 2.0]);
+    short.values().append(true);
+    short.append(true);
+    short.values().append(false);
+    short.append(true);
+    let short = RecordBatch::try_from_iter([("maps", Arc::new(short.finish()) as ArrayRef)]).unwrap();
+    let rejected = run::<RenderFractalsConfig>(settings(), &short).rejected;
+    assert!(rejected.len() == 2 && rejected.iter().all(|rejection| rejection.reason == "wrong_map"), "{rejected:?}");
+}
+
+// --- render_fractals ---
+
+fn single(settings: Value) -> Value {
+    let mut all = json!({"images_per_class": 4, "side_px": 48, "points": 5000, "format": "raw"});
+    settings.as_object().unwrap().iter().for_each(|(name, value)| all[name] = value.clone());
+    all
+}
+
+#[test]
+fn it_keeps_the_contract() {
+    let all = json!({"instances": true, "jitter": "svd", "colours": "hue_8bit", "format": "png"});
+    testing::check_contract::<RenderFractalsConfig>(single(all), &testing::codes(), Balance::Free);
+    testing::check_contract::<RenderFractaldbConfig>(
+        json!({"repetitions": 1, "side_px": 32, "points": 500}),
+        &testing::codes(),
+        Balance::Free,
+    );
+    let some = json!({"images": 30, "side_px": 48, "points": 2000, "min_visible": 0.3, "jitter": {"fractaldb": 0.1}});
+    testing::check_contract::<ComposeFractalsConfig>(some, &testing::codes(), Balance::Free);
+}
+
+/// In the released code the class is the number of the image over the number of classes: with 3 classes of 7 images that would be 7 classes of 3.
+#[test]
+fn labels_are_right_where_there_are_not_as_many_classes_as_images_of_one() {
+    let got = run::<RenderFractalsConfig>(single(json!({"images_per_class": 7})), &testing::codes());
+    let labels = column::<Int32Array>(got.rows(), "label").values().to_vec();
+    assert_eq!(labels, (0..21).map(|image| image / 7).collect::<Vec<i32>>());
+    assert_eq!(testing::column(got.rows(), "id")[9], "leaf#2");
+    // And they are images of these systems: without anything drawn by chance but points, images of one class are almost alike, of two they are not.
+    let plain = json!({
+        "images_per_class": 7, "jitter": "none", "window": {"shift": 0, "scale": {"min": 1, "max": 1}}, "flips": false, "stamp": "dot", "shades": "binary",
+        "colours": "grey", "background": "black", "blur": {"chance": 0}, "points": 50_000
+    });
+    let images = files(run::<RenderFractalsConfig>(single(plain), &testing::codes()).rows());
+    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a != b).count() as f64 / a.len() as f64;
+    assert!((0..21).all(|image| differ(&images[image], &images[image / 7 * 7]) < 0.05));
+    assert!(differ(&images[0], &images[7]) > 0.2 && differ(&images[7], &images[14]) > 0.2);
+}
+
+/// In the released code every published run used one system for each class whatever was set, and as many as 1,000.
+#[test]
+fn every_system_is_used() {
+    let codes = codes(1500);
+    let got = run::<RenderFractalsConfig>(json!({"images_per_class": 1, "side_px": 16, "points": 1000, "min_density": 0}), &codes);
+    let labels = column::<Int32Array>(got.rows(), "label").values().to_vec();
+    assert_eq!(labels, (0..1500).collect::<Vec<i32>>());
+}
+
+/// In the released code workers that start as copies of one process draw the same numbers. Here a part is such a worker: no two images have anything in common, and
+/// an image is the same alone.
+#[test]
+fn no_two_images_are_drawn_from_one_stream_and_each_is_the_same_alone() {
+    let all = run::<RenderFractalsConfig>(single(json!({"images_per_class": 50})), &testing::codes());
+    let images = files(all.rows());
+    assert_eq!(images.iter().collect::<BTreeSet<_>>().len(), 150);
+    let backgrounds = run::<RenderFractalsConfig>(
+        single(json!({"images_per_class": 50, "points": 1, "min_density": 0, "redraws": 0})),
+        &testing::codes(),
+    );
+    assert_eq!(files(backgrounds.rows()).iter().collect::<BTreeSet<_>>().len(), backgrounds.rows().num_rows());
+    let some = run::<RenderFractalsConfig>(single(json!({"images_per_class": 50, "only": [149, 0, 77]})), &testing::codes());
+    assert_eq!(testing::column(some.rows(), "index"), ["149", "0", "77"]);
+    assert_eq!(files(some.rows()), [&images[149], &images[0], &images[77]].map(Clone::clone));
+    // The same number of another class, another stage or another seed is another image; more classes and more images change none.
+    let fewer = run::<RenderFractalsConfig>(single(json!({"images_per_class": 2})), &testing::codes().slice(1, 1));
+    assert_eq!(files(fewer.rows()), images[50..52]);
+}
+
+#[test]
+fn composed_images_are_the_same_alone() {
+    let codes = codes(20);
+    let settings = |only: Value| {
+        let mut all = json!({"images": 120, "side_px": 64, "points": 3000, "format": "raw"});
+        if !only.is_null() {
+            all["only"] = only;
+        }
+        all
+    };
+    let all = run::<ComposeFractalsConfig>(settings(Value::Null), &codes);
+    let some = run::<ComposeFractalsConfig>(settings(json!([119, 3])), &codes);
+    for (row, of_all) in [(0, 119), (1, 3)] {
+        assert_eq!(some.rows().slice(row, 1), all.rows().slice(of_all, 1));
+    }
+    assert_eq!(files(all.rows()).iter().collect::<BTreeSet<_>>().len(), 120);
+}
+
+#[test]
+fn images_are_files_that_decode_to_what_was_drawn() {
+    let of = |format: &str| files(run::<RenderFractalsConfig>(single(json!({"format": format})), &testing::codes()).rows());
+    let raw = of("raw");
+    for format in ["png", "webp", "jpeg"] {
+        for (file, raw) in of(format).iter().zip(&raw) {
+            let decoded = image::load_from_memory(file).unwrap().into_rgb8();
+            assert_eq!(decoded.dimensions(), (48, 48));
+            let error = decoded.as_raw().iter().zip(raw).map(|(a, b)| f64::from(a.abs_diff(*b))).sum::<f64>() / raw.len() as f64;
+            assert!(if format == "jpeg" { error > 0.0 && error < 25.0 } else { error == 0.0 }, "{format}: {error}");
+        }
+    }
+    assert!(raw.iter().all(|pixels| pixels.len() == 48 * 48 * 3));
+    let rows = run::<RenderFractalsConfig>(single(json!({"format": "jpeg"})), &testing::codes());
+    let paths = column::<StructArray>(rows.rows(), "image").column(1).as_string::<i32>().value(2).to_owned();
+    assert_eq!(paths, "000000002.jpg");
+    let sizes = |quality: u8| {
+        files(run::<RenderFractalsConfig>(single(json!({"format": "jpeg", "quality": quality})), &testing::codes()).rows()).concat().len()
+    };
+    assert!(sizes(30) < sizes(95));
+}
+
+#[test]
+fn an_image_without_a_fractal_is_drawn_again_and_then_rejected() {
+    // A window so far from the fractal that few see it.
+    let far = |redraws: u8| json!({"window": {"shift": 1.5, "scale": {"min": 0.5, "max": 0.6}}, "images_per_class": 60, "redraws": redraws, "instances": true});
+    let (never, often) =
+        (run::<RenderFractalsConfig>(single(far(0)), &testing::codes()), run::<RenderFractalsConfig>(single(far(200)), &testing::codes()));
+    assert!(never.rejected.len() > 20 && never.rejected.iter().all(|rejection| rejection.reason == "blank"), "{}", never.rejected.len());
+    assert!(never.rejected[0].detail.ends_with("found none in 1 drawings"), "{}", never.rejected[0].detail);
+    assert_eq!(never.rejected.len() + never.rows().num_rows(), 180);
+    assert_eq!((often.rejected.len(), often.rows().num_rows()), (0, 180));
+    assert!(instances(often.rows()).iter().all(|instances| f64::from(whole(instances, "area")[0]) >= 0.01 * 48.0 * 48.0));
+    // Images that were good at once are the same.
+    let first = column::<Int64Array>(never.rows(), "index").value(0);
+    assert_eq!(files(never.rows())[0], files(often.rows())[usize::try_from(first).unwrap()]);
+}
+
+#[test]
+fn hues_of_images_are_spread_evenly_and_in_8_bits_they_are_not() {
+    /// Shares of the hues of saturated pixels in six sixths of the circle, times six.
+    fn sixths(colours: &str) -> Vec<f64> {
+        let settings = json!({
+            "images_per_class": 150, "side_px": 32, "points": 3000, "format": "raw", "colours": colours, "background": "black", "blur": {"chance": 0}
+        });
+        let mut counts = vec![0.0; 6];
+        for image in files(run::<RenderFractalsConfig>(settings, &codes(20)).rows()) {
+            let of_image: Vec<usize> = image
+                .chunks(3)
+                .filter(|rgb| rgb.iter().max().unwrap() - rgb.iter().min().unwrap() > 20)
+                .map(|rgb| {
+                    let [r, g, b] = [rgb[0], rgb[1], rgb[2]].map(f64::from);
+                    let (most, least) = (r.max(g).max(b), r.min(g).min(b));
+                    let sixth = if r >= most {
+                        (g - b) / (most - least)
+                    } else if g >= most {
+                        2.0 + (b - r) / (most - least)
+                    } else {
+                        4.0 + (r - g) / (most - least)
+                    };
+                    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "0 to 6")]
+                    let sixth = (sixth.rem_euclid(6.0)) as usize;
+                    sixth.min(5)
+                })
+                .collect();
+            // Every image counts alike.
+            of_image.iter().for_each(|sixth| counts[*sixth] += 6.0 / 3000.0 / of_image.len() as f64);
+        }
+        counts
+    }
+    // 3,000 images, each of which has most of its hues in one or two sixths: a deviation of about 4 %.
+    let even = sixths("hue");
+    assert!(even.iter().all(|share| (0.85..1.15).contains(share)), "{even:?}");
+    let uneven = sixths("hue_8bit");
+    assert!(uneven[0] / uneven[4] > 1.6, "{uneven:?}");
+}
+
+#[test]
+fn variants_of_fractaldb_are_turned_and_stamped_anew() {
+    let settings = json!({"repetitions": 2, "side_px": 64, "points": 20_000, "format": "raw"});
+    let got = run::<RenderFractaldbConfig>(settings, &testing::codes());
+    assert_eq!((got.rows().num_rows(), got.rejected.len()), (600, 0));
+    let images = files(got.rows());
+    assert!(images[0].chunks(3).all(|rgb| rgb == [127; 3] || rgb == [0; 3]));
+    let turned = |image: &[u8], rows: bool, columns: bool| -> Vec<u8> {
+        let at = |at: usize, flip: bool| if flip { 63 - at } else { at };
+        (0..64 * 64).flat_map(|pixel| image[3 * (at(pixel / 64, rows) * 64 + at(pixel % 64, columns))..][..3].to_vec()).collect()
+    };
+    assert_eq!(images[1], turned(&images[0], true, false));
+    assert_eq!(images[2], turned(&images[0], false, true));
+    assert_eq!(images[3], turned(&images[0], true, true));
+    // A repetition has the same points and other stamps; a variant has other points.
+    let differ = |a: &[u8], b: &[u8]| a.iter().zip(b).filter(|(a, b)| a != b).count() as f64 / a.len() as f64;
+    let (repetition, variant) = (differ(&images[0], &images[4]), differ(&images[0], &images[8]));
+    assert!(repetition > 0.0 && repetition < variant, "{repetition} {variant}");
+    // A margin of six pixels, of which stamps reach one.
+    let rows_of = |image: &[u8]| (0..64).filter(|row| image[row * 192..(row + 1) * 192].contains(&127)).collect::<Vec<usize>>();
+    let rows = rows_of(&images[0]);
+    assert!(*rows.first().unwrap() >= 5 && *rows.last().unwrap() <= 58, "{rows:?}");
+}
+
+#[test]
+fn wrong_settings_are_refused_at_the_setting() {
+    let one = refusal::<RenderFractalsConfig>;
+    assert_eq!(one(json!({"images_per_class": 0})), "images_per_class: wanted a whole number from 1 to 1000000000, found 0");
+    assert_eq!(one(json!({"images_per_class": 1, "side_px": 8})), "side_px: wanted a whole number from 16 to 2048, found 8");
+    assert_eq!(one(json!({"images_per_class": 1, "points": 0})), "points: wanted a whole number from 1 to 10000000, found 0");
+    assert_eq!(one(json!({"images_per_class": 1, "quality": 0})), "quality: wanted a whole number from 1 to 100, found 0");
+    let window = json!({"shift": 0.1, "scale": {"min": 2, "max": 1}});
+    assert_eq!(one(json!({"images_per_class": 1, "window": window})), "window.scale: wanted 0.01 <= `min` <= `max` <= 100, found 2 and 1");
+    let many = refusal::<ComposeFractalsConfig>;
+    assert_eq!(many(json!({"images": 1_000_000_000_000_u64})), "images: wanted a whole number from 1 to 1000000000, found 1000000000000");
+    assert_eq!(many(json!({"images": 1, "instances": {"min": 0, "max": 2}})), "instances: wanted 1 <= `min` <= `max` <= 64, found 0 and 2");
+    let weights = json!({"min": 1, "max": 3, "weights": [1, 0]});
+    assert_eq!(
+        many(json!({"images": 1, "instances": weights})),
+        "instances.weights: wanted 3 weights, one for each number from 1 to 3, none below 0 and not all 0, found [1.0, 0.0]"
+    );
+    assert_eq!(many(json!({"images": 2, "only": [2]})), "only: wanted numbers below `images`, which is 2, found 2");
+    let size = json!({"min": 0.0, "max": 0.5});
+    assert!(many(json!({"images": 2, "size": size})).starts_with("size: wanted 0.00446"));
+    // What depends on how many systems come is said when they have come.
+    let fails = |settings: Value| {
+        let inputs = [(Port::FROM, testing::codes())];
+        let built = testing::build::<RenderFractalsConfig>(settings, vec![(Port::FROM, testing::codes().schema())]).unwrap();
+        match testing::run_stage(&built, &inputs, testing::CUTS[0]) {
+            Err(StageError::Setting { setting, problem, .. }) => format!("{setting}: {problem}"),
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!(
+        fails(json!({"images_per_class": 500_000_000})),
+        "images_per_class: wanted at most 1000000000 images in all, found more from 3 systems"
+    );
+    assert_eq!(
+        fails(json!({"images_per_class": 2, "only": [6]})),
+        "only: wanted numbers below 6, which is how many images there are, found 6"
+    );
+}
+
+// --- compose_fractals ---
+
+#[test]
+fn there_are_one_to_five_labels_and_three_distinct_ones_on_average() {
+    let got =
+        run::<ComposeFractalsConfig>(json!({"images": 1500, "side_px": 16, "points": 300, "min_density": 0, "format": "raw"}), &codes(512));
+    let labels: Vec<Vec<i32>> = column::<ListArray>(got.rows(), "labels")
+        .iter()
+        .map(|labels| labels.unwrap().as_primitive::<Int32Type>().values().to_vec())
+        .collect();
+    assert_eq!(labels.len(), 1500);
+    let mut counts = [0; 6];
+    labels.iter().for_each(|labels| counts[labels.len()] += 1);
+    // 300 of each, with a deviation of 15.5.
+    assert!(counts[0] == 0 && counts[1..].iter().all(|count| (230..370).contains(count)), "{counts:?}");
+    let distinct: usize = labels.iter().map(|labels| labels.iter().collect::<BTreeSet<_>>().len()).sum();
+    // Mean 3 less what repeats take, with a deviation of sqrt(2 / 1500).
+    let mean = distinct as f64 / 1500.0;
+    assert!((mean - 2.99).abs() < 0.15, "{mean}");
+    let classes: BTreeSet<i32> = labels.concat().into_iter().collect();
+    assert!(classes.len() > 500, "{} of 512 classes", classes.len());
+    let weighted =
+        json!({"images": 300, "side_px": 16, "points": 300, "format": "raw", "instances": {"min": 2, "max": 4, "weights": [1, 0, 3]}});
+    let got = run::<ComposeFractalsConfig>(weighted, &codes(512));
+    let lengths: Vec<i32> = (0..300).map(|row| column::<ListArray>(got.rows(), "labels").value_length(row)).collect();
+    let four = lengths.iter().filter(|length| **length == 4).count();
+    // 225 of 300 with a deviation of 7.5.
+    assert!(lengths.iter().all(|length| *length == 2 || *length == 4) && (190..260).contains(&four), "{four}");
+}
+
+/// The pixels of a mask, row by row.
+fn pixels(counts: &str, side: usize) -> Vec<bool> {
+    let (mut lengths, mut value, mut bits): (Vec<i64>, i64, u32) = (Vec::new(), 0, 0);
+    for byte in counts.bytes().map(|byte| i64::from(byte) - 48) {
+        value |= (byte & 0x1F) << bits;
+        bits += 5;
+        if byte & 0x20 == 0 {
+            value |= if byte & 0x10 == 0 { 0 } else { -1 << bits };
+            lengths.push(value + if lengths.len() > 2 { lengths[lengths.len() - 2] } else { 0 });
+            (value, bits) = (0, 0);
+        }
+    }
+    let by_columns: Vec<bool> = lengths.iter().enumerate().flat_map(|(at, length)| (0..*length).map(move |_| at % 2 == 1)).collect();
+    (0..side * side).map(|at| by_columns[at % side * side + at / side]).collect()
+}
+
+#[test]
+fn boxes_are_tight_and_masks_are_what_is_painted() {
+    let settings = json!({
+        "images": 60, "side_px": 64, "points": 5000, "format": "raw", "background": "black", "blur": {"chance": 0}, "shades": "binary"
+    });
+    let got = run::<ComposeFractalsConfig>(settings, &codes(30));
+    let mut hidden = 0;
+    for (row, (instances, image)) in instances(got.rows()).into_iter().zip(files(got.rows())).enumerate() {
+        let labels = column::<ListArray>(got.rows(), "labels").value(row).as_primitive::<Int32Type>().values().to_vec();
+        let (depths, areas, visible) = (whole(&instances, "depth"), whole(&instances, "area"), shares(&instances, "visible"));
+        hidden += labels.len() - depths.len();
+        assert!(
+            depths.is_sorted()
+                && whole(&instances, "label").iter().zip(&depths).all(|(label, depth)| *label == labels[usize::try_from(*depth).unwrap()])
+        );
+        let (boxes, masks) = (instances.column_by_name("bbox").unwrap(), instances.column_by_name("segmentation").unwrap());
+        let (mut covered, mut colours) = (vec![0; 64 * 64], Vec::new());
+        for at in 0..instances.len() {
+            let mask = masks.as_struct();
+            assert_eq!(mask.column(0).as_fixed_size_list().value(at).as_primitive::<Int32Type>().values(), &[64, 64]);
+            let mask = pixels(mask.column(1).as_string::<i32>().value(at), 64);
+            let own: Vec<(usize, usize)> = (0..64 * 64).filter(|pixel| mask[*pixel]).map(|pixel| (pixel / 64, pixel % 64)).collect();
+            assert_eq!(own.len(), usize::try_from(areas[at]).unwrap());
+            let (rows, columns): (Vec<usize>, Vec<usize>) = own.iter().copied().unzip();
+            let edge = |values: &[usize]| [*values.iter().min().unwrap(), *values.iter().max().unwrap()];
+            let ([top, bottom], [left, right]) = (edge(&rows), edge(&columns));
+            let want = [left, top, right + 1 - left, bottom + 1 - top].map(|edge| edge as f32);
+            assert_eq!(boxes.as_fixed_size_list().value(at).as_primitive::<Float32Type>().values(), &want);
+            assert!(visible[at] > 0.0 && visible[at] <= 1.0);
+            mask.iter().zip(&mut covered).for_each(|(own, covered)| *covered += i32::from(*own));
+            // Its square holds it, and in black and white on black a mask has one colour.
+            let (x, y, size) = (whole(&instances, "x")[at], whole(&instances, "y")[at], whole(&instances, "size")[at]);
+            let within = |value: usize, from: i32| (from..from + size).contains(&i32::try_from(value).unwrap());
+            assert!(within(left, x) && within(right, x) && within(top, y) && within(bottom, y));
+            let own_colours: BTreeSet<&[u8]> = own.iter().map(|(row, column)| &image[3 * (row * 64 + column)..][..3]).collect();
+            assert_eq!(own_colours.len(), 1, "one colour, with nothing mixed into it at the edges");
+            colours.extend(own_colours);
+        }
+        // Every pixel has one owner at most, and one that has none is black.
+        assert!(covered.iter().all(|n| *n <= 1));
+        assert!(image.chunks(3).zip(&covered).all(|(rgb, n)| (rgb == [0; 3]) == (*n == 0)), "image {row}");
+    }
+    assert!(hidden < 20, "fractals that are wholly covered or outside are few: {hidden}");
+}
+
+/// In the released code what is resized is coloured already, so that edges are mixed with black, and pasted as they are not black.
+#[test]
+fn no_fringe_is_darker_than_its_fractal() {
+    let settings = json!({"images": 40, "side_px": 64, "points": 20_000, "format": "raw", "background": "black", "blur": {"chance": 0}});
+    let got = run::<ComposeFractalsConfig>(settings, &codes(30));
+    for (instances, image) in instances(got.rows()).into_iter().zip(files(got.rows())) {
+        let values = shares(&instances, "value");
+        let masks = instances.column_by_name("segmentation").unwrap();
+        for (at, value) in values.into_iter().enumerate() {
+            let mask = pixels(masks.as_struct().column(1).as_string::<i32>().value(at), 64);
+            let brightest = |rgb: &[u8]| f32::from(*rgb.iter().max().unwrap());
+            // The value of a colour is its greatest channel.
+            assert!(
+                mask.iter().zip(image.chunks(3)).filter(|(own, _)| **own).all(|(_, rgb)| (brightest(rgb) - 255.0 * value).abs() <= 1.0)
+            );
+        }
+    }
+}
+
+#[test]
+fn what_can_hardly_be_seen_is_left_out_of_the_labels() {
+    let settings = |min_visible: f64| json!({"images": 200, "side_px": 48, "points": 2000, "format": "raw", "min_visible": min_visible});
+    let (all, some) = (run::<ComposeFractalsConfig>(settings(0.0), &codes(30)), run::<ComposeFractalsConfig>(settings(0.5), &codes(30)));
+    assert_eq!(files(all.rows()), files(some.rows()), "images are the same");
+    let labels =
+        |rows: &RecordBatch, row: usize| column::<ListArray>(rows, "labels").value(row).as_primitive::<Int32Type>().values().to_vec();
+    let mut left_out = 0;
+    for (row, (all_of, some_of)) in instances(all.rows()).iter().zip(instances(some.rows())).enumerate() {
+        let good: Vec<i32> = whole(all_of, "label")
+            .into_iter()
+            .zip(shares(all_of, "visible"))
+            .filter(|(_, visible)| *visible >= 0.5)
+            .map(|(label, _)| label)
+            .collect();
+        assert_eq!((&labels(some.rows(), row), &whole(&some_of, "label")), (&good, &good));
+        left_out += labels(all.rows(), row).len() - good.len();
+    }
+    assert!(left_out > 20, "{left_out}");
+}
+
+#[test]
+fn blurs_come_as_often_as_is_said() {
+    let images = |chance: f64| {
+        let settings = json!({"images": 200, "side_px": 16, "points": 500, "format": "raw", "blur": {"chance": chance}});
+        files(run::<ComposeFractalsConfig>(settings, &codes(10)).rows())
+    };
+    let (never, some, always) = (images(0.0), images(0.3), images(1.0));
+    let same = some.iter().zip(&never).filter(|(a, b)| a == b).count();
+    // 140 of 200 with a deviation of 6.5. In the released code the setting is a switch, or the chance of none.
+    assert!((110..170).contains(&same), "{same}");
+    assert!(always.iter().zip(&never).all(|(a, b)| a != b));
+    assert!(some.iter().zip(never.iter().zip(&always)).all(|(some, (never, always))| some == never || some == always));
+}
+
+#[test]
+fn rows_have_the_columns_that_are_told() {
+    let got = run::<ComposeFractalsConfig>(json!({"images": 2, "side_px": 32}), &testing::codes());
+    let names: Vec<_> = got.rows().schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["id", "image", "width", "height", "labels", "instances", "index"]);
+    assert_eq!(testing::column(got.rows(), document::ID.name()), ["compose_fractals/0", "compose_fractals/1"]);
+    assert_eq!(testing::column(got.rows(), fractal::WIDTH.name()), ["32", "32"]);
+    let got = run::<RenderFractalsConfig>(single(json!({})), &testing::codes());
+    let names: Vec<_> = got.rows().schema().fields().iter().map(|field| field.name().clone()).collect();
+    assert_eq!(names, ["id", "pixels", "width", "height", "label", "index"]);
+}
