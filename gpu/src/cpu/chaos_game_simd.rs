@@ -603,7 +603,7 @@ mod tests {
                 let kinds = if draws.chance(0.7) { 7 } else { kinds };
                 odd[draws.below(kinds) as usize]
             };
-            let maps: Vec<[f32; 6]> = (0..1 + case % 5).map(|_| [(); 6].map(|()| number())).collect();
+            let maps: Vec<[f32; 6]> = (0..=case % 5).map(|_| [(); 6].map(|()| number())).collect();
             let window = if case % 2 == 0 { Window::default() } else { Window { shift: [0.0, 0.5], scale: [1.0, -1.0] } };
             orbits.push(Orbit { window, ..orbit(&maps, 130 + case) });
         }
