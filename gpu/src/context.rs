@@ -83,6 +83,17 @@ impl Limits {
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
+    /// Most bytes of one buffer of a piece that still leaves room for another under way.
+    pub(crate) fn piece_bytes(&self) -> u64 {
+        self.max_binding_bytes.min(PIECE_BYTES)
+    }
+
+    /// So many workgroups along `x` and `y`, or fewer: for shaders that go on in strides.
+    pub(crate) fn strides(&self, x: u64, y: u64) -> [u32; 3] {
+        let most = |groups: u64| u32::try_from(groups).unwrap_or(u32::MAX).min(self.max_workgroups);
+        [most(x), most(y), 1]
+    }
+
     /// So many workgroups as a grid; a shader finds its number with `group_number` of `shaders/shared/grid.wgsl`.
     pub(crate) fn grid(&self, groups: u64) -> Result<[u32; 3], GpuError> {
         let most = u64::from(self.max_workgroups);
@@ -558,6 +569,16 @@ impl<'g> Batch<'g> {
     ) -> Result<(), GpuError> {
         let lanes = self.gpu.lanes(kernel, constants).max(1);
         self.dispatch_rows(kernel, constants, buffers, elements.div_ceil(lanes as usize))
+    }
+
+    /// Runs the lanes of a shader that goes on in strides: along `x` over elements, along `y` over rows.
+    ///
+    /// # Errors
+    /// As [`Batch::dispatch`].
+    pub(crate) fn dispatch_strides(&mut self, kernel: &Kernel, buffers: &[&Buffer], elements: usize, rows: usize) -> Result<(), GpuError> {
+        let lanes = self.gpu.lanes(kernel, &[]).max(1) as usize;
+        let groups = self.gpu.limits.strides(elements.div_ceil(lanes) as u64, rows as u64);
+        self.dispatch(kernel, &[], buffers, groups)
     }
 
     /// Asks for the first `len` values of a buffer as they are when all that was recorded so far is done.

@@ -5,6 +5,7 @@ mod compose_fractals;
 mod draw;
 mod encode;
 mod ifs;
+mod jpeg;
 mod program;
 mod render_fractaldb;
 mod render_fractals;
