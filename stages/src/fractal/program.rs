@@ -186,7 +186,7 @@ impl<R: Recipe> Program<R> {
         }
         let mut rows = Rows::default();
         for (at, (planned, rendered)) in made {
-            rows.push(self, &mut tools.encoder, indices[at], planned, rendered)?;
+            rows.push(self, tools.encoder, indices[at], planned, rendered)?;
         }
         let given = rows.ids.len() as u64;
         out.rows(rows.finish(self)?)?;
@@ -302,7 +302,7 @@ impl Rows {
     fn push<R>(
         &mut self,
         program: &Program<R>,
-        encoder: &mut Encoder,
+        encoder: Encoder,
         index: u64,
         planned: Planned,
         rendered: Rendered,
