@@ -662,6 +662,11 @@ fn what_can_hardly_be_seen_is_left_out_of_the_labels() {
         left_out += labels(all.rows(), row).len() - good.len();
     }
     assert!(left_out > 20, "{left_out}");
+    // The report is told of every fractal, and of every system.
+    let visible = &some.measured["visible"];
+    assert_eq!(visible.counts().iter().sum::<u64>(), column::<ListArray>(all.rows(), "labels").values().len() as u64);
+    assert_eq!((visible.bounds[0].setting.as_str(), visible.bounds[0].beyond), ("min_visible", visible.counts()[1]));
+    assert_eq!(some.measured["density"].counts(), [30, 0]);
 }
 
 #[test]
