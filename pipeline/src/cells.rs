@@ -22,8 +22,14 @@ const MAX_DEPTH: usize = 24;
 /// Bytes kept of an image.
 pub(crate) const MAX_IMAGE_BYTES: usize = 4 << 20;
 
-/// Bytes kept of what is no image.
+/// Bytes kept of what is no image; of a column's own value as many as of an image, for it may be one's pixels.
 const MAX_BYTES: usize = 24;
+
+/// Characters kept of the masks of one value, besides those of its texts: they are drawn, not read.
+const MAX_MASK_CHARS: usize = 1 << 20;
+
+/// What a mask is called, as COCO writes it.
+pub(crate) const MASK: [&str; 2] = ["size", "counts"];
 
 /// A value.
 #[derive(Debug, Clone, PartialEq)]
@@ -103,12 +109,13 @@ impl ImageFormat {
 /// What may yet be kept of a value.
 struct Room {
     chars: usize,
+    mask_chars: usize,
     parts: usize,
 }
 
 impl Room {
     fn new() -> Self {
-        Self { chars: MAX_CHARS, parts: MAX_PARTS }
+        Self { chars: MAX_CHARS, mask_chars: MAX_MASK_CHARS, parts: MAX_PARTS }
     }
 
     /// Takes the room of a part; false if there is none.
@@ -126,6 +133,19 @@ impl Room {
         Cell::Text { text: kept, chars }
     }
 
+    /// The value of a field of these, in the room of masks if it is the runs of one.
+    fn field(&mut self, names: &[&str], name: &str, of: impl FnOnce(&mut Self) -> Cell) -> Cell {
+        let is_runs = name == MASK[1] && names == MASK;
+        if is_runs {
+            std::mem::swap(&mut self.chars, &mut self.mask_chars);
+        }
+        let value = of(self);
+        if is_runs {
+            std::mem::swap(&mut self.chars, &mut self.mask_chars);
+        }
+        value
+    }
+
     fn array(&mut self, array: &dyn Array, row: usize, depth: usize) -> Cell {
         if !self.part() || depth > MAX_DEPTH {
             return Cell::Omitted;
@@ -135,13 +155,17 @@ impl Room {
         }
         match array.data_type() {
             DataType::Utf8 | DataType::LargeUtf8 | DataType::Utf8View => self.text(show::text_at(array, row).unwrap_or_default()),
-            DataType::Binary => bytes(array.as_binary::<i32>().value(row)),
-            DataType::LargeBinary => bytes(array.as_binary::<i64>().value(row)),
-            DataType::BinaryView => bytes(array.as_binary_view().value(row)),
-            DataType::FixedSizeBinary(_) => bytes(array.as_fixed_size_binary().value(row)),
+            DataType::Binary => bytes(array.as_binary::<i32>().value(row), depth),
+            DataType::LargeBinary => bytes(array.as_binary::<i64>().value(row), depth),
+            DataType::BinaryView => bytes(array.as_binary_view().value(row), depth),
+            DataType::FixedSizeBinary(_) => bytes(array.as_fixed_size_binary().value(row), depth),
             DataType::Struct(fields) => {
+                let names: Vec<&str> = fields.iter().map(|field| field.name().as_str()).collect();
                 let columns = fields.iter().zip(array.as_struct().columns());
-                let fields = columns.map(|(field, column)| (field.name().clone(), self.array(column.as_ref(), row, depth + 1)));
+                let fields = columns.map(|(field, column)| {
+                    let value = self.field(&names, field.name(), |room| room.array(column.as_ref(), row, depth + 1));
+                    (field.name().clone(), value)
+                });
                 Cell::Struct(fields.collect())
             }
             DataType::List(_) => self.list(array.as_list::<i32>().value(row).as_ref(), depth),
@@ -168,21 +192,22 @@ impl Room {
                 Cell::List { items: items.iter().take(MAX_ITEMS).map(|item| self.json(item, depth + 1)).collect(), len: items.len() }
             }
             Value::Object(fields) => {
-                Cell::Struct(fields.iter().take(MAX_PARTS).map(|(name, value)| (name.clone(), self.json(value, depth + 1))).collect())
+                let names: Vec<&str> = fields.keys().map(String::as_str).collect();
+                let field = |(name, value): (&String, &Value)| (name.clone(), self.field(&names, name, |room| room.json(value, depth + 1)));
+                Cell::Struct(fields.iter().take(MAX_PARTS).map(field).collect())
             }
             value => Cell::Plain(value.to_string()),
         }
     }
 }
 
-fn bytes(bytes: &[u8]) -> Cell {
-    match ImageFormat::of(bytes) {
-        Some(format) => {
-            let kept = if bytes.len() <= MAX_IMAGE_BYTES { bytes } else { &[] };
-            Cell::Image { format, bytes: kept.to_vec(), len: bytes.len() }
-        }
-        None => Cell::Bytes { first: bytes[..bytes.len().min(MAX_BYTES)].to_vec(), len: bytes.len() },
+fn bytes(bytes: &[u8], depth: usize) -> Cell {
+    if let Some(format) = ImageFormat::of(bytes) {
+        let kept = if bytes.len() <= MAX_IMAGE_BYTES { bytes } else { &[] };
+        return Cell::Image { format, bytes: kept.to_vec(), len: bytes.len() };
     }
+    let most = if depth <= 1 { MAX_IMAGE_BYTES } else { MAX_BYTES };
+    Cell::Bytes { first: bytes[..bytes.len().min(most)].to_vec(), len: bytes.len() }
 }
 
 impl FromValue for Cell {
@@ -278,6 +303,15 @@ mod tests {
     }
 
     #[test]
+    fn masks_have_room_of_their_own() {
+        let value = json!([{"size": [4, 4], "counts": "0".repeat(100_000)}, {"counts": "0".repeat(100_000)}, "text"]);
+        let Cell::List { items, .. } = Cell::of_json(&value, 0) else { panic!("a list") };
+        let kept = |cell: Option<&Cell>| cell.and_then(Cell::as_text).map(str::len);
+        assert_eq!(kept(items[0].field("counts")), Some(100_000));
+        assert_eq!(kept(items[1].field("counts")), Some(MAX_CHARS), "that is a text");
+    }
+
+    #[test]
     fn images_are_told_by_how_they_begin() {
         let kinds = [
             (&b"\xff\xd8\xff\xe0rest"[..], Some(ImageFormat::Jpeg)),
@@ -295,7 +329,9 @@ mod tests {
         large.resize(MAX_IMAGE_BYTES + 1, 0);
         let cell = of(&BinaryArray::from(vec![large.as_slice()]));
         assert_eq!(cell, Cell::Image { format: ImageFormat::Jpeg, bytes: Vec::new(), len: MAX_IMAGE_BYTES + 1 });
-        assert_eq!(of(&BinaryArray::from(vec![&[7_u8; 100][..]])), Cell::Bytes { first: vec![7; 24], len: 100 });
+        // A column's own bytes may be pixels; those of items of a list are not.
+        assert_eq!(of(&BinaryArray::from(vec![&[7_u8; 100][..]])), Cell::Bytes { first: vec![7; 100], len: 100 });
+        assert_eq!(bytes(&[7_u8; 100], 2), Cell::Bytes { first: vec![7; 24], len: 100 });
         assert_eq!(of(&Int64Array::from(vec![Some(7)])), Cell::Plain("7".to_owned()));
     }
 }

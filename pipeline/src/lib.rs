@@ -8,6 +8,7 @@ pub mod diff;
 pub mod expect;
 pub mod file;
 pub mod fingerprint;
+mod gallery;
 pub mod graph;
 pub mod inputs;
 pub mod ipc;

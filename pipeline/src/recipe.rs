@@ -24,6 +24,9 @@ pub const FILE: &str = ".pipeline/plan.json";
 pub struct Recipe {
     /// Version of the program.
     granary: String,
+    /// The pipeline's name.
+    #[serde(default)]
+    name: String,
     /// The pipeline file, absolute; it need not be there any more, but what it says about paths starts from its folder.
     file: PathBuf,
     /// Its text.
@@ -57,6 +60,7 @@ impl Recipe {
     pub fn of(graph: &Graph, options: &Options) -> Self {
         Self {
             granary: env!("CARGO_PKG_VERSION").to_owned(),
+            name: graph.name.clone(),
             file: std::path::absolute(&graph.file).unwrap_or_else(|_| graph.file.clone()),
             text: graph.text.clone(),
             sets: graph.sets.clone(),
@@ -78,6 +82,19 @@ impl Recipe {
             store.put(FILE, Bytes::from(json))?;
         }
         Ok(())
+    }
+
+    /// Refuses an output that another pipeline made: one of another name, in another file. A file that was moved, or a pipeline that was renamed,
+    /// is the same still.
+    ///
+    /// # Errors
+    /// [`RunError::OtherPipeline`], or what the storage says.
+    pub fn refuse_other(&self, store: &Store) -> Result<(), RunError> {
+        let found = store.get(FILE)?.and_then(|bytes| serde_json::from_slice::<Self>(&bytes).ok());
+        match found.filter(|other| !other.name.is_empty() && other.name != self.name && other.file != self.file) {
+            None => Ok(()),
+            Some(other) => Err(RunError::OtherPipeline { output: store.root().to_owned(), name: other.name, file: other.file }),
+        }
     }
 
     /// The recipe that lies in an output.

@@ -50,7 +50,7 @@ pub struct RunRecord {
     pub stages: Vec<StageRecord>,
 }
 
-/// In [`StageTotals::ran_on`]: on a GPU that was lost, and on the processor instead.
+/// In [`StageTotals::ran_on`]: on a GPU, and where that failed (the device was lost, say) on the processor.
 pub const FELL_BACK: &str = "fell_back";
 
 /// How many tasks a run did.
@@ -321,7 +321,7 @@ impl StageTotals {
         self.profile.merge(other.profile);
     }
 
-    /// Shards of which a lost GPU did not make all.
+    /// Shards of which a GPU did not make all that it should.
     pub fn fell_back(&self) -> u64 {
         self.ran_on.get(FELL_BACK).copied().unwrap_or_default()
     }
@@ -332,7 +332,7 @@ impl StageTotals {
             let class = match class.as_str() {
                 "cpu" => "the processor",
                 "gpu" => "a GPU",
-                FELL_BACK => "a GPU that was lost, then the processor",
+                FELL_BACK => "a GPU, and the processor where that failed",
                 other => other,
             };
             format!("{class}: {}", crate::show::count(*shards))

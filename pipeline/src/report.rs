@@ -29,14 +29,23 @@ use crate::show::{self, count, share};
 
 /// The report of a run, as an HTML page.
 pub fn render(record: &RunRecord) -> String {
+    render_with(record, "")
+}
+
+/// The same with the pictures of its output, where there are any: see [`crate::gallery::of_output`].
+pub(crate) fn render_with(record: &RunRecord, pictures: &str) -> String {
     let figures = Figures::of(record);
     let nears = Near::all_of(record);
-    let mut out = html::begin(&format!("{} · run report", show::visible_line(&record.name)), &[]);
+    let mut out = html::begin(
+        &format!("{} · run report", show::visible_line(&record.name)),
+        if pictures.is_empty() { &[] } else { &[crate::gallery::STYLE] },
+    );
     out.push_str("<a class=\"skip\" href=\"#graph\">Skip to the graph</a>\n");
     write_head(record, &figures, &mut out);
     out.push_str("<nav aria-label=\"Sections\"><ul>");
     for (id, title, is_there) in [
         ("graph", "Graph", true),
+        ("pictures", "Pictures", !pictures.is_empty()),
         ("funnel", "Funnel", true),
         ("reasons", "Reasons", true),
         ("thresholds", "Thresholds", !thresholds::is_empty(record)),
@@ -57,6 +66,7 @@ pub fn render(record: &RunRecord) -> String {
     }
     out.push_str("</ul></nav>\n<main>\n");
     write_graph(record, &mut out);
+    out.push_str(pictures);
     write_funnel(record, &mut out);
     write_reasons(record, &mut out);
     thresholds::write(record, &mut out);

@@ -18,7 +18,7 @@ use parquet::arrow::ProjectionMask;
 use parquet::arrow::arrow_reader::{ArrowReaderMetadata, ArrowReaderOptions, ParquetRecordBatchReaderBuilder, RowSelection, RowSelector};
 use parquet::data_type::ByteArray;
 use parquet::errors::ParquetError;
-use parquet::file::metadata::RowGroupMetaData;
+use parquet::file::metadata::{PageIndexPolicy, RowGroupMetaData};
 use parquet::file::statistics::Statistics;
 use serde_json::Value;
 
@@ -212,6 +212,71 @@ pub(crate) fn scan<V: FromValue>(path: &Path, query: Query<'_>, each: Each<'_, V
         Format::Arrow => scan_arrow(path, query, each),
         Format::Jsonl | Format::JsonlZst | Format::JsonlGz => scan_jsonl(path, format, query, each),
     })
+}
+
+/// Calls `each` with the rows of these numbers, in order, until it breaks. Of a Parquet file nothing else is decoded.
+///
+/// # Errors
+/// As [`scan`].
+pub(crate) fn pick<V: FromValue>(
+    path: &Path,
+    columns: Option<&[String]>,
+    numbers: &[u64],
+    each: Each<'_, V>,
+) -> Result<ControlFlow<()>, ReadError> {
+    let format = format_of(path).ok_or_else(|| ReadError::Unknown { path: path.to_owned() })?;
+    if format == Format::Parquet {
+        return guarded(path, format, || pick_parquet(path, columns, numbers, each));
+    }
+    let Some(last) = numbers.last() else { return Ok(ControlFlow::Continue(())) };
+    let query = Query { filter: None, columns, max_chars: 0 };
+    let mut is_broken = ControlFlow::Continue(());
+    let _ = scan(path, query, &mut |row: Row<V>| {
+        let is_last = row.number >= *last;
+        if numbers.binary_search(&row.number).is_ok() {
+            is_broken = each(row);
+        }
+        if is_last || is_broken.is_break() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+    })?;
+    Ok(is_broken)
+}
+
+fn pick_parquet<V: FromValue>(
+    path: &Path,
+    columns: Option<&[String]>,
+    numbers: &[u64],
+    each: Each<'_, V>,
+) -> Result<ControlFlow<()>, ReadError> {
+    let bad = |error: &ParquetError| parquet_error(path, error);
+    let file = open(path)?;
+    // With the page index a row costs its pages, not its row group.
+    let options = ArrowReaderOptions::default().with_page_index_policy(PageIndexPolicy::Optional);
+    let metadata = ArrowReaderMetadata::load(&file, options).map_err(|error| bad(&error))?;
+    let schema = Arc::clone(metadata.schema());
+    let columns = wanted_columns(path, &schema, columns)?;
+    let mut first_row = 0_u64;
+    for group in 0..metadata.metadata().num_row_groups() {
+        let rows = u64::try_from(metadata.metadata().row_group(group).num_rows()).unwrap_or(0);
+        let inside = numbers.iter().filter(|number| (first_row..first_row.saturating_add(rows)).contains(number));
+        let wanted: Vec<usize> = inside.filter_map(|number| usize::try_from(number - first_row).ok()).collect();
+        if !wanted.is_empty() {
+            let reader = ParquetRecordBatchReaderBuilder::new_with_metadata(file.clone(), metadata.clone()).with_batch_size(1);
+            let mask = ProjectionMask::roots(reader.parquet_schema(), columns.iter().copied());
+            let reader = reader.with_row_groups(vec![group]).with_projection(mask).with_row_selection(selection_of(&wanted));
+            let mut numbers = wanted.iter().map(|row| first_row + *row as u64);
+            for batch in reader.build().map_err(|error| bad(&error))? {
+                let batch = batch.map_err(|error| arrow_error_in_parquet(path, &error))?;
+                let places: Vec<usize> = columns.iter().filter_map(|&i| batch.schema_ref().index_of(schema.field(i).name()).ok()).collect();
+                for row in 0..batch.num_rows() {
+                    if each(row_of(&batch, &places, row, numbers.next().unwrap_or_default(), 0)).is_break() {
+                        return Ok(ControlFlow::Break(()));
+                    }
+                }
+            }
+        }
+        first_row = first_row.saturating_add(rows);
+    }
+    Ok(ControlFlow::Continue(()))
 }
 
 /// Runs `read` so that a damaged file is an error even where a reader's own checks do not reach.

@@ -1,13 +1,15 @@
 //! Rows as a page: one file that needs nothing but itself, to look at data with a browser.
 //!
-//! How a value is drawn follows from what it is, not from the name of its column: see [`Form`]. Whatever is to be drawn in a way of its own
-//! (boxes and masks over an image, say) becomes a form.
+//! How a value is drawn follows from what it is, not from the name of its column: see [`Form`]. Rows that are pictures stand side by side, with
+//! the boxes and masks of what is in them: see [`crate::gallery`].
 
 use std::fmt::Write as _;
 
 use schemas::{document, dropped};
 
-use crate::cells::{Cell, ImageFormat, MAX_IMAGE_BYTES};
+use crate::cells::{Cell, ImageFormat, MASK, MAX_IMAGE_BYTES};
+use crate::gallery::bytes::push_base64;
+use crate::gallery::{self, Drawn, Picture, Room};
 use crate::report::html::{begin, esc};
 use crate::rows::{ColumnInfo, Row};
 use crate::show::{self, count};
@@ -32,6 +34,9 @@ const SHORT_CHARS: usize = 60;
 const FOLD_ITEMS: usize = 32;
 const PREVIEW_ITEMS: usize = 16;
 
+/// What is shown of bytes that are no image.
+const FIRST_BYTES: usize = 24;
+
 /// Longer addresses are text.
 const MAX_LINK: usize = 2000;
 
@@ -41,10 +46,11 @@ const MAX_COLUMNS: usize = 400;
 #[derive(Debug)]
 pub(crate) struct Page {
     out: String,
-    /// Bytes of images it may yet hold.
-    images_left: usize,
-    /// How much of it is images.
-    images_written: usize,
+    /// What of images it may yet hold, and holds.
+    images: Room,
+    /// Rows of the section that are pictures.
+    cards: String,
+    drawn: Drawn,
     rows: usize,
 }
 
@@ -96,6 +102,8 @@ enum Form<'c> {
         turns: Vec<Turn<'c>>,
         len: usize,
     },
+    /// A mask: its height and width.
+    Mask([&'c str; 2]),
     /// Items that stand in one line.
     Inline {
         items: &'c [Cell],
@@ -133,6 +141,7 @@ impl<'c> Form<'c> {
             },
             Cell::Struct(fields) => match image_of(cell) {
                 Some((format, bytes, len, path)) if fields.len() == 2 => Self::Image { format, bytes, len, path },
+                _ if fields.iter().map(|(name, _)| name.as_str()).eq(MASK) => mask_form(cell).unwrap_or(Self::Fields(fields)),
                 _ => Self::Fields(fields),
             },
         }
@@ -141,13 +150,21 @@ impl<'c> Form<'c> {
     /// Whether it stands beside other short values.
     fn is_short(&self) -> bool {
         match self {
-            Self::Null | Self::Omitted | Self::Plain(_) | Self::Bytes { .. } => true,
+            Self::Null | Self::Omitted | Self::Plain(_) | Self::Bytes { .. } | Self::Mask(_) => true,
             Self::Link(text) => text.len() <= 2 * SHORT_CHARS,
             Self::Text { text, chars } => *chars <= SHORT_CHARS && !text.contains('\n'),
             Self::Inline { len, .. } => *len <= 12,
             Self::Image { .. } | Self::Conversation { .. } | Self::Items { .. } | Self::Fields(_) => false,
         }
     }
+}
+
+/// A mask as COCO writes it; how many pixels it covers is told where it is read.
+fn mask_form(cell: &Cell) -> Option<Form<'_>> {
+    let Cell::List { items, len: 2 } = cell.field(MASK[0])? else { return None };
+    let Cell::Text { .. } = cell.field(MASK[1])? else { return None };
+    let [height, width] = items.as_slice() else { return None };
+    Some(Form::Mask([height.as_text()?, width.as_text()?]))
 }
 
 /// An image as Hugging Face stores it: `struct<bytes, path>`.
@@ -196,13 +213,13 @@ impl Page {
     /// A page about `title`: a file, a stage's folder, an output.
     pub(crate) fn new(title: &str) -> Self {
         let title = show::visible_line(title);
-        let mut out = begin(&format!("{title} · rows"), &[include_str!("rows_page.css")]);
+        let mut out = begin(&format!("{title} · rows"), &[include_str!("rows_page.css"), gallery::STYLE]);
         let _ = write!(
             out,
             "<header class=\"top\"><div class=\"kicker\"><span>Rows</span></div>\n<h1><bdi>{}</bdi></h1></header>\n<main>\n",
             esc(&title)
         );
-        Self { out, images_left: IMAGES_BYTES, images_written: 0, rows: 0 }
+        Self { out, images: Room { left: IMAGES_BYTES, written: 0 }, cards: String::new(), drawn: Drawn::default(), rows: 0 }
     }
 
     /// How many rows it shows.
@@ -212,7 +229,7 @@ impl Page {
 
     /// Whether it is as large as a browser takes well.
     pub(crate) fn is_full(&self) -> bool {
-        self.out.len() - self.images_written > PAGE_BYTES
+        self.out.len() + self.cards.len() - self.images.written > PAGE_BYTES
     }
 
     /// Begins a section: rows of one folder or file, of which there are `total` if that is known. It has no name where it is all of the page.
@@ -239,6 +256,10 @@ impl Page {
     /// Ends a section, with what is to be said of it: why there are no more rows, say.
     pub(crate) fn end_section(&mut self, note: Option<&str>) {
         self.out.push_str("</div>\n");
+        let (cards, drawn) = (std::mem::take(&mut self.cards), std::mem::take(&mut self.drawn));
+        if !cards.is_empty() {
+            gallery::write_section(&cards, drawn, &mut self.out);
+        }
         if let Some(note) = note {
             let _ = write!(self.out, "<p class=\"empty\" dir=\"auto\">{}</p>", esc(note));
         }
@@ -255,15 +276,27 @@ impl Page {
 
     /// A row, of `file` if there are several.
     pub(crate) fn row(&mut self, row: &Row<Cell>, file: Option<&str>) {
+        let picture = Picture::of(row);
+        if picture.is_none() {
+            return self.write_row(row, file, None);
+        }
+        // Cards come after the other rows of the section.
+        std::mem::swap(&mut self.out, &mut self.cards);
+        self.write_row(row, file, picture.as_ref());
+        std::mem::swap(&mut self.out, &mut self.cards);
+    }
+
+    fn write_row(&mut self, row: &Row<Cell>, file: Option<&str>, picture: Option<&Picture<'_>>) {
         self.rows += 1;
         let kind = Kind::of(row);
         let get = |name: &str| row.values.iter().find(|(column, _)| column == name).map(|(_, value)| value);
         let id = get(document::ID.name()).and_then(Cell::as_text);
         let place = format!("{}row {}", file.map(|file| format!("{} ", show::visible_line(file))).unwrap_or_default(), count(row.number));
+        let class = if picture.is_some() { "pic" } else { "row" };
         let class = match kind {
-            Kind::Kept => "row",
-            Kind::Dropped => "row dropped",
-            Kind::Rejected => "row rejected",
+            Kind::Kept => class.to_owned(),
+            Kind::Dropped => format!("{class} dropped"),
+            Kind::Rejected => format!("{class} rejected"),
         };
         let title = match kind {
             Kind::Rejected => rejected_place(get("file"), get("offset")).or_else(|| id.map(str::to_owned)),
@@ -275,6 +308,9 @@ impl Page {
             esc(&show::visible_line(&show::cut(title.as_deref().unwrap_or(&place), 400))),
             if title.is_some() { esc(&place) } else { String::new() }
         );
+        if let Some(picture) = picture {
+            picture.write(title.as_deref().unwrap_or(&place), &mut self.images, &mut self.drawn, &mut self.out);
+        }
         let told: &[&str] = match kind {
             Kind::Kept => &["id"],
             Kind::Dropped => {
@@ -288,10 +324,18 @@ impl Page {
             }
         };
         let is_told = |name: &str, value: &Cell| {
-            told.contains(&name) && (name != document::ID.name() || (title.is_some() && value.as_text().is_some_and(|id| id.len() <= 400)))
+            picture.is_some_and(|picture| picture.column == name)
+                || told.contains(&name)
+                    && (name != document::ID.name() || (title.is_some() && value.as_text().is_some_and(|id| id.len() <= 400)))
         };
         let values: Vec<&(String, Cell)> = row.values.iter().filter(|(name, value)| !is_told(name, value)).collect();
-        self.write_values(&values);
+        if picture.is_some() && !values.is_empty() {
+            let _ = write!(self.out, "<details><summary>{}</summary>", one_or_many(values.len() as u64, "value", "values"));
+            self.write_values(&values);
+            self.out.push_str("</details>");
+        } else {
+            self.write_values(&values);
+        }
         self.out.push_str("</article>\n");
     }
 
@@ -344,11 +388,21 @@ impl Page {
             }
             Form::Text { text, chars } => self.write_text(text, chars),
             Form::Bytes { first, len } => {
+                let first = &first[..first.len().min(FIRST_BYTES)];
                 let hex: Vec<String> = first.iter().map(|byte| format!("{byte:02x}")).collect();
                 let more = if len > first.len() { " …" } else { "" };
                 let _ = write!(self.out, "{} <code>{}{more}</code>", one_or_many(len as u64, "byte", "bytes"), hex.join(" "));
             }
             Form::Image { format, bytes, len, path } => self.write_image(format, bytes, len, path),
+            Form::Mask([height, width]) => {
+                let about = match gallery::mask_of(cell) {
+                    Some(Ok(mask)) => one_or_many(mask.area(), "pixel", "pixels"),
+                    Some(Err(why)) => format!("which has {why}"),
+                    None => "which is none that COCO knows".to_owned(),
+                };
+                let [height, width] = [height, width].map(|side| esc(&show::visible_line(&show::cut(side, 24))));
+                let _ = write!(self.out, "mask of {height} × {width}, {}", esc(&about));
+            }
             Form::Conversation { turns, len } => {
                 let n_turns = turns.len();
                 self.out.push_str("<div class=\"chat\">");
@@ -458,12 +512,12 @@ impl Page {
     fn write_image(&mut self, format: ImageFormat, bytes: &[u8], len: usize, path: Option<&str>) {
         let name = path.map(|path| format!("{} · ", esc(&show::visible_line(&show::cut(path, 200))))).unwrap_or_default();
         let about = format!("{name}{}, {}", format.name(), show::bytes(len as u64));
-        if bytes.len() != len || len > self.images_left {
+        if bytes.len() != len || len > self.images.left {
             let why = if len > MAX_IMAGE_BYTES { "too large to show here" } else { "this page holds no more images" };
             let _ = write!(self.out, "<div class=\"noimg\"><bdi>{about}</bdi>: {why}</div>");
             return;
         }
-        self.images_left -= len;
+        self.images.left -= len;
         let before = self.out.len();
         let _ = write!(
             self.out,
@@ -471,7 +525,7 @@ impl Page {
             format.name().to_ascii_lowercase()
         );
         push_base64(bytes, &mut self.out);
-        self.images_written += self.out.len() - before;
+        self.images.written += self.out.len() - before;
         let _ = write!(self.out, "\"><figcaption><bdi>{about}</bdi></figcaption></figure>");
     }
 }
@@ -484,19 +538,6 @@ fn name_of(name: &str) -> String {
 fn rejected_place(file: Option<&Cell>, offset: Option<&Cell>) -> Option<String> {
     let file = file?.as_text()?;
     Some(offset.and_then(Cell::as_text).map_or_else(|| file.to_owned(), |offset| format!("{file}@{offset}")))
-}
-
-/// Source: RFC 4648, section 4.
-fn push_base64(bytes: &[u8], out: &mut String) {
-    const DIGITS: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
-    out.reserve(bytes.len().div_ceil(3) * 4);
-    for group in bytes.chunks(3) {
-        let bits = group.iter().fold(0_u32, |bits, byte| bits << 8 | u32::from(*byte)) << (8 * (3 - group.len()));
-        for place in 0..4 {
-            let digit = DIGITS[(bits >> (18 - 6 * place) & 63) as usize];
-            out.push(if place <= group.len() { char::from(digit) } else { '=' });
-        }
-    }
 }
 
 #[cfg(test)]
@@ -591,10 +632,8 @@ mod tests {
         }
         let values = vec![("image".to_owned(), image(jpeg(5))), ("raw".to_owned(), jpeg(4)), ("large".to_owned(), image(large))];
         let html = page_of(&[Row { number: 0, values }]);
-        assert!(
-            html.contains("src=\"data:image/jpeg;base64,/9j/Bwc=\"><figcaption><bdi>a/cat.jpg · JPEG, 5 B</bdi></figcaption>"),
-            "{html}"
-        );
+        assert!(html.contains("src=\"data:image/jpeg;base64,/9j/Bwc=\">") && html.contains("<bdi>a/cat.jpg · JPEG, 5 B</bdi>"), "{html}");
+        assert!(html.contains("class=\"pic\"") && html.contains("<summary>2 values</summary>"), "{html}");
         assert!(html.contains("base64,/9j/Bw==\"><figcaption><bdi>JPEG, 4 B</bdi>"), "{html}");
         assert!(html.contains("<bdi>a/cat.jpg · JPEG, 4.0 MiB</bdi>: too large to show here"), "{html}");
 
@@ -602,19 +641,6 @@ mod tests {
             (0..12).map(|number| Row { number, values: vec![("image".to_owned(), jpeg(MAX_IMAGE_BYTES))] }).collect();
         let html = page_of(&rows);
         assert_eq!((html.matches("<img ").count(), html.matches("this page holds no more images").count()), (8, 4));
-    }
-
-    #[test]
-    fn bytes_are_as_rfc_4648_has_them() {
-        let of = |bytes: &str| {
-            let mut out = String::new();
-            push_base64(bytes.as_bytes(), &mut out);
-            out
-        };
-        assert_eq!(
-            ["", "f", "fo", "foo", "foob", "fooba", "foobar"].map(of),
-            ["", "Zg==", "Zm8=", "Zm9v", "Zm9vYg==", "Zm9vYmE=", "Zm9vYmFy"]
-        );
     }
 
     #[test]

@@ -64,7 +64,7 @@ fn a_sample_of_a_large_corpus_comes_near_what_is_in_it() {
     // After a stage that needs to see all rows there is a range.
     let out = &stage(&sampled, "split")["rows_out"];
     assert!(out["low"] == 0.0 && out["likely"].is_null() && number(&out["high"]) > 1000.0, "{out}");
-    let unique = &stage(&sampled, "unique")["cpu_seconds"];
+    let unique = &stage(&sampled, "unique")["task_seconds"];
     assert!(number(&unique["low"]) > 0.0 && unique["high"].is_null(), "{unique}");
     // Repeated words are compressed to hardly anything, so that what a part takes by itself would count for most, were it taken for each row.
     project.run(&[]);

@@ -182,3 +182,29 @@ fn clean_keeps_what_was_published() {
     project.run(SMALL);
     assert_eq!(project.table_hash("out/split"), before);
 }
+
+#[test]
+fn a_second_pipeline_does_not_replace_the_output_of_the_first_without_being_told() {
+    let yaml = |name: &str| {
+        format!(
+            "version: 1\nname: {name}\noutput: out\nstages:\n  rows: {{use: read_jsonl, path: rows.jsonl}}\n  {name}: {{use: dedup_exact, from: rows}}\n"
+        )
+    };
+    let project = Project::with(&yaml("first"));
+    project.write("rows.jsonl", "{\"id\": \"1\", \"text\": \"one\"}\n");
+    project.run(&[]);
+    project.write("second.yaml", yaml("second"));
+    for command in [&["run", "second.yaml"][..], &["plan", "second.yaml", "--tasks"]] {
+        let said = project.call(command);
+        assert_eq!(said.code, Some(2), "{said:#?}");
+        assert!(said.stderr.contains("holds the output of another pipeline, `first` of ") && said.stderr.contains("--fresh"), "{said:#?}");
+    }
+    assert!(project.path("out/first").exists() && !project.path("out/second").exists());
+    // A file that was moved, and a pipeline that was renamed in its file, go on.
+    project.write("moved.yaml", yaml("first"));
+    assert_eq!(project.call(&["run", "moved.yaml"]).code, Some(0));
+    project.write("moved.yaml", yaml("renamed"));
+    assert_eq!(project.call(&["run", "moved.yaml"]).code, Some(0));
+    assert_eq!(project.call(&["run", "second.yaml", "--fresh"]).code, Some(0));
+    assert!(project.path("out/second").exists() && !project.path("out/first").exists() && !project.path("out/renamed").exists());
+}

@@ -288,6 +288,10 @@ mod tests {
             let limits = Limits { max_binding_bytes: 4 * pixels(side) as u64 - 4, ..limits };
             let device = open_within(Some(&limits)).unwrap();
             assert!(matches!(chaos_game(device.gpu().unwrap(), &orbits, side), Err(GpuError::TooLarge { .. })));
+            // An orbit has 64 lanes.
+            let limits = Limits { max_workgroup_lanes: 32, ..gpu.limits().clone() };
+            let error = chaos_game(open_within(Some(&limits)).unwrap().gpu().unwrap(), &orbits, side).unwrap_err();
+            assert_eq!(error, GpuError::TooLarge { what: "a workgroup (lanes)", wanted: 64, limit: 32 });
         }
     }
 

@@ -4,7 +4,10 @@
 
 mod blur;
 pub mod chaos_game;
+pub mod cosine_topk;
 pub(crate) mod fractal;
+pub mod gemm;
+pub mod heads;
 mod paint;
 mod plasma;
 #[cfg(test)]

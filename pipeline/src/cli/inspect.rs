@@ -9,10 +9,15 @@ use miette::{IntoDiagnostic, WrapErr, miette};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::cli::Exit;
+use crate::gallery;
 use crate::rows::{self, ColumnInfo, Query, Row, Table};
 use crate::rows_page::Page;
 use crate::show;
 use crate::store::{self, Kind};
+
+/// Rows that are shown, and pictures on a page, unless somebody wants more.
+const ROWS: usize = 5;
+const PICTURES: usize = 24;
 
 /// Lines that one value may take.
 const MAX_LINES: usize = 8;
@@ -28,9 +33,9 @@ const MAX_NAME: usize = 24;
 pub struct Args {
     /// A `.parquet`, `.arrow` or `.jsonl` file (`.zst` and `.gz` too), a stage's folder, or the output folder of a run.
     pub path: PathBuf,
-    /// How many rows to show.
-    #[arg(long, value_name = "N", default_value_t = 5)]
-    pub rows: usize,
+    /// How many rows to show [default: 5; of pictures on a page 24, spread evenly over all rows]
+    #[arg(long, value_name = "N")]
+    pub rows: Option<usize>,
     /// Only these columns, in this order.
     #[arg(long, value_name = "A,B", value_delimiter = ',')]
     pub columns: Vec<String>,
@@ -99,10 +104,10 @@ fn inspect(args: &Args, width: usize, out: &mut dyn Write) -> miette::Result<Exi
     let columns = (!args.columns.is_empty()).then_some(args.columns.as_slice());
     let filter = args.r#where.as_ref().map(|(column, value)| (column.as_str(), value.as_str()));
     let query = Query { filter, columns, max_chars: MAX_CHARS };
-    let (mut shown, mut problem) = (0, None);
+    let (wanted, mut shown, mut problem) = (args.rows.unwrap_or(ROWS), 0, None);
     for file in &files {
         let name = if files.len() > 1 { file.file_name().map(|name| name.to_string_lossy().into_owned()) } else { None };
-        if shown >= args.rows {
+        if shown >= wanted {
             break;
         }
         let flow = rows::scan(file, query, &mut |row| {
@@ -114,7 +119,7 @@ fn inspect(args: &Args, width: usize, out: &mut dyn Write) -> miette::Result<Exi
                     return ControlFlow::Break(());
                 }
             }
-            if shown < args.rows { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if shown < wanted { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
         if let Some(error) = problem {
             return Err(error);
@@ -201,29 +206,45 @@ fn add_section(page: &mut Page, group: &Group, args: &Args) -> Result<(), rows::
     let tables = described.as_deref().unwrap_or_default();
     let total = tables.iter().map(|table| table.rows).try_fold(0u64, |sum, rows| rows.and_then(|rows| sum.checked_add(rows)));
     page.begin_section(&group.name, total.filter(|_| !tables.is_empty()), tables.first().map_or(&[], |table| &table.columns));
-    described?;
+    let tables = described?;
     let columns = (!args.columns.is_empty()).then_some(args.columns.as_slice());
     let filter = args.r#where.as_ref().map(|(column, value)| (column.as_str(), value.as_str()));
     let query = Query { filter, columns, max_chars: MAX_CHARS };
+    let name_of =
+        |file: &PathBuf| (group.files.len() > 1).then(|| file.file_name().map(|name| name.to_string_lossy().into_owned())).flatten();
+    let counts: Option<Vec<u64>> = tables.iter().map(|table| table.rows).collect();
+    let pictures = group.files.first().zip(tables.first()).filter(|_| filter.is_none());
+    let pictures = counts.filter(|_| pictures.is_some_and(|(file, table)| gallery::is_of_pictures(file, table, columns)));
+    let wanted = args.rows.unwrap_or(if pictures.is_some() { PICTURES } else { ROWS });
+    let is_spread = pictures.is_some();
     let mut shown = 0;
-    for file in &group.files {
-        if shown >= args.rows || page.is_full() {
+    for (file, numbers) in pictures.map(|counts| gallery::spread(&counts, wanted)).unwrap_or_default() {
+        let name = name_of(&group.files[file]);
+        let _ = rows::pick(&group.files[file], columns, &numbers, &mut |row| {
+            page.row(&row, name.as_deref());
+            shown += 1;
+            if page.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
+        })?;
+    }
+    for file in group.files.iter().filter(|_| !is_spread) {
+        if shown >= wanted || page.is_full() {
             break;
         }
-        let name = if group.files.len() > 1 { file.file_name().map(|name| name.to_string_lossy().into_owned()) } else { None };
+        let name = name_of(file);
         let _ = rows::scan(file, query, &mut |row| {
             page.row(&row, name.as_deref());
             shown += 1;
-            if shown < args.rows && !page.is_full() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+            if shown < wanted && !page.is_full() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
     }
     let left = total.filter(|_| filter.is_none()).map_or(0, |total| total.saturating_sub(shown as u64));
-    let note = if page.is_full() && shown < args.rows {
+    let note = if page.is_full() && shown < wanted {
         Some("The page is full: browsers open no larger ones well. Ask for fewer rows or columns.".to_owned())
     } else if left > 0 {
         Some(format!(
-            "{} more: `--rows` shows more, `--where COLUMN=VALUE` finds some.",
-            plural(usize::try_from(left).unwrap_or(usize::MAX), "row")
+            "{} more{}: `--rows` shows more, `--where COLUMN=VALUE` finds some.",
+            plural(usize::try_from(left).unwrap_or(usize::MAX), "row"),
+            if is_spread { "; those shown are spread evenly over all" } else { "" }
         ))
     } else {
         None
@@ -446,7 +467,7 @@ mod tests {
     use crate::rows::tests::{batch, ids, write_parquet};
 
     fn args(path: &Path) -> Args {
-        Args { path: path.to_owned(), rows: 5, columns: Vec::new(), r#where: None, html: None }
+        Args { path: path.to_owned(), rows: None, columns: Vec::new(), r#where: None, html: None }
     }
 
     fn shown(args: &Args) -> (Exit, String) {
@@ -607,7 +628,7 @@ mod tests {
             assert_eq!(execute(Args { html: Some(to.clone()), ..args }).unwrap(), Exit::Done);
             std::fs::read_to_string(&to).unwrap()
         };
-        let page = page_of(Args { rows: 31, ..args(&out.join("sft")) });
+        let page = page_of(Args { rows: Some(31), ..args(&out.join("sft")) });
         assert_eq!(page.matches("<article").count(), 31);
         assert!(page.contains("<small>part-00001.parquet row 0</small>") && page.contains("2 rows more: `--rows` shows more"), "{page}");
         let page = page_of(Args {
@@ -618,7 +639,7 @@ mod tests {
         assert_eq!(page.matches("<article").count(), 1);
         assert!(page.contains("<dt><bdi>n</bdi></dt><dd>17</dd>") && !page.contains("text of row"), "{page}");
         // An output: everything in it, and what is damaged says so.
-        let page = page_of(Args { rows: 1, ..args(&out) });
+        let page = page_of(Args { rows: Some(1), ..args(&out) });
         let names: Vec<&str> = page.split("<h2><bdi>").skip(1).filter_map(|rest| rest.split('<').next()).collect();
         assert_eq!(names, ["sft/", "dropped/clean/", "rejected/pages/"]);
         assert_eq!((page.matches("<article").count(), page.matches("</section>").count()), (2, 3));

@@ -26,7 +26,7 @@ pub struct Args {
     /// Plan a run that reads only the first ROWS rows of each source, and writes to <output>.limitROWS
     #[arg(long, value_name = "ROWS", value_parser = clap::value_parser!(u64).range(1..))]
     limit: Option<u64>,
-    /// Estimate rows, bytes, CPU time and disk from so many rows of each source; they go through the stages that treat each row alone, programs
+    /// Estimate rows, bytes, time and disk from so many rows of each source; they go through the stages that treat each row alone, programs
     /// of yours among them
     #[arg(long, value_name = "ROWS", conflicts_with_all = ["tasks", "mermaid"], value_parser = clap::value_parser!(u64).range(1..))]
     sample: Option<u64>,
@@ -139,10 +139,10 @@ fn json(survey: &Survey, slots: usize, tasks: bool, estimate: Option<&Estimate>)
 fn estimate_table(estimate: &Estimate) -> String {
     let count = |amount: Amount| about(amount, |rows| grouped(whole(rows)));
     let size = |amount: Amount| about(amount, |bytes| show::bytes(whole(bytes)));
-    let mut rows = vec![["stage", "rows in", "rows out", "bytes out", "CPU time", ".pipeline", "output"].map(str::to_owned).to_vec()];
+    let mut rows = vec![["stage", "rows in", "rows out", "bytes out", "task time", ".pipeline", "output"].map(str::to_owned).to_vec()];
     for stage in &estimate.stages {
         let rows_in = stage.input_bytes.map_or_else(|| count(stage.rows_in), show::bytes);
-        let (out, bytes, time) = (count(stage.rows_out), size(stage.bytes_out), span(stage.cpu_seconds));
+        let (out, bytes, time) = (count(stage.rows_out), size(stage.bytes_out), span(stage.task_seconds));
         rows.push(vec![stage.id.clone(), rows_in, out, bytes, time, size(stage.checkpoint_bytes), size(stage.output_bytes)]);
     }
     let mut widths = [0; 7];
@@ -158,8 +158,9 @@ fn estimate_table(estimate: &Estimate) -> String {
     text += "\n~ by the sample; ≤ of at most so many rows; ≥ what its first step takes; ? depends on all rows together\n\n";
     // Object storage does not say.
     let free = estimate.free_bytes.map(|free| format!("; {} are free", show::bytes(free))).unwrap_or_default();
-    let (cpu, wall, disk) = (span(estimate.cpu_seconds), span(estimate.wall_seconds), size(estimate.disk_bytes));
-    let _ = writeln!(text, "CPU time {cpu}; with these tasks at once {wall}\ndisk     {disk}{free}");
+    let (tasks, wall, disk) = (span(estimate.task_seconds), span(estimate.wall_seconds), size(estimate.disk_bytes));
+    let _ =
+        writeln!(text, "time     {tasks} by the clock, one task after the other; with these tasks at once {wall}\ndisk     {disk}{free}");
     for note in &estimate.notes {
         let _ = writeln!(text, "note     {note}");
     }

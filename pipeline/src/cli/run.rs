@@ -174,7 +174,7 @@ fn summary(record: &RunRecord, output: &Path) -> String {
         let (fell_back, all) = (stage.totals.fell_back(), stage.totals.ran_on.values().sum());
         if fell_back > 0 {
             lines.push(format!(
-                "  {}: WARNING: the GPU was lost: the processor made {} of {} shards, or a part of each; its floats may differ a little",
+                "  {}: WARNING: the GPU failed: the processor made {} of {} shards, or a part of each, and floats may differ a little; the log says why",
                 stage.id,
                 grouped(fell_back),
                 grouped(all)
@@ -230,6 +230,9 @@ impl RunFailure {
             RunError::TooLittleMemory { .. } => Some("raise `--memory`".to_owned()),
             RunError::OverBudget { .. } => Some("raise `--memory`, or give the stage less to see at once".to_owned()),
             RunError::Store(StoreError::Damaged { .. }) => Some(format!("`pipeline run {file}` makes it again")),
+            RunError::OtherPipeline { .. } => {
+                Some("let `output` name another folder; with `--fresh` this pipeline's output replaces the other one".to_owned())
+            }
             RunError::InputChanged(_) => Some(format!("once the input stands still, `pipeline run {file}` goes on")),
             RunError::Stage { .. } | RunError::Store(_) => {
                 Some(format!("once it is mended, `pipeline run {file}` goes on where this stopped"))
@@ -247,6 +250,7 @@ impl RunFailure {
             RunError::TooLittleMemory { .. }
             | RunError::NoStage(_)
             | RunError::NoPlan { .. }
+            | RunError::OtherPipeline { .. }
             | RunError::OtherVersion { .. }
             | RunError::NotReady { .. } => Exit::Usage,
             _ => Exit::Failed,

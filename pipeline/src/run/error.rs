@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
-use stages::StageError;
+use stages::{StageError, Step};
 
+use super::progress::grouped;
 use super::survey::NamedTask;
 use crate::store::StoreError;
 
@@ -54,6 +55,16 @@ pub enum RunError {
     NoPlan {
         /// The output folder.
         output: PathBuf,
+    },
+    /// An output of another pipeline.
+    #[error("{output} holds the output of another pipeline, `{name}` of {file}, which this run would replace")]
+    OtherPipeline {
+        /// The output folder.
+        output: PathBuf,
+        /// The pipeline's name.
+        name: String,
+        /// Its file.
+        file: PathBuf,
     },
     /// A plan of another program.
     #[error("the plan was made by version {planned} of the program, and this is version {own}")]
@@ -118,6 +129,16 @@ pub enum RunError {
         needs: u64,
         /// Bytes there are.
         has: u64,
+    },
+    /// A step has more parts than are kept in memory.
+    #[error("stage `{stage}`, step `{step}`: {} parts, and a run has at most {}; make fewer rows, or make them in several runs", grouped(u64::from(*.parts)), grouped(u64::from(Step::MOST_PARTS)))]
+    TooManyParts {
+        /// The stage's id.
+        stage: String,
+        /// The step.
+        step: String,
+        /// Its parts.
+        parts: u32,
     },
     /// There is no such stage.
     #[error("there is no stage `{0}` in this pipeline")]

@@ -9,10 +9,12 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use datasets::WriteSettings;
 use serde::Serialize;
 use stages::{
-    Done, Emit, Global, MailIn, PartIn, Port, Rejection, RowSink, ShardIn, ShardRows, Source, Stage, StageError, Step, StepKind, Tables,
+    Done, Emit, Global, MailIn, PartIn, Port, Rejection, RowSink, ShardIn, ShardRows, Source, Stage, StageError, Step, StepKind, TablePart,
+    Tables,
 };
 
 use super::amount::{Amount, LEAST_SPREAD, spread_of_mean, spread_of_times};
@@ -53,8 +55,8 @@ pub struct StageEstimate {
     pub rows_out: Amount,
     /// Bytes of those rows in memory.
     pub bytes_out: Amount,
-    /// CPU time of its own and of storing what it gives.
-    pub cpu_seconds: Amount,
+    /// Time of its own and of storing what it gives, as a task takes it by the clock: a program of yours that waits takes it too.
+    pub task_seconds: Amount,
     /// What it leaves for the stages that read it, for itself between its steps, and for the parts before they are published.
     pub checkpoint_bytes: Amount,
     /// What it publishes.
@@ -67,7 +69,7 @@ pub struct Estimate {
     /// By stage, each after what it reads.
     pub stages: Vec<StageEstimate>,
     /// Of all stages.
-    pub cpu_seconds: Amount,
+    pub task_seconds: Amount,
     /// The same by as many tasks at once as there may be.
     pub wall_seconds: Amount,
     /// Of all stages, under `.pipeline` and published.
@@ -149,12 +151,12 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
     let stages = plan.active.iter().map(|&node| estimator.stage(node)).collect::<Result<Vec<_>, _>>()?;
     let mut notes = estimator.notes;
     let sum = |of: fn(&StageEstimate) -> Amount| stages.iter().map(of).fold(Amount::NOTHING, Amount::plus);
-    let cpu_seconds = sum(|stage| stage.cpu_seconds);
+    let task_seconds = sum(|stage| stage.task_seconds);
     let disk_bytes = sum(|stage| stage.checkpoint_bytes.plus(stage.output_bytes));
     let slots = options.slots()?;
     let by_slots = |seconds: f64| seconds / slots as f64;
     let wall_seconds =
-        Amount { low: by_slots(cpu_seconds.low), high: cpu_seconds.high.map(by_slots), likely: cpu_seconds.likely.map(by_slots) };
+        Amount { low: by_slots(task_seconds.low), high: task_seconds.high.map(by_slots), likely: task_seconds.likely.map(by_slots) };
     let available = usage::available_memory_bytes();
     if available > 0 && options.memory > available {
         notes.push(format!("it may use {} of memory, and the machine has {} left", show::bytes(options.memory), show::bytes(available)));
@@ -174,7 +176,7 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
             notes.push(format!("it may take more disk than is free: {}", show::bytes(free)));
         }
     }
-    Ok(Estimate { stages, cpu_seconds, wall_seconds, disk_bytes, free_bytes, notes })
+    Ok(Estimate { stages, task_seconds, wall_seconds, disk_bytes, free_bytes, notes })
 }
 
 struct Estimator<'g> {
@@ -202,7 +204,7 @@ impl Estimator<'_> {
             },
             rows_out: Amount::UNKNOWN,
             bytes_out: Amount::UNKNOWN,
-            cpu_seconds: Amount::UNKNOWN,
+            task_seconds: Amount::UNKNOWN,
             checkpoint_bytes: Amount::NOTHING,
             output_bytes: Amount::NOTHING,
         };
@@ -211,12 +213,12 @@ impl Estimator<'_> {
             (Stage::Source(source), _) => {
                 let (sampled, seconds, bytes, reads_again) = self.source(node, source.as_ref())?;
                 in_memory = reads_again;
-                (estimate.cpu_seconds, estimate.input_bytes) = (seconds, Some(bytes));
+                (estimate.task_seconds, estimate.input_bytes) = (seconds, Some(bytes));
                 self.edges.insert(Edge { node, port: Port::OUT }, sampled);
             }
-            (Stage::RowLocal(_), Some(input)) => estimate.cpu_seconds = self.row_local(node, &input)?,
+            (Stage::RowLocal(_), Some(input)) => estimate.task_seconds = self.row_local(node, &input)?,
             (Stage::Global(global), input) => {
-                (estimate.cpu_seconds, estimate.checkpoint_bytes) = self.global(node, global.as_ref(), input)?;
+                (estimate.task_seconds, estimate.checkpoint_bytes) = self.global(node, global.as_ref(), input)?;
             }
             (Stage::RowLocal(_), None) => {}
         }
@@ -360,6 +362,7 @@ impl Estimator<'_> {
         match first.as_ref().map(|step| (step, &step.kind)) {
             Some((step, StepKind::Shards { port })) if step.mail.is_empty() && step.whole.is_empty() => {
                 if let Some(rows) = self.input(node, Some(port)) {
+                    let mut tables = Broadcast::new();
                     let (seconds, bytes) = rows.measure(|batches| {
                         let mut out = Tables::new(global.tables(), stage.outputs.clone());
                         let shard = ShardRows { index: 0, batches: batches.to_vec() };
@@ -369,6 +372,9 @@ impl Estimator<'_> {
                         let mut bytes = 0;
                         for (name, parts) in out.into_parts().0 {
                             let Some(spec) = specs.iter().find(|spec| spec.name == name) else { continue };
+                            let whole =
+                                parts.iter().filter_map(|part| if let TablePart::Whole(batch) = part { Some(batch.clone()) } else { None });
+                            tables.entry(name).or_default().extend(whole);
                             encode_table(spec, parts, |block| {
                                 bytes += block.len() as u64;
                                 Ok(())
@@ -377,9 +383,15 @@ impl Estimator<'_> {
                         Ok::<u64, RunError>(bytes)
                     })?;
                     took = (Amount::at_least(seconds.low), Amount::at_least(bytes.low));
+                    if let Some((next, n, whole)) = makes_next(global, step, tables)?.filter(|_| stage.makes.is_some()) {
+                        let (made, _) = self.parts(node, global, &next, n, whole)?;
+                        took = (seconds.plus(made), bytes);
+                    }
                 }
             }
-            Some((step, StepKind::Parts { n })) if step.whole.is_empty() => took = self.parts(node, global, step, *n)?,
+            Some((step, StepKind::Parts { n })) if step.whole.is_empty() => {
+                took = self.parts(node, global, step, *n, BTreeMap::new())?;
+            }
             Some((step, StepKind::Once { ports, .. })) => {
                 let held = ports.iter().filter_map(|port| Some(self.input(node, Some(port))?.bytes())).fold(Amount::NOTHING, Amount::plus);
                 let (needs, has) = (held.likely.unwrap_or(held.low) * 3.0, self.options.memory.saturating_sub(BASE_BYTES));
@@ -405,13 +417,20 @@ impl Estimator<'_> {
     }
 
     /// What is told of a step whose tasks make rows: one of its parts is made, as far as so many rows.
-    fn parts(&mut self, node: usize, global: &dyn Global, step: &Step, n: u32) -> Result<(Amount, Amount), RunError> {
+    fn parts(
+        &mut self,
+        node: usize,
+        global: &dyn Global,
+        step: &Step,
+        n: u32,
+        whole: BTreeMap<&'static str, RecordBatch>,
+    ) -> Result<(Amount, Amount), RunError> {
         let stage = &self.graph.nodes[node];
         let stage_error = |source| RunError::Stage { stage: stage.id.clone(), source };
         let mut out = Tables::new(global.tables(), stage.outputs.clone());
         let began = Instant::now();
         if n > 0 {
-            let mut part = PartIn { index: self.draw(node) % n, wanted: self.rows, whole: BTreeMap::new() };
+            let mut part = PartIn { index: self.draw(node) % n, wanted: self.rows, whole };
             global.part(step, &mut part, &mut out).map_err(stage_error)?;
         }
         let seconds = began.elapsed().as_secs_f64();
@@ -476,13 +495,13 @@ impl Estimator<'_> {
                 } else {
                     (seconds, bytes)
                 };
-                estimate.cpu_seconds = estimate.cpu_seconds.plus(seconds);
+                estimate.task_seconds = estimate.task_seconds.plus(seconds);
                 estimate.checkpoint_bytes = estimate.checkpoint_bytes.plus(bytes);
             }
             if let Some((_, settings)) = &stored.publish {
                 let (seconds, _) = sampled.measure(|batches| part_bytes(batches, settings))?;
                 let bytes = published(sampled, settings)?;
-                estimate.cpu_seconds = estimate.cpu_seconds.plus(seconds);
+                estimate.task_seconds = estimate.task_seconds.plus(seconds);
                 estimate.output_bytes = estimate.output_bytes.plus(bytes);
                 // Pieces that are parts by themselves are linked; small ones lie beside the parts that they were joined to.
                 let (rows, all) = (sampled.rows().high.unwrap_or(0.0), bytes.high.unwrap_or(0.0));
@@ -500,6 +519,30 @@ impl Estimator<'_> {
         batches.iter().try_for_each(|batch| part.write(batch))?;
         Ok(part.finish()?.iter().map(|piece| piece.len() as u64).sum())
     }
+}
+
+/// Tables that go to everyone, as one step wrote them.
+type Broadcast = BTreeMap<&'static str, Vec<RecordBatch>>;
+
+/// The step that makes rows by what `step` wrote for everyone, if that comes next: the step, its parts, and what it gets.
+fn makes_next(
+    global: &dyn Global,
+    step: &Step,
+    tables: Broadcast,
+) -> Result<Option<(Step, u32, BTreeMap<&'static str, RecordBatch>)>, RunError> {
+    let mut done = Done::default();
+    let rows = |table: &&'static str| tables.get(table).map_or(0, |batches| batches.iter().map(|batch| batch.num_rows() as u64).sum());
+    done.finish(step.writes.iter().map(|table| (*table, rows(table))).collect());
+    let Some(next) = global.next(&done) else { return Ok(None) };
+    let StepKind::Parts { n } = next.kind else { return Ok(None) };
+    let specs = global.tables();
+    let table = |name: &&'static str| {
+        let schema = specs.iter().find(|spec| spec.name == *name).map(|spec| &spec.schema);
+        let schema = schema.ok_or_else(|| StageError::Internal(format!("the program has no table `{name}`")))?;
+        Ok::<_, RunError>((*name, concat_batches(schema, tables.get(name).map_or(&[][..], Vec::as_slice))?))
+    };
+    let whole = next.whole.iter().map(table).collect::<Result<_, _>>()?;
+    Ok(Some((next, n, whole)))
 }
 
 /// Bytes of a part that holds some rows.

@@ -95,7 +95,12 @@ pub(super) fn conclude(
     log_end(&engine.cx.log, &record, finished.as_ref().err());
     // An output that was taken away in mid-run is not made again just to say so: the next run would take it for somebody else's folder.
     let is_there = Lock::is_held(&engine.cx.store);
-    let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record) } else { Ok(()) };
+    // Only of an output that is done, and only where a column can hold pictures: storage is asked for nothing else.
+    let may_have =
+        |schema: &arrow::datatypes::SchemaRef| schema.fields().iter().any(|field| field.data_type().to_string().contains("Binary"));
+    let may_have = engine.cx.graph.nodes.iter().any(|node| node.outputs.iter().any(|(_, schema)| may_have(schema)));
+    let pictures = if finished.is_ok() && may_have { crate::gallery::of_output(engine.cx.store.root(), &record) } else { String::new() };
+    let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record, &pictures) } else { Ok(()) };
     (finished.and(written), record)
 }
 
@@ -137,8 +142,8 @@ fn log_end(log: &RunLog, record: &RunRecord, error: Option<&RunError>) {
     log.end();
 }
 
-fn write_record(store: &Store, record: &RunRecord) -> Result<(), RunError> {
-    store.put_durable("report.html", Bytes::from(report::render(record)))?;
+fn write_record(store: &Store, record: &RunRecord, pictures: &str) -> Result<(), RunError> {
+    store.put_durable("report.html", Bytes::from(report::render_with(record, pictures)))?;
     let json = serde_json::to_vec_pretty(record).map_err(|error| RunError::Internal(format!("the record does not serialize: {error}")))?;
     Ok(store.put_durable(RECORD, Bytes::from(json))?)
 }
@@ -168,7 +173,7 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             notes: node.notes.clone(),
             views: views_of(node),
             tags: node.outputs.is_tagged(),
-            makes: node.makes.is_some() || (node.inputs.is_empty() && node.spec.kind == stages::Kind::Global),
+            makes: node.makes_rows(),
             totals,
             published: engine
                 .units

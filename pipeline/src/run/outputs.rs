@@ -183,9 +183,11 @@ impl Outputs {
             let totals = &mut self.stages.entry(node).or_default().0;
             totals.measured.entry(name.to_owned()).or_default().merge(measured);
         }
-        if emit.take_fell_back() && self.fell_back.insert(node) {
+        if let Some(why) = emit.take_fell_back()
+            && self.fell_back.insert(node)
+        {
             let about = About::stage(&self.cx.graph.nodes[node].id);
-            self.cx.log.line(Level::Warn, about, "the GPU was lost; the processor does its work");
+            self.cx.log.line(Level::Warn, about, format!("the processor steps in for the GPU: {why}"));
         }
         let rejections = emit.take_rejections();
         self.reject(node, &rejections)?;

@@ -164,7 +164,7 @@ fn a_plan_knows_how_many_tasks_and_a_sample_how_many_rows() {
     // A part that is made to its end tells how many rows the others make.
     let whole = sample(MADE, 1000);
     assert!(whole.rows_out.low < 1000.0 && whole.rows_out.high.is_some_and(|high| high > 990.0), "{whole:?}");
-    assert!(whole.output_bytes.likely.is_some_and(|bytes| bytes > 0.0) && whole.cpu_seconds.high.is_some());
+    assert!(whole.output_bytes.likely.is_some_and(|bytes| bytes > 0.0) && whole.task_seconds.high.is_some());
     // One that is not, does not; but the settings may.
     assert_eq!(sample(MADE, 10).rows_out.high, None);
     let said = sample("  made: {use: make_rows, rows: 1000000, parts: 7, each_bytes: 20}\n", 10);
@@ -198,8 +198,8 @@ fn what_cannot_fit_is_refused_at_its_setting() {
 fn more_parts_than_are_kept_in_memory_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let result = run(graph(folder.path(), "  made: {use: make_rows, rows: 9, parts: 4000000000}\n"), &options()).0;
-    let Err(RunError::Stage { source, .. }) = result else { panic!("{result:?}") };
-    assert!(source.to_string().contains("4000000000 parts, at most 1048576 are run"), "{source}");
+    let Err(error @ RunError::TooManyParts { .. }) = result else { panic!("{result:?}") };
+    assert!(error.to_string().starts_with("stage `made`, step `make`: 4,000,000,000 parts, and a run has at most 1,048,576; "), "{error}");
 }
 
 #[test]
@@ -252,7 +252,10 @@ fn shards_for_which_the_processor_stepped_in_are_counted_and_told() {
     assert!(ran(0).is_empty() && ran(1).is_empty() && ran(3).is_empty());
     assert_eq!(record.stages[2].totals.fell_back(), 1);
     let report = std::fs::read_to_string(folder.path().join("out/report.html")).expect("a report");
-    assert!(report.contains("a GPU that was lost, then the processor: 1; a GPU: 3"));
+    assert!(report.contains("a GPU, and the processor where that failed: 1; a GPU: 3"));
+    let logs = std::fs::read_dir(folder.path().join("out/.pipeline/logs")).expect("logs").map(|log| log.expect("an entry").path());
+    let logs: String = logs.map(|log| std::fs::read_to_string(log).expect("read")).collect();
+    assert!(logs.contains("the processor steps in for the GPU: a test wanted it so"), "{logs}");
     // It is remembered with the task, and counted again by a run that does not do it.
     let mut again = graph(folder.path(), KERNEL);
     again.device.as_mut().expect("a stage has kernels").class = DeviceClass::Gpu;

@@ -76,6 +76,7 @@ pub fn survey_for_workers(graph: Graph, options: &Options) -> Result<Survey, Run
     engine.found = FoundMarks::look(&engine.cx.store)?;
     threads.into_iter().for_each(|thread| _ = thread.join());
     let _lock = Lock::share(&engine.cx.store)?;
+    recipe.refuse_other(&engine.cx.store)?;
     let survey = look(&mut engine)?;
     (0..engine.units.len()).filter(|&unit| engine.units[unit].finished).try_for_each(|unit| engine.check_gates(unit))?;
     engine.save_inputs()?;

@@ -5,7 +5,6 @@ mod compose_fractals;
 mod draw;
 mod encode;
 mod ifs;
-mod jpeg;
 mod program;
 mod render_fractaldb;
 mod render_fractals;

@@ -14,8 +14,8 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use gpu::Device;
 use gpu::fractal::{ImageJob, Rendered, Renderer};
-use gpu::{Device, Ran};
 use schemas::{ColumnSpec, document, fractal};
 
 use super::codes::{self, Codes};
@@ -155,8 +155,8 @@ impl<R: Recipe> Program<R> {
         Measure::new("visible", "share of a fractal's own pixels that can be seen").at_least("min_visible", self.form.min_visible)
     }
 
-    /// Makes images and gives their rows.
-    fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], tools: &mut Tools, out: &mut Emit) -> Result<(), StageError> {
+    /// Makes images and gives their rows; how many.
+    fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], tools: &mut Tools, out: &mut Emit) -> Result<u64, StageError> {
         let mut made: BTreeMap<usize, (Planned, Rendered)> = BTreeMap::new();
         let mut due: Vec<(usize, Vec<u8>)> = (0..indices.len()).map(|at| (at, Vec::new())).collect();
         while !due.is_empty() {
@@ -169,10 +169,7 @@ impl<R: Recipe> Program<R> {
                 .collect();
             let jobs: Vec<ImageJob> = planned.iter().map(|(_, _, planned)| planned.job.clone()).collect();
             let (rendered, ran) = tools.renderer.render(&self.device, &jobs);
-            if let Ran::FellBack(reason) = ran {
-                out.count("images_on_processor", &reason, jobs.len() as u64);
-                out.fell_back();
-            }
+            out.ran(&ran);
             for ((at, mut attempts, planned), rendered) in planned.into_iter().zip(rendered) {
                 let failed = self.recipe.failed(&planned, &rendered);
                 if failed.is_empty() {
@@ -196,9 +193,11 @@ impl<R: Recipe> Program<R> {
         let visible = self.visible_measure();
         let mut rows = Rows::default();
         for (at, (planned, rendered)) in made {
-            rows.push(self, &mut tools.encoder, indices[at], planned, rendered, |share, kept| out.observe(&visible, share, kept))?;
+            rows.push(self, tools.encoder, indices[at], planned, rendered, |share, kept| out.observe(&visible, share, kept))?;
         }
-        out.rows(rows.finish(self)?)
+        let given = rows.ids.len() as u64;
+        out.rows(rows.finish(self)?)?;
+        Ok(given)
     }
 }
 
@@ -250,8 +249,16 @@ impl<R: Recipe> Global for Program<R> {
             .collect();
         let mut tools = Tools { renderer: Renderer::new(), encoder: Encoder::new(self.encoding) };
         let pixels = u64::from(self.side) * u64::from(self.side) * 4;
-        let chunk = usize::try_from((CHUNK_BYTES / pixels).clamp(1, CHUNK_IMAGES)).unwrap_or(1);
-        indices.chunks(chunk).try_for_each(|indices| self.make(indices, &codes, &good, &mut tools, out.emit()))
+        // Of a few images that are wanted no more are made than at a time.
+        let chunk = usize::try_from((CHUNK_BYTES / pixels).clamp(1, CHUNK_IMAGES).min(part.wanted.max(1))).unwrap_or(1);
+        let mut left = part.wanted;
+        for indices in indices.chunks(chunk) {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(self.make(indices, &codes, &good, &mut tools, out.emit())?);
+        }
+        Ok(())
     }
 }
 
@@ -303,7 +310,7 @@ impl Rows {
     fn push<R>(
         &mut self,
         program: &Program<R>,
-        encoder: &mut Encoder,
+        encoder: Encoder,
         index: u64,
         planned: Planned,
         rendered: Rendered,

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
 use arrow::compute::{filter_record_batch, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
+use gpu::Ran;
 use schemas::{document, dropped};
 
 use super::measure::{Measure, Measured, Tally};
@@ -64,7 +65,7 @@ pub struct Emit {
     dropped: BTreeMap<&'static str, u64>,
     figures: Figures,
     tallies: Vec<Tally>,
-    fell_back: bool,
+    fell_back: Option<String>,
 }
 
 /// Counts a stage makes for the report: of each figure, by name.
@@ -80,7 +81,7 @@ impl Emit {
             dropped: BTreeMap::new(),
             figures: Figures::new(),
             tallies: Vec::new(),
-            fell_back: false,
+            fell_back: None,
         }
     }
 
@@ -242,14 +243,22 @@ impl Emit {
         self.tallies[at].take(number, kept);
     }
 
-    /// Says that the processor stepped in for a GPU that was lost while rows of this batch or task were made: the run counts it and tells it.
-    pub fn fell_back(&mut self) {
-        self.fell_back = true;
+    /// Says where kernels ran that rows of this batch or task were made with: the run counts where the processor stepped in for a GPU, and
+    /// tells it.
+    pub fn ran(&mut self, ran: &Ran) {
+        if let Ran::FellBack(why) = ran {
+            self.fell_back.get_or_insert_with(|| why.clone());
+        }
     }
 
-    /// Whether that was said since the last call.
-    pub fn take_fell_back(&mut self) -> bool {
-        std::mem::take(&mut self.fell_back)
+    /// Says that the processor stepped in for a GPU, for a reason that is not known here.
+    pub fn fell_back(&mut self) {
+        self.ran(&Ran::FellBack("the device failed".to_owned()));
+    }
+
+    /// Why the processor stepped in for a GPU since the last call, if it did.
+    pub fn take_fell_back(&mut self) -> Option<String> {
+        self.fell_back.take()
     }
 
     /// Cuts what was given to the main output since the last [`Emit::take_batches`] to its first `rows` rows; how many are left.
