@@ -13,12 +13,13 @@ use std::time::{Duration, Instant};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 9] = [
+const TARGETS: [Target; 10] = [
     ("csv", targets::readers::csv),
     ("jsonl", targets::readers::jsonl),
     ("parquet", targets::readers::parquet),
     ("text", targets::readers::text),
     ("languages", targets::models::languages),
+    ("safetensors", targets::models::safetensors),
     ("warc", targets::readers::warc),
     ("marks", targets::engine::marks),
     ("spill", targets::engine::spill),
@@ -111,4 +112,4 @@ macro_rules! replays {
     };
 }
 
-replays!(csv, jsonl, parquet, text, languages, warc, marks, spill, yaml);
+replays!(csv, jsonl, parquet, text, languages, safetensors, warc, marks, spill, yaml);

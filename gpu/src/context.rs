@@ -83,6 +83,17 @@ impl Limits {
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
+    /// Most bytes of one buffer of a piece that still leaves room for another under way.
+    pub(crate) fn piece_bytes(&self) -> u64 {
+        self.max_binding_bytes.min(PIECE_BYTES)
+    }
+
+    /// So many workgroups along `x` and `y`, or fewer: for shaders that go on in strides.
+    pub(crate) fn strides(&self, x: u64, y: u64) -> [u32; 3] {
+        let most = |groups: u64| u32::try_from(groups).unwrap_or(u32::MAX).min(self.max_workgroups);
+        [most(x), most(y), 1]
+    }
+
     /// So many workgroups as a grid; a shader finds its number with `group_number` of `shaders/shared/grid.wgsl`.
     pub(crate) fn grid(&self, groups: u64) -> Result<[u32; 3], GpuError> {
         let most = u64::from(self.max_workgroups);
@@ -239,14 +250,9 @@ impl Gpu {
     /// How many lanes a workgroup of a kernel has along `x`: what its shader says, or fewer where the adapter allows no more and the shader leaves
     /// it open.
     pub(crate) fn lanes(&self, kernel: &Kernel, constants: &[(&'static str, u32)]) -> u32 {
-        match kernel.workgroup[0] {
-            Size::Fixed(lanes) => lanes,
-            Size::Named(name, lanes) => match constants.iter().find(|(constant, _)| *constant == name) {
-                Some((_, lanes)) => *lanes,
-                None if lanes <= self.limits.max_workgroup_lanes => lanes,
-                None => 1 << self.limits.max_workgroup_lanes.max(1).ilog2(),
-            },
-        }
+        let lanes = kernel.workgroup[0].of(constants);
+        let is_open = matches!(kernel.workgroup[0], Size::Named(name, _) if !constants.iter().any(|(constant, _)| *constant == name));
+        if is_open && lanes > self.limits.max_workgroup_lanes { 1 << self.limits.max_workgroup_lanes.max(1).ilog2() } else { lanes }
     }
 
     /// Makes calls within error scopes.
@@ -492,6 +498,12 @@ impl<'g> Batch<'g> {
             let limit = u64::from(self.gpu.limits.max_workgroups);
             return Err(GpuError::TooLarge { what: "a dispatch (workgroups along a dimension)", wanted: u64::from(too_many), limit });
         }
+        let most = self.gpu.limits.max_workgroup_lanes;
+        let lanes =
+            kernel.workgroup.iter().skip(1).fold(self.gpu.lanes(kernel, constants), |lanes, size| lanes.saturating_mul(size.of(constants)));
+        if lanes > most {
+            return Err(GpuError::TooLarge { what: "a workgroup (lanes)", wanted: u64::from(lanes), limit: u64::from(most) });
+        }
         if buffers.len() != kernel.bindings.len() {
             let names: Vec<_> = kernel.bindings.iter().map(|binding| binding.name).collect();
             return Err(GpuError::Internal { problem: format!("`{}` takes {names:?}, and {} buffers came", kernel.entry, buffers.len()) });
@@ -558,6 +570,16 @@ impl<'g> Batch<'g> {
     ) -> Result<(), GpuError> {
         let lanes = self.gpu.lanes(kernel, constants).max(1);
         self.dispatch_rows(kernel, constants, buffers, elements.div_ceil(lanes as usize))
+    }
+
+    /// Runs the lanes of a shader that goes on in strides: along `x` over elements, along `y` over rows.
+    ///
+    /// # Errors
+    /// As [`Batch::dispatch`].
+    pub(crate) fn dispatch_strides(&mut self, kernel: &Kernel, buffers: &[&Buffer], elements: usize, rows: usize) -> Result<(), GpuError> {
+        let lanes = self.gpu.lanes(kernel, &[]).max(1) as usize;
+        let groups = self.gpu.limits.strides(elements.div_ceil(lanes) as u64, rows as u64);
+        self.dispatch(kernel, &[], buffers, groups)
     }
 
     /// Asks for the first `len` values of a buffer as they are when all that was recorded so far is done.
@@ -672,5 +694,75 @@ impl Drop for Results {
             read.lease.buffer.unmap();
             read.lease.use_again();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ran;
+    use crate::twins::open_within;
+
+    #[test]
+    fn rows_and_grids_keep_within_the_limits() {
+        let limits = Limits { max_binding_bytes: 1000, max_workgroups: 10, max_workgroup_lanes: 64, max_shared_bytes: 0 };
+        assert_eq!((limits.rows("a row", 300), limits.rows("a row", 1000)), (Ok(3), Ok(1)));
+        let error = limits.rows("a row (bytes)", 1001).unwrap_err();
+        assert_eq!(error.to_string(), "a row (bytes) needs 1001, and the adapter allows 1000");
+        assert_eq!(
+            [0, 1, 10, 11, 100].map(|groups| limits.grid(groups).unwrap()),
+            [[1, 0, 1], [1, 1, 1], [10, 1, 1], [10, 2, 1], [10, 10, 1]]
+        );
+        assert!(limits.grid(101).is_err());
+        assert_eq!(limits.strides(7, 11), [7, 10, 1]);
+        // A large binding is not used up by one piece, unless by a single row.
+        let vast = Limits { max_binding_bytes: 1 << 32, ..limits };
+        assert_eq!((vast.rows("a row", 1 << 20), vast.rows("a row", 1 << 30)), (Ok(64), Ok(1)));
+    }
+
+    #[test]
+    fn an_error_that_nobody_waits_for_ends_the_device_and_no_more() {
+        let Some(device) = open_within(None) else { return };
+        let gpu = device.gpu().expect("opened");
+        assert!(gpu.batch("before").is_ok());
+        let too_large =
+            wgpu::BufferDescriptor { label: None, size: u64::MAX / 2, usage: wgpu::BufferUsages::STORAGE, mapped_at_creation: false };
+        let _invalid = gpu.device.create_buffer(&too_large);
+        assert!(gpu.lost().is_some_and(|reason| reason.starts_with("an error that nobody waited for: ")), "{:?}", gpu.lost());
+        let (value, ran) = device.run(|gpu| gpu.batch("after").map(|_| 1), || 2);
+        assert!(value == 2 && matches!(ran, Ran::FellBack(_)), "{ran:?}");
+    }
+
+    #[test]
+    fn a_device_lost_between_sending_and_reading_is_an_error() {
+        let Some(device) = open_within(None) else { return };
+        let gpu = device.gpu().expect("opened");
+        let mut batch = gpu.batch("lost").unwrap();
+        let words = batch.upload(&[1_u32, 2, 3]).unwrap();
+        batch.download::<u32>(&words, 3).unwrap();
+        let pending = batch.submit().unwrap();
+        gpu.lost.get_or_init(|| "unplugged".to_owned());
+        gpu.device.destroy();
+        assert_eq!(pending.wait().unwrap_err(), GpuError::Lost { reason: "unplugged".to_owned() });
+        // And one that came in time stays.
+        let Some(device) = open_within(None) else { return };
+        let gpu = device.gpu().expect("opened");
+        let mut batch = gpu.batch("kept").unwrap();
+        let bytes = batch.upload(&[1_u8, 2, 3, 4, 5]).unwrap();
+        let bytes = batch.download::<u8>(&bytes, 5).unwrap();
+        let results = batch.submit().unwrap().wait().unwrap();
+        assert_eq!(results.get(bytes).unwrap(), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn more_is_not_read_than_was_made() {
+        let Some(device) = open_within(None) else { return };
+        let mut batch = device.gpu().expect("opened").batch("too much").unwrap();
+        let words = batch.zeroed::<u32>(1000).unwrap();
+        assert!(matches!(batch.download::<u32>(&words, 1001), Err(GpuError::Internal { .. })));
+        let none = batch.download::<u32>(&words, 0).unwrap();
+        let all = batch.download::<u32>(&words, 1000).unwrap();
+        let results = batch.submit().unwrap().wait().unwrap();
+        assert_eq!((results.get(none).unwrap(), results.get(all).unwrap()), (vec![], vec![0; 1000]));
     }
 }

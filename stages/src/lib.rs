@@ -2,6 +2,7 @@
 
 mod command;
 mod dedup;
+mod embed;
 mod error;
 mod filter;
 mod fractal;
@@ -10,6 +11,7 @@ pub mod polars_bridge;
 mod read;
 pub mod reference;
 pub mod registry;
+mod score;
 mod stage;
 mod table;
 #[doc(hidden)]
@@ -19,10 +21,12 @@ pub mod units;
 
 pub use command::{CommandConfig, interrupt_programs};
 pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
+pub use embed::NearestRowsConfig;
 pub use error::StageError;
 pub use filter::{DecontaminateConfig, FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
 pub use fractal::{ComposeFractalsConfig, RenderFractaldbConfig, RenderFractalsConfig, SampleIfsConfig};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
+pub use score::{HeadActivation, ScoreHeadsConfig, safetensors};
 pub use stage::*;
 pub use table::{
     ConcatConfig, GroupByConfig, JoinConfig, MixSourcesConfig, PackSequencesConfig, SampleRowsConfig, ShuffleConfig, SortRowsConfig,

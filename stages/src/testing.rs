@@ -11,11 +11,11 @@ use std::path::Path;
 use std::sync::Arc;
 
 use arrow::array::{
-    Array, ArrayRef, FixedSizeListBuilder, Float64Array, Float64Builder, Int32Array, Int64Array, ListArray, ListBuilder, RecordBatch,
-    StringArray, UInt64Array,
+    Array, ArrayRef, FixedSizeListArray, FixedSizeListBuilder, Float64Array, Float64Builder, Int32Array, Int64Array, ListArray,
+    ListBuilder, RecordBatch, StringArray, UInt64Array,
 };
 use arrow::compute::{concat_batches, filter_record_batch, is_null, take_record_batch};
-use arrow::datatypes::{Int64Type, SchemaRef};
+use arrow::datatypes::{Field, Float32Type, Int64Type, Schema, SchemaRef};
 use arrow::util::display::array_value_to_string;
 use schemas::{dropped, fractal};
 use serde_json::{Value, json};
@@ -294,14 +294,30 @@ fn empty_batch<C: StageConfig>(settings: Value, nothing: &[(Port, RecordBatch)])
     }
 }
 
-/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names; [`codes`] if that is its name.
+/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names; [`codes`] or [`vectors`] if that is its name.
 pub fn example_inputs(inputs: Inputs, from: &Value) -> Vec<(Port, RecordBatch)> {
     match (inputs, from) {
         (Inputs::None, _) => Vec::new(),
         (_, Value::String(id)) if id == "codes" => vec![(Port::FROM, codes())],
+        (_, Value::String(id)) if id == "vectors" => vec![(Port::FROM, vectors())],
         (Inputs::OneOrNamed, Value::Object(ports)) => ports.keys().map(|port| (Port::named(port), sample())).collect(),
         _ => vec![(Port::FROM, sample())],
     }
+}
+
+/// [`sample`] with a column `embedding` of vectors of 4, some of them null.
+///
+/// # Panics
+/// Never.
+pub fn vectors() -> RecordBatch {
+    let sample = sample();
+    let vector =
+        |row: usize| (row % 9 != 8).then(|| (0..4).map(|at| Some(((row * 7 + at * 5) % 11) as f32 / 4.0 - 1.0)).collect::<Vec<_>>());
+    let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>((0..sample.num_rows()).map(vector), 4);
+    let field = Field::new("embedding", vectors.data_type().clone(), true);
+    let fields = sample.schema().fields().iter().cloned().chain([Arc::new(field)]).collect::<Vec<_>>();
+    let columns = sample.columns().iter().cloned().chain([Arc::new(vectors) as ArrayRef]).collect();
+    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns of one length")
 }
 
 /// A small table with what real ones have: 40 rows with texts of many lengths and scripts, duplicates, nulls, lists, numbers.

@@ -28,5 +28,6 @@ mod samples;
 mod surroundings;
 mod tables;
 mod tags;
+mod vectors;
 mod web;
 mod worker;

@@ -5,7 +5,10 @@ pub mod chaos_game;
 #[cfg(target_arch = "x86_64")]
 mod chaos_game_simd;
 pub mod colour;
+pub mod cosine_topk;
 pub mod counter_rng;
+pub mod gemm;
+pub mod heads;
 pub mod levels;
 pub mod paint;
 pub mod plasma;

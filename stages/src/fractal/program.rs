@@ -19,6 +19,7 @@ use gpu::fractal::{ImageJob, Rendered, Renderer};
 use schemas::{ColumnSpec, document, fractal};
 
 use super::codes::{self, Codes};
+use super::encode::Encoder;
 use super::rle::masks;
 use super::settings::{Encoding, Format, MAX_IMAGES};
 use crate::{
@@ -102,7 +103,12 @@ pub(super) fn outputs(cx: &BuildContext, form: RowForm, format: Format) -> Resul
 
 /// What so many images take.
 pub(super) fn makes(images: u64, side: u32, encoding: Encoding, setting: &'static str) -> Makes {
-    let format = encoding.extension().unwrap_or("raw");
+    let format = match encoding.format {
+        Format::Jpeg => "JPEG",
+        Format::Webp => "WebP",
+        Format::Png => "PNG",
+        Format::Raw => "raw pixels",
+    };
     let what = format!("images of {side} x {side} as {format}");
     Makes { rows: images, bytes: images.saturating_mul(encoding.bytes(side)), what, setting }
 }
@@ -144,7 +150,7 @@ impl<R: Recipe> Program<R> {
     }
 
     /// Makes images and gives their rows; how many.
-    fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], renderer: &mut Renderer, out: &mut Emit) -> Result<u64, StageError> {
+    fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], tools: &mut Tools, out: &mut Emit) -> Result<u64, StageError> {
         let mut made: BTreeMap<usize, (Planned, Rendered)> = BTreeMap::new();
         let mut due: Vec<(usize, Vec<u8>)> = (0..indices.len()).map(|at| (at, Vec::new())).collect();
         while !due.is_empty() {
@@ -156,7 +162,7 @@ impl<R: Recipe> Program<R> {
                 })
                 .collect();
             let jobs: Vec<ImageJob> = planned.iter().map(|(_, _, planned)| planned.job.clone()).collect();
-            let (rendered, ran) = renderer.render(&self.device, &jobs);
+            let (rendered, ran) = tools.renderer.render(&self.device, &jobs);
             out.ran(&ran);
             for ((at, mut attempts, planned), rendered) in planned.into_iter().zip(rendered) {
                 let failed = self.recipe.failed(&planned, &rendered);
@@ -180,7 +186,7 @@ impl<R: Recipe> Program<R> {
         }
         let mut rows = Rows::default();
         for (at, (planned, rendered)) in made {
-            rows.push(self, indices[at], planned, rendered)?;
+            rows.push(self, tools.encoder, indices[at], planned, rendered)?;
         }
         let given = rows.ids.len() as u64;
         out.rows(rows.finish(self)?)?;
@@ -195,7 +201,7 @@ impl<R: Recipe> Global for Program<R> {
 
     fn next(&self, done: &Done) -> Option<Step> {
         match done.steps() {
-            0 => Some(Step::shards("read", Port::FROM).writes(&[CODES])),
+            0 => Some(Step::shards("read", Port::FROM).writes(&[CODES]).emits()),
             1 if done.rows(CODES) > 0 => match self.images(done.rows(CODES)) {
                 // What is wrong is said by a task: a program has no other voice here.
                 Err(_) => Some(Step::once("refuse", &[CODES], Vec::new())),
@@ -233,7 +239,7 @@ impl<R: Recipe> Global for Program<R> {
                 None => Some(at),
             })
             .collect();
-        let mut renderer = Renderer::new();
+        let mut tools = Tools { renderer: Renderer::new(), encoder: Encoder::new(self.encoding) };
         let pixels = u64::from(self.side) * u64::from(self.side) * 4;
         // Of a few images that are wanted no more are made than at a time.
         let chunk = usize::try_from((CHUNK_BYTES / pixels).clamp(1, CHUNK_IMAGES).min(part.wanted.max(1))).unwrap_or(1);
@@ -242,10 +248,16 @@ impl<R: Recipe> Global for Program<R> {
             if left == 0 {
                 break;
             }
-            left = left.saturating_sub(self.make(indices, &codes, &good, &mut renderer, out.emit())?);
+            left = left.saturating_sub(self.make(indices, &codes, &good, &mut tools, out.emit())?);
         }
         Ok(())
     }
+}
+
+/// What keeps its buffers from image to image.
+struct Tools {
+    renderer: Renderer,
+    encoder: Encoder,
 }
 
 /// Rows as they grow.
@@ -287,7 +299,14 @@ fn whole(number: impl TryInto<i32>) -> i32 {
 }
 
 impl Rows {
-    fn push<R>(&mut self, program: &Program<R>, index: u64, planned: Planned, rendered: Rendered) -> Result<(), StageError> {
+    fn push<R>(
+        &mut self,
+        program: &Program<R>,
+        encoder: Encoder,
+        index: u64,
+        planned: Planned,
+        rendered: Rendered,
+    ) -> Result<(), StageError> {
         let Planned { id, job, paints } = planned;
         let side = program.side;
         let before = (self.labels.len(), self.instances.label.len());
@@ -328,8 +347,8 @@ impl Rows {
         self.n_labels.push(self.labels.len() - before.0);
         self.n_instances.push(self.instances.label.len() - before.1);
         self.ids.push(id);
-        self.files.push(program.encoding.encode(rendered.rgb, side)?);
-        self.paths.push(program.encoding.extension().map(|extension| format!("{index:09}.{extension}")));
+        self.files.push(encoder.encode(rendered.rgb, side)?);
+        self.paths.push(encoder.extension().map(|extension| format!("{index:09}.{extension}")));
         self.indices.push(i64::try_from(index).unwrap_or(i64::MAX));
         Ok(())
     }

@@ -412,7 +412,7 @@ fn images_are_files_that_decode_to_what_was_drawn() {
 #[test]
 fn an_image_without_a_fractal_is_drawn_again_and_then_rejected() {
     // A window so far from the fractal that few see it.
-    let far = |redraws: u8| json!({"window": {"shift": 1.5, "scale": {"min": 0.5, "max": 0.6}}, "images_per_class": 60, "redraws": redraws, "instances": true});
+    let far = |redraws: u8| json!({"window": {"shift": 1.5, "scale": {"min": 0.5, "max": 0.6}}, "images_per_class": 60, "redraws": redraws, "instances": true, "min_density": 0.01});
     let (never, often) =
         (run::<RenderFractalsConfig>(single(far(0)), &testing::codes()), run::<RenderFractalsConfig>(single(far(200)), &testing::codes()));
     assert!(never.rejected.len() > 20 && never.rejected.iter().all(|rejection| rejection.reason == "blank"), "{}", never.rejected.len());
