@@ -8,8 +8,11 @@ use std::sync::LazyLock;
 use divan::Bencher;
 use divan::counter::{BytesCount, ItemsCount};
 use gpu::cpu::chaos_game::{Orbit, WAYS, Window, weights};
+use gpu::cpu::colour::{Colour, HeightColours, Hues};
 use gpu::cpu::counter_rng::Draws;
-use gpu::{Device, DeviceChoice};
+use gpu::cpu::paint::Orientation;
+use gpu::fractal::{Background, ImageJob, Instance, Renderer, Stamp};
+use gpu::{Device, DeviceChoice, Gpu};
 
 /// As in the command: large buffers are not given back to the kernel each time.
 #[global_allocator]
@@ -63,10 +66,48 @@ fn chaos_game_cpu(bencher: Bencher<'_, '_>, way: &str) {
     }
 }
 
-/// 256 orbits of 100,000 points on the adapter, with upload and read-back.
-#[divan::bench(args = [112, 224])]
+/// The sides, if there is an adapter.
+fn sides() -> &'static [u32] {
+    if DEVICE.gpu().is_some() { &[112, 224] } else { &[] }
+}
+
+/// More work for a GPU, which needs it to be busy.
+fn rows(gpu: &Gpu) -> u32 {
+    if gpu.report().is_gpu() { 256 } else { 16 }
+}
+
+/// Orbits of 100,000 points on the adapter, with upload and read-back.
+#[divan::bench(args = sides())]
 fn chaos_game_gpu(bencher: Bencher<'_, '_>, side: u32) {
-    let Some(gpu) = DEVICE.gpu() else { return };
-    let orbits = orbits(if gpu.report().is_gpu() { 256 } else { 16 });
+    let gpu = DEVICE.gpu().expect("there are no sides without it");
+    let orbits = orbits(rows(gpu));
     counted(bencher, &orbits, side).bench_local(|| gpu::kernels::chaos_game::chaos_game(gpu, &orbits, side).expect("the device lives"));
+}
+
+/// Images as the published renderer makes them: one fractal of 100,000 points with a stamp, graded, on a plasma, every second one blurred.
+fn images(count: u32, side: u32) -> Vec<ImageJob> {
+    let hue = Colour::Hue { hue: 0.3, saturation: 0.7, value: 0.9, hues: Hues::Turns };
+    let colours = HeightColours { hue: [0.6, 0.1], saturation: [0.2, 0.5], value: [0.4, 0.5], hues: Hues::Turns };
+    let image = |(row, orbit)| {
+        let (stamp, orientation) = (Stamp::Mask(0b1_0101_0110), Orientation { transpose: true, ..Orientation::default() });
+        let instance = Instance { orbit, drawn_side: side, stamp, is_graded: true, colour: hue, size: side, x: 0, y: 0, orientation };
+        let background = Background::Plasma { key: [row, 7], decay: 0.6, colours };
+        ImageJob { side, background, instances: vec![instance], blur: (row % 2 == 0).then_some(0.7) }
+    };
+    (0..).zip(orbits(count)).map(image).collect()
+}
+
+/// 16 images of 224 pixels on one thread of the processor.
+#[divan::bench]
+fn images_cpu(bencher: Bencher<'_, '_>) {
+    let (images, mut renderer) = (images(16, 224), Renderer::new());
+    bencher.counter(ItemsCount::new(images.len())).bench_local(|| renderer.render(&Device::cpu(), &images));
+}
+
+/// Images on the adapter, with upload and read-back.
+#[divan::bench(args = sides())]
+fn images_gpu(bencher: Bencher<'_, '_>, side: u32) {
+    let gpu = DEVICE.gpu().expect("there are no sides without it");
+    let (images, mut renderer) = (images(rows(gpu), side), Renderer::new());
+    bencher.counter(ItemsCount::new(images.len())).bench_local(|| renderer.render(&DEVICE, &images));
 }

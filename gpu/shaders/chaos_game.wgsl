@@ -14,7 +14,6 @@ const GREATEST: f32 = 3.40282347e38;
 
 struct Game {
     orbits: u32,
-    side: u32,
 }
 
 struct Orbit {
@@ -24,10 +23,13 @@ struct Orbit {
     first_map: u32,
     maps: u32,
     points: u32,
-    unused: u32,
+    // Pixels across, where its counts begin, and which region is its own.
+    side: u32,
+    counts_at: u32,
+    region_at: u32,
 }
 
-// a b e c, then d f and the point that the map leaves where it is.
+// a b e c, then d f and where the lanes of this map start.
 struct Map {
     abec: vec4<f32>,
     df: vec2<f32>,
@@ -38,8 +40,8 @@ struct Map {
 @group(0) @binding(1) var<storage, read> orbits: array<Orbit>;               // [orbits]
 @group(0) @binding(2) var<storage, read> maps: array<Map>;                   // [maps of all orbits]
 @group(0) @binding(3) var<storage, read> weights: array<u32>;                // [maps of all orbits]
-@group(0) @binding(4) var<storage, read_write> regions: array<vec4<f32>>;    // [orbits]
-@group(0) @binding(5) var<storage, read_write> counts: array<atomic<u32>>;   // [orbits][side * side]
+@group(0) @binding(4) var<storage, read_write> regions: array<vec4<f32>>;    // one of each orbit
+@group(0) @binding(5) var<storage, read_write> counts: array<atomic<u32>>;   // each orbit's own, of side squared
 @group(0) @binding(6) var<storage, read_write> streams: array<vec2<u32>>;    // [orbits][LANES]
 
 // Half as many words as pixels: two counts to a word.
@@ -95,7 +97,7 @@ fn is_finite(point: vec2<f32>) -> bool {
 }
 
 // The window on the points of all lanes: its region, which lane 0 writes. All lanes of a workgroup call it.
-fn region_of(orbit: Orbit, row: u32, lane: u32) -> vec4<f32> {
+fn region_of(orbit: Orbit, lane: u32) -> vec4<f32> {
     var own = vec4<f32>(GREATEST, GREATEST, -GREATEST, -GREATEST);
     if orbit.maps > 0u {
         begin(orbit, lane);
@@ -124,7 +126,7 @@ fn region_of(orbit: Orbit, row: u32, lane: u32) -> vec4<f32> {
         region = vec4<f32>(x.x, y.x, x.y, y.y);
     }
     if lane == 0u {
-        regions[row] = region;
+        regions[orbit.region_at] = region;
     }
     return region;
 }
@@ -140,19 +142,19 @@ fn axis(low: f32, high: f32, shift: f32, scale: f32) -> vec2<f32> {
 }
 
 // Pixels to a unit of length.
-fn factor_of(region: vec4<f32>) -> vec2<f32> {
+fn factor_of(orbit: Orbit, region: vec4<f32>) -> vec2<f32> {
     let span = region.zw - region.xy;
-    return vec2<f32>(f32(game.side) - 1.0) / select(span, vec2<f32>(1.0), span == vec2<f32>(0.0));
+    return vec2<f32>(f32(orbit.side) - 1.0) / select(span, vec2<f32>(1.0), span == vec2<f32>(0.0));
 }
 
 // The pixel of a point, or one past all pixels.
-fn pixel_of(point: vec2<f32>, region: vec4<f32>, factor: vec2<f32>) -> u32 {
+fn pixel_of(orbit: Orbit, point: vec2<f32>, region: vec4<f32>, factor: vec2<f32>) -> u32 {
     let at = (point - region.xy) * factor;
-    let side = f32(game.side);
+    let side = f32(orbit.side);
     if is_finite(point) && at.x > -1.0 && at.x < side && at.y > -1.0 && at.y < side {
-        return u32(max(at.x, 0.0)) * game.side + u32(max(at.y, 0.0));
+        return u32(max(at.x, 0.0)) * orbit.side + u32(max(at.y, 0.0));
     }
-    return game.side * game.side;
+    return orbit.side * orbit.side;
 }
 
 // Counts in the workgroup's own memory, two to a word, and adds them up before 16 bits are full.
@@ -167,9 +169,9 @@ fn count_shared(
         return;
     }
     let orbit = orbits[row];
-    let region = region_of(orbit, row, lane);
-    let factor = factor_of(region);
-    let pixels = game.side * game.side;
+    let region = region_of(orbit, lane);
+    let factor = factor_of(orbit, region);
+    let pixels = orbit.side * orbit.side;
     for (var word = lane; word < WORDS; word += LANES) {
         atomicStore(&pairs[word], 0u);
     }
@@ -183,7 +185,7 @@ fn count_shared(
         workgroupBarrier();
         for (var i = first; i < min(first + ROUND, steps); i++) {
             step(orbit);
-            let pixel = pixel_of(place, region, factor);
+            let pixel = pixel_of(orbit, place, region, factor);
             if pixel < pixels {
                 atomicAdd(&pairs[pixel / 2u], select(1u, 0x10000u, pixel % 2u == 1u));
             }
@@ -191,7 +193,11 @@ fn count_shared(
         workgroupBarrier();
         for (var word = lane; word < WORDS; word += LANES) {
             let pair = atomicExchange(&pairs[word], 0u);
-            let pixel = row * pixels + 2u * word;
+            // Words are as many as the largest orbit of the dispatch needs.
+            if 2u * word >= pixels {
+                continue;
+            }
+            let pixel = orbit.counts_at + 2u * word;
             add(pixel, pair & 0xFFFFu, first);
             if 2u * word + 1u < pixels {
                 add(pixel + 1u, pair >> 16u, first);
@@ -221,17 +227,17 @@ fn count_global(
         return;
     }
     let orbit = orbits[row];
-    let region = region_of(orbit, row, lane);
-    let factor = factor_of(region);
-    let pixels = game.side * game.side;
+    let region = region_of(orbit, lane);
+    let factor = factor_of(orbit, region);
+    let pixels = orbit.side * orbit.side;
     if orbit.maps > 0u {
         begin(orbit, lane);
         let steps = steps_of(orbit, lane);
         for (var i = 0u; i < steps; i++) {
             step(orbit);
-            let pixel = pixel_of(place, region, factor);
+            let pixel = pixel_of(orbit, place, region, factor);
             if pixel < pixels {
-                atomicAdd(&counts[row * pixels + pixel], 1u);
+                atomicAdd(&counts[orbit.counts_at + pixel], 1u);
             }
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! One [`Gpu`] serves any number of threads at once. Each records a [`Batch`] (uploads, dispatches, downloads), sends it, and waits for it
 //! alone: while one thread's batch computes, others prepare theirs and read theirs back. A caller with more rows than fit a batch sends them in
-//! pieces, two of them under way at any time ([`Gpu::in_pieces`]).
+//! pieces, two of them under way at any time ([`Gpu::in_pieces`]); no more than four callers do so at once, so that what they need of the device's
+//! memory does not grow with the number of threads.
 //!
 //! Whatever goes wrong is a [`GpuError`], never a panic: calls are made within error scopes, errors that come outside of one mark the device as
 //! lost, and a lost device answers every call with [`GpuError::Lost`] at once.
@@ -40,7 +41,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -52,8 +53,10 @@ use crate::{AdapterReport, DeviceError, GpuError};
 
 /// How many pieces of one caller are under way at a time: one computes while the other is prepared or read.
 const PIECES_UNDER_WAY: usize = 2;
+/// How many callers may have pieces under way at a time: enough to keep a device busy, and others wait.
+const CALLERS: usize = 4;
 /// Most bytes of one buffer of a piece, whatever the adapter allows: pieces of this size hide their transfers behind each other.
-const PIECE_BYTES: u64 = 64 << 20;
+const PIECE_BYTES: u64 = 32 << 20;
 /// How long a wait for the device goes on before it is asked whether it still lives.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -83,6 +86,17 @@ impl Limits {
         Ok(usize::try_from(rows).unwrap_or(usize::MAX))
     }
 
+    /// Most bytes of one buffer of a piece that still leaves room for another under way.
+    pub(crate) fn piece_bytes(&self) -> u64 {
+        self.max_binding_bytes.min(PIECE_BYTES)
+    }
+
+    /// So many workgroups along `x` and `y`, or fewer: for shaders that go on in strides.
+    pub(crate) fn strides(&self, x: u64, y: u64) -> [u32; 3] {
+        let most = |groups: u64| u32::try_from(groups).unwrap_or(u32::MAX).min(self.max_workgroups);
+        [most(x), most(y), 1]
+    }
+
     /// So many workgroups as a grid; a shader finds its number with `group_number` of `shaders/shared/grid.wgsl`.
     pub(crate) fn grid(&self, groups: u64) -> Result<[u32; 3], GpuError> {
         let most = u64::from(self.max_workgroups);
@@ -108,6 +122,34 @@ pub struct Gpu {
     pipelines: Mutex<BTreeMap<PipelineKey, Arc<PipelineSlot>>>,
     shaders: Mutex<BTreeMap<&'static str, wgpu::ShaderModule>>,
     pool: Arc<Pool>,
+    gate: Gate,
+}
+
+/// Lets so many callers in at a time.
+#[derive(Debug)]
+struct Gate {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Gate {
+    /// Waits until there is room.
+    fn enter(&self) -> Place<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Place(self)
+    }
+}
+
+/// A place inside of a gate, free again when it is dropped.
+struct Place<'g>(&'g Gate);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
 }
 
 /// Shader, entry point, and the constants it is made with.
@@ -160,6 +202,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             shaders: Mutex::default(),
             pool: Arc::default(),
+            gate: Gate { free: Mutex::new(CALLERS), freed: Condvar::new() },
         })
     }
 
@@ -202,7 +245,8 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Sends rows in pieces of at most so many and gathers what comes back, in order. `record` records one piece; `read` takes its results.
+    /// Sends rows in pieces of at most so many and gathers what comes back, in order. `record` records one piece; `read` takes its results. Neither calls
+    /// this again. Waits while other threads keep the device busy.
     ///
     /// # Errors
     /// What they say, or the device is lost.
@@ -214,6 +258,10 @@ impl Gpu {
         mut read: impl FnMut(D, &Results, &mut Vec<R>) -> Result<(), GpuError>,
     ) -> Result<Vec<R>, GpuError> {
         let mut out = Vec::with_capacity(items.len());
+        if items.is_empty() {
+            return Ok(out);
+        }
+        let _place = self.gate.enter();
         let mut under_way: VecDeque<(D, Pending<'_>)> = VecDeque::new();
         for piece in items.chunks(rows.max(1)) {
             if under_way.len() == PIECES_UNDER_WAY
@@ -239,14 +287,9 @@ impl Gpu {
     /// How many lanes a workgroup of a kernel has along `x`: what its shader says, or fewer where the adapter allows no more and the shader leaves
     /// it open.
     pub(crate) fn lanes(&self, kernel: &Kernel, constants: &[(&'static str, u32)]) -> u32 {
-        match kernel.workgroup[0] {
-            Size::Fixed(lanes) => lanes,
-            Size::Named(name, lanes) => match constants.iter().find(|(constant, _)| *constant == name) {
-                Some((_, lanes)) => *lanes,
-                None if lanes <= self.limits.max_workgroup_lanes => lanes,
-                None => 1 << self.limits.max_workgroup_lanes.max(1).ilog2(),
-            },
-        }
+        let lanes = kernel.workgroup[0].of(constants);
+        let is_open = matches!(kernel.workgroup[0], Size::Named(name, _) if !constants.iter().any(|(constant, _)| *constant == name));
+        if is_open && lanes > self.limits.max_workgroup_lanes { 1 << self.limits.max_workgroup_lanes.max(1).ilog2() } else { lanes }
     }
 
     /// Makes calls within error scopes.
@@ -492,6 +535,12 @@ impl<'g> Batch<'g> {
             let limit = u64::from(self.gpu.limits.max_workgroups);
             return Err(GpuError::TooLarge { what: "a dispatch (workgroups along a dimension)", wanted: u64::from(too_many), limit });
         }
+        let most = self.gpu.limits.max_workgroup_lanes;
+        let lanes =
+            kernel.workgroup.iter().skip(1).fold(self.gpu.lanes(kernel, constants), |lanes, size| lanes.saturating_mul(size.of(constants)));
+        if lanes > most {
+            return Err(GpuError::TooLarge { what: "a workgroup (lanes)", wanted: u64::from(lanes), limit: u64::from(most) });
+        }
         if buffers.len() != kernel.bindings.len() {
             let names: Vec<_> = kernel.bindings.iter().map(|binding| binding.name).collect();
             return Err(GpuError::Internal { problem: format!("`{}` takes {names:?}, and {} buffers came", kernel.entry, buffers.len()) });
@@ -558,6 +607,16 @@ impl<'g> Batch<'g> {
     ) -> Result<(), GpuError> {
         let lanes = self.gpu.lanes(kernel, constants).max(1);
         self.dispatch_rows(kernel, constants, buffers, elements.div_ceil(lanes as usize))
+    }
+
+    /// Runs the lanes of a shader that goes on in strides: along `x` over elements, along `y` over rows.
+    ///
+    /// # Errors
+    /// As [`Batch::dispatch`].
+    pub(crate) fn dispatch_strides(&mut self, kernel: &Kernel, buffers: &[&Buffer], elements: usize, rows: usize) -> Result<(), GpuError> {
+        let lanes = self.gpu.lanes(kernel, &[]).max(1) as usize;
+        let groups = self.gpu.limits.strides(elements.div_ceil(lanes) as u64, rows as u64);
+        self.dispatch(kernel, &[], buffers, groups)
     }
 
     /// Asks for the first `len` values of a buffer as they are when all that was recorded so far is done.
@@ -672,5 +731,92 @@ impl Drop for Results {
             read.lease.buffer.unmap();
             read.lease.use_again();
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Ran;
+    use crate::twins::open_within;
+
+    #[test]
+    fn rows_and_grids_keep_within_the_limits() {
+        let limits = Limits { max_binding_bytes: 1000, max_workgroups: 10, max_workgroup_lanes: 64, max_shared_bytes: 0 };
+        assert_eq!((limits.rows("a row", 300), limits.rows("a row", 1000)), (Ok(3), Ok(1)));
+        let error = limits.rows("a row (bytes)", 1001).unwrap_err();
+        assert_eq!(error.to_string(), "a row (bytes) needs 1001, and the adapter allows 1000");
+        assert_eq!(
+            [0, 1, 10, 11, 100].map(|groups| limits.grid(groups).unwrap()),
+            [[1, 0, 1], [1, 1, 1], [10, 1, 1], [10, 2, 1], [10, 10, 1]]
+        );
+        assert!(limits.grid(101).is_err());
+        assert_eq!(limits.strides(7, 11), [7, 10, 1]);
+        // A large binding is not used up by one piece, unless by a single row.
+        let vast = Limits { max_binding_bytes: 1 << 32, ..limits };
+        assert_eq!((vast.rows("a row", 1 << 20), vast.rows("a row", 1 << 30)), (Ok(32), Ok(1)));
+    }
+
+    #[test]
+    fn no_more_than_four_callers_have_pieces_under_way() {
+        let gate = Gate { free: Mutex::new(CALLERS), freed: Condvar::new() };
+        let (inside, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    let _place = gate.enter();
+                    most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(2));
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        assert_eq!((most.into_inner(), *gate.free.lock().unwrap()), (4, CALLERS));
+    }
+
+    #[test]
+    fn an_error_that_nobody_waits_for_ends_the_device_and_no_more() {
+        let Some(device) = open_within(None) else { return };
+        let gpu = device.gpu().expect("opened");
+        assert!(gpu.batch("before").is_ok());
+        let too_large =
+            wgpu::BufferDescriptor { label: None, size: u64::MAX / 2, usage: wgpu::BufferUsages::STORAGE, mapped_at_creation: false };
+        let _invalid = gpu.device.create_buffer(&too_large);
+        assert!(gpu.lost().is_some_and(|reason| reason.starts_with("an error that nobody waited for: ")), "{:?}", gpu.lost());
+        let (value, ran) = device.run(|gpu| gpu.batch("after").map(|_| 1), || 2);
+        assert!(value == 2 && matches!(ran, Ran::FellBack(_)), "{ran:?}");
+    }
+
+    #[test]
+    fn a_device_lost_between_sending_and_reading_is_an_error() {
+        let Some(device) = open_within(None) else { return };
+        let gpu = device.gpu().expect("opened");
+        let mut batch = gpu.batch("lost").unwrap();
+        let words = batch.upload(&[1_u32, 2, 3]).unwrap();
+        batch.download::<u32>(&words, 3).unwrap();
+        let pending = batch.submit().unwrap();
+        gpu.lost.get_or_init(|| "unplugged".to_owned());
+        gpu.device.destroy();
+        assert_eq!(pending.wait().unwrap_err(), GpuError::Lost { reason: "unplugged".to_owned() });
+        // And one that came in time stays.
+        let Some(device) = open_within(None) else { return };
+        let gpu = device.gpu().expect("opened");
+        let mut batch = gpu.batch("kept").unwrap();
+        let bytes = batch.upload(&[1_u8, 2, 3, 4, 5]).unwrap();
+        let bytes = batch.download::<u8>(&bytes, 5).unwrap();
+        let results = batch.submit().unwrap().wait().unwrap();
+        assert_eq!(results.get(bytes).unwrap(), [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn more_is_not_read_than_was_made() {
+        let Some(device) = open_within(None) else { return };
+        let mut batch = device.gpu().expect("opened").batch("too much").unwrap();
+        let words = batch.zeroed::<u32>(1000).unwrap();
+        assert!(matches!(batch.download::<u32>(&words, 1001), Err(GpuError::Internal { .. })));
+        let none = batch.download::<u32>(&words, 0).unwrap();
+        let all = batch.download::<u32>(&words, 1000).unwrap();
+        let results = batch.submit().unwrap().wait().unwrap();
+        assert_eq!((results.get(none).unwrap(), results.get(all).unwrap()), (vec![], vec![0; 1000]));
     }
 }

@@ -152,8 +152,10 @@ impl Device {
         match (adapters.into_iter().find(|(report, _)| wanted(report)), choice) {
             (Some((report, adapter)), _) => {
                 let gpu = Gpu::open(report, &adapter, limits)?;
-                if let Some(dispatches) = std::env::var(LOSE_AFTER).ok().and_then(|number| number.parse().ok()) {
-                    gpu.lose_after(dispatches);
+                if let Ok(dispatches) = std::env::var(LOSE_AFTER) {
+                    let problem = || format!("`{LOSE_AFTER}` is `{dispatches}`, and wants a number of dispatches");
+                    let open = |_| DeviceError::Open { name: gpu.report().name.clone(), problem: problem() };
+                    gpu.lose_after(dispatches.parse().map_err(open)?);
                 }
                 Ok(Self(Some(Arc::new(gpu))))
             }

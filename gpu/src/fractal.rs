@@ -10,7 +10,7 @@ use crate::cpu::colour::{Colour, HEIGHTS, HeightColours, LOWEST_HEIGHT, height_p
 use crate::cpu::paint::{Orientation, Place, paint};
 use crate::cpu::plasma::{UNIT, moves, plasma};
 use crate::cpu::{blur, levels, paint, plasma, stamp};
-use crate::{Device, Ran};
+use crate::{Device, Ran, kernels};
 
 /// One image.
 #[derive(Debug, Clone, PartialEq)]
@@ -85,11 +85,16 @@ pub struct Rendered {
 }
 
 impl Instance {
+    /// Pixels on each side of it whose points reach in with their stamps.
+    pub(crate) fn margin(&self) -> usize {
+        usize::from(self.orbit.window != Window::default() && self.stamp != Stamp::Mask(stamp::DOT))
+    }
+
     /// Its orbit as it is drawn, on `drawn_side + 2 * margin` pixels, and the margin. Where the window is not just what there is, points beside it can
     /// reach in with their stamps: they are drawn on a margin of one pixel.
     pub fn drawn(&self) -> (Orbit, usize) {
         let mut orbit = self.orbit.clone();
-        if orbit.window == Window::default() || self.stamp == Stamp::Mask(stamp::DOT) {
+        if self.margin() == 0 {
             return (orbit, 0);
         }
         // `side` pixels are `side - 1` steps, and a pixel more on each side is two more of them.
@@ -119,8 +124,8 @@ impl Renderer {
     }
 
     /// Makes each image, in order; and what it ran on.
-    pub fn render(&mut self, _device: &Device, jobs: &[ImageJob]) -> (Vec<Rendered>, Ran) {
-        (jobs.iter().map(|job| self.render_one(job)).collect(), Ran::Cpu)
+    pub fn render(&mut self, device: &Device, jobs: &[ImageJob]) -> (Vec<Rendered>, Ran) {
+        device.run(|gpu| kernels::fractal::render(gpu, jobs), || jobs.iter().map(|job| self.render_one(job)).collect())
     }
 
     fn render_one(&mut self, job: &ImageJob) -> Rendered {

@@ -29,6 +29,16 @@ pub(crate) enum Size {
     Named(&'static str, u32),
 }
 
+impl Size {
+    /// With these constants.
+    pub(crate) fn of(self, constants: &[(&'static str, u32)]) -> u32 {
+        match self {
+            Self::Fixed(lanes) => lanes,
+            Self::Named(name, lanes) => constants.iter().find(|(constant, _)| *constant == name).map_or(lanes, |(_, lanes)| *lanes),
+        }
+    }
+}
+
 /// A buffer of a shader.
 #[derive(Debug)]
 pub(crate) struct Binding {

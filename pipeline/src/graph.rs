@@ -66,6 +66,13 @@ pub struct Node {
     pub notes: Vec<String>,
 }
 
+impl Node {
+    /// Whether it makes rows of its own, and does not only pass on what it is given.
+    pub fn makes_rows(&self) -> bool {
+        self.makes.is_some() || (self.inputs.is_empty() && matches!(self.stage, Stage::Global(_)))
+    }
+}
+
 /// One input port of a stage.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NodeInput {

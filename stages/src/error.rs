@@ -67,6 +67,14 @@ pub enum StageError {
         /// What was found, and the next step.
         problem: String,
     },
+    /// What finished tasks left for later runs is not there any more: they have to be done again.
+    #[error("{}: {problem}; it was written by tasks that are done, and is needed now", .path.display())]
+    Undone {
+        /// The file.
+        path: PathBuf,
+        /// What was found.
+        problem: String,
+    },
     /// A person ended the run.
     #[error("interrupted")]
     Interrupted,

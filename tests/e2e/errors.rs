@@ -124,3 +124,17 @@ fn trace_tells_the_life_of_a_row() {
     assert!(said.stdout.contains("duplicate") && said.stdout.contains(&kept), "{said:#?}");
     assert_eq!(project.call(&["trace", "out", "no such row"]).code, Some(1));
 }
+
+#[test]
+fn a_tokenizer_that_contradicts_itself_is_an_error_and_no_panic() {
+    let counted = "{version: 1, name: t, output: out, stages: {rows: {use: read_jsonl, path: rows.jsonl, columns: {text: string}}, \
+                   n: {use: count_tokens, from: rows, tokenizer: tokenizer.json}}}";
+    let project = Project::with(counted);
+    let whole = concat!(env!("CARGO_MANIFEST_DIR"), "/../examples/tokenizer.json");
+    let file = std::fs::read_to_string(whole).expect("a tokenizer").replace("\"id\": \"<s>\"", "\"id\": \"<nowhere>\"");
+    project.write("tokenizer.json", file);
+    project.write("rows.jsonl", "{\"text\": \"a\"}\n");
+    let said = project.call(&["check", "pipeline.yaml"]);
+    assert_eq!(said.code, Some(2), "{said:#?}");
+    assert!(said.stderr.contains("contradicts") && !said.stderr.contains("panicked"), "{said:#?}");
+}

@@ -186,6 +186,90 @@ fn an_edited_month_takes_the_place_of_itself_unless_others_came_after_it() {
 }
 
 #[test]
+fn a_month_that_was_empty_is_filled_though_others_came_after_it() {
+    let project = project();
+    run(&project, "may");
+    project.write("june.jsonl", "");
+    ["june", "july"].iter().for_each(|name| run(&project, name));
+    assert_eq!(segments(&project), 3);
+    project.write("june.jsonl", rows("june", 60, 200));
+    run(&project, "june");
+    let undisturbed = self::project();
+    ["may", "july", "june"].iter().for_each(|name| run(&undisturbed, name));
+    assert_eq!(dropped(&project, "june"), dropped(&undisturbed, "june"));
+}
+
+#[test]
+fn rows_of_a_month_that_is_emptied_leave_the_index_or_stop_the_run() {
+    let project = project();
+    project.write("may.jsonl", "");
+    ["may", "june"].iter().for_each(|name| run(&project, name));
+    // Two months without rows are one plan, and still each of them answers for what it added before.
+    project.write("june.jsonl", "");
+    ["june", "july"].iter().for_each(|name| run(&project, name));
+    let undisturbed = self::project();
+    run(&undisturbed, "july");
+    assert_eq!(dropped(&project, "july"), dropped(&undisturbed, "july"));
+    project.write("june.jsonl", rows("june", 60, 200));
+    run(&project, "june");
+    project.write("july.jsonl", "");
+    let refused = month(&project, "july", &[]);
+    assert_eq!(refused.code, Some(1), "{refused:#?}");
+    assert!(text(&refused).contains("later segments were decided against them"), "{refused:#?}");
+}
+
+#[test]
+fn what_was_removed_from_an_index_is_written_again() {
+    let project = project();
+    run(&project, "may");
+    let (published, before) = (project.files("out/may/unique"), index(&project));
+    fs::remove_dir_all(project.path("index")).expect("removed");
+    run(&project, "may");
+    assert_eq!(differences(&index(&project), &before), [""; 0]);
+    assert_eq!(differences(&project.files("out/may/unique"), &published), [""; 0]);
+    let record = project.record("out/may");
+    assert!(record["tasks"]["done"].as_u64() > Some(3) && record["tasks"]["reused"].as_u64() > Some(3), "{}", record["tasks"]);
+    assert_eq!(record["stages"][1]["rows_out"]["out"].as_u64(), Some(project.column("out/may/unique", "id").len() as u64));
+}
+
+#[test]
+fn a_month_edited_back_after_a_kill_is_added() {
+    let undisturbed = project();
+    ["may", "june"].iter().for_each(|name| run(&undisturbed, name));
+    let (expected, of_index) = (undisturbed.files("out/june/unique"), index(&undisturbed));
+    for k in 1.. {
+        let project = project();
+        ["may", "june"].iter().for_each(|name| run(&project, name));
+        project.write("june.jsonl", rows("june", 60, 210));
+        let crashed = month(&project, "june", &["--crash-at", &(k * 11).to_string()]);
+        project.write("june.jsonl", rows("june", 60, 200));
+        run(&project, "june");
+        let mut found = index(&project);
+        // What the edited run left unfinished may be removed when no run is under way.
+        found.retain(|name, _| of_index.contains_key(name));
+        assert_eq!(differences(&found, &of_index), [""; 0], "after crash point {}", k * 11);
+        assert_eq!(differences(&project.files("out/june/unique"), &expected), [""; 0], "after crash point {}", k * 11);
+        if crashed.code == Some(0) {
+            break;
+        }
+    }
+}
+
+#[test]
+fn an_index_belongs_to_one_stage_and_lies_outside_of_the_output() {
+    let project = project();
+    let two = "  more:   {use: dedup_minhash, from: rows, index: ./index}\n";
+    project.write("pipeline.yaml", format!("{YAML}{two}"));
+    let refused = check(&project, &[]);
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert!(text(&refused).contains("stage `more` (dedup_minhash) adds to what another stage adds to"), "{refused:#?}");
+    project.write("pipeline.yaml", YAML.replace("index: index", "index: out/may/unique/index"));
+    let refused = check(&project, &[]);
+    assert_eq!(refused.code, Some(2), "{refused:#?}");
+    assert!(text(&refused).contains("`index` lies in the output folder, and has to outlive it"), "{refused:#?}");
+}
+
+#[test]
 fn what_is_not_published_is_not_added() {
     let project = project();
     run(&project, "may");

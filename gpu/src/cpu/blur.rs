@@ -27,9 +27,7 @@ pub fn blur(picture: &mut [[u8; 4]], side: usize, parts: u16, scratch: &mut Vec<
     along(&bytes[line..2 * line], parts, next);
     before.copy_from_slice(next);
     for row in 0..side {
-        for ((((byte, &above), &own), &below), _) in
-            bytes[row * line..(row + 1) * line].iter_mut().zip(&*before).zip(&*this).zip(&*next).zip(0..line)
-        {
+        for (((byte, &above), &own), &below) in bytes[row * line..(row + 1) * line].iter_mut().zip(&*before).zip(&*this).zip(&*next) {
             *byte = mix(above, own, below, parts);
         }
         let free = before;

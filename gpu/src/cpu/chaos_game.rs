@@ -117,6 +117,7 @@ pub(crate) fn draw_plain(orbit: &Orbit, side: u32) -> Histogram {
 /// Hands over each finite point, lane after lane: no result depends on their order.
 fn each_point(orbit: &Orbit, mut point: impl FnMut(f32, f32)) {
     assert!(orbit.weights.len() >= orbit.maps.len(), "a weight for each map");
+    debug_assert!(orbit.weights.is_sorted(), "weights in ascending order");
     if orbit.maps.is_empty() {
         return;
     }

@@ -593,6 +593,20 @@ mod tests {
         let mut orbits: Vec<Orbit> = (1..=18).map(|maps| random(u64::from(maps), maps, 4096 + maps * 13)).collect();
         orbits.extend([0, 1, 63, 64, 65, 128].map(|points| random(30, 3, points)));
         orbits.extend([orbit(&SIERPINSKI, 100_000), orbit(&[[0.5, 0.0, 1.0, 0.0, 0.5, 1.0]], 70_000), orbit(&[], 10)]);
+        // Numbers of all kinds: maps that squeeze all points together, throw them far, or are no maps.
+        let odd = [0.0, -0.0, 1e-40, -1e-30, 0.5, -0.99, 1.0, 3e4, -1e19, 3e38, f32::INFINITY, f32::NAN];
+        let mut draws = Draws::new(77, [0; 3]);
+        for case in 0..300 {
+            // The last two of them in every third orbit only, which they soon end.
+            let kinds = if case % 3 == 0 { 12 } else { 10 };
+            let mut number = || {
+                let kinds = if draws.chance(0.7) { 7 } else { kinds };
+                odd[draws.below(kinds) as usize]
+            };
+            let maps: Vec<[f32; 6]> = (0..=case % 5).map(|_| [(); 6].map(|()| number())).collect();
+            let window = if case % 2 == 0 { Window::default() } else { Window { shift: [0.0, 0.5], scale: [1.0, -1.0] } };
+            orbits.push(Orbit { window, ..orbit(&maps, 130 + case) });
+        }
         // Lanes that leave the finite numbers, in the last step too.
         orbits.extend(
             [64 * 200, 64 * 107, 64 * 107 + 3]

@@ -5,6 +5,7 @@
 
 use crate::context::Limits;
 use crate::cpu::chaos_game::{Histogram, LANES, Orbit, starts};
+use crate::kernels::index;
 use crate::shaders::chaos_game::{COUNT_GLOBAL, COUNT_SHARED};
 use crate::{Batch, Buffer, Gpu, GpuError};
 
@@ -25,9 +26,11 @@ pub fn chaos_game(gpu: &Gpu, orbits: &[Orbit], side: u32) -> Result<Vec<Histogra
         orbits,
         rows,
         |batch, piece| {
-            let drawn = record(batch, piece, side)?;
-            let counts = batch.download::<u32>(&drawn.counts, pixels * piece.len())?;
-            Ok((counts, batch.download::<[f32; 4]>(&drawn.regions, piece.len())?))
+            let counts = batch.zeroed::<u32>(pixels * piece.len())?;
+            let regions = batch.empty::<[f32; 4]>(piece.len())?;
+            let drawings: Vec<_> = piece.iter().enumerate().map(|(row, orbit)| Drawing { orbit, side, counts_at: row * pixels }).collect();
+            record(batch, &drawings, &counts, &regions)?;
+            Ok((batch.download::<u32>(&counts, pixels * piece.len())?, batch.download::<[f32; 4]>(&regions, piece.len())?))
         },
         |(counts, regions), results, histograms| {
             let (counts, regions) = (results.get(counts)?, results.get(regions)?);
@@ -38,35 +41,35 @@ pub fn chaos_game(gpu: &Gpu, orbits: &[Orbit], side: u32) -> Result<Vec<Histogra
     )
 }
 
-/// Counts and regions that stay on the device.
-pub(crate) struct Drawn {
-    /// `[orbits][side * side]`.
-    pub(crate) counts: Buffer,
-    /// `[orbits]`, four floats each.
-    pub(crate) regions: Buffer,
+/// An orbit, the side it is drawn with, and where its counts begin.
+pub(crate) struct Drawing<'o> {
+    pub(crate) orbit: &'o Orbit,
+    pub(crate) side: u32,
+    pub(crate) counts_at: usize,
 }
 
-/// Records the drawing of orbits; no more than fit a binding.
-pub(crate) fn record(batch: &mut Batch<'_>, orbits: &[Orbit], side: u32) -> Result<Drawn, GpuError> {
-    let pixels = side as usize * side as usize;
-    let inputs = Inputs::new(batch, orbits, side)?;
-    let regions = batch.empty::<[f32; 4]>(orbits.len())?;
-    let shared = shared_words(batch.gpu().limits(), side);
-    let counts = if shared.is_some() { batch.empty::<u32>(pixels * orbits.len())? } else { batch.zeroed::<u32>(pixels * orbits.len())? };
-    let Inputs { game, orbits: rows, maps, weights } = &inputs;
-    let buffers = [game, rows, maps, weights, &regions, &counts];
-    match shared {
-        Some(words) => batch.dispatch_rows(&COUNT_SHARED, &[("WORDS", words)], &buffers, orbits.len())?,
-        None => batch.dispatch_rows(&COUNT_GLOBAL, &[], &buffers, orbits.len())?,
+/// Records the drawing of orbits into counts, which are zero before, and regions, one for each drawing.
+pub(crate) fn record(batch: &mut Batch<'_>, drawings: &[Drawing<'_>], counts: &Buffer, regions: &Buffer) -> Result<(), GpuError> {
+    let limits = batch.gpu().limits().clone();
+    let words = |drawing: &Drawing<'_>| shared_words(&limits, drawing.side);
+    let (shared, global): (Vec<_>, Vec<_>) = (0..drawings.len()).partition(|&row| words(&drawings[row]).is_some());
+    for (kernel, rows) in [(&COUNT_SHARED, shared), (&COUNT_GLOBAL, global)] {
+        if rows.is_empty() {
+            continue;
+        }
+        let Inputs { game, orbits, maps, weights } = &Inputs::new(batch, drawings, &rows)?;
+        let most = rows.iter().filter_map(|&row| words(&drawings[row])).max();
+        let constants: Vec<_> = most.map(|words| ("WORDS", words)).into_iter().collect();
+        batch.dispatch_rows(kernel, &constants, &[game, orbits, maps, weights, regions, counts], rows.len())?;
     }
-    Ok(Drawn { counts, regions })
+    Ok(())
 }
 
-/// Words of shared memory for two counts each, if they fit beside the lanes' bounds.
+/// Words of shared memory for two counts each, if they fit beside the lanes' bounds. In few sizes, for each makes a pipeline of its own.
 fn shared_words(limits: &Limits, side: u32) -> Option<u32> {
     let words = (u64::from(side) * u64::from(side)).div_ceil(2);
-    let bytes = words * 4 + (LANES * size_of::<[f32; 4]>()) as u64;
-    if words > 0 && bytes <= u64::from(limits.max_shared_bytes) { u32::try_from(words).ok() } else { None }
+    let most = u64::from(limits.max_shared_bytes).saturating_sub((LANES * size_of::<[f32; 4]>()) as u64) / 4;
+    if words > 0 && words <= most { u32::try_from(words.next_power_of_two().min(most)).ok() } else { None }
 }
 
 /// What the shader reads.
@@ -78,17 +81,16 @@ struct Inputs {
 }
 
 impl Inputs {
-    fn new(batch: &mut Batch<'_>, orbits: &[Orbit], side: u32) -> Result<Self, GpuError> {
-        let (mut rows, mut maps, mut weights) = (Vec::<u32>::new(), Vec::<[f32; 8]>::new(), Vec::<u32>::new());
-        let count = |n: usize| {
-            u32::try_from(n).map_err(|_| GpuError::TooLarge { what: "a batch (maps)", wanted: n as u64, limit: u64::from(u32::MAX) })
-        };
-        for orbit in orbits {
+    /// Those of some of the drawings.
+    fn new(batch: &mut Batch<'_>, drawings: &[Drawing<'_>], rows: &[usize]) -> Result<Self, GpuError> {
+        let (mut orbits, mut maps, mut weights) = (Vec::<u32>::new(), Vec::<[f32; 8]>::new(), Vec::<u32>::new());
+        for &row in rows {
+            let Drawing { orbit, side, counts_at } = drawings[row];
             assert!(orbit.weights.len() >= orbit.maps.len(), "a weight for each map");
-            rows.extend(orbit.stream);
-            rows.extend(orbit.window.shift.map(f32::to_bits));
-            rows.extend(orbit.window.scale.map(f32::to_bits));
-            rows.extend([count(maps.len())?, count(orbit.maps.len())?, orbit.points, 0]);
+            orbits.extend(orbit.stream);
+            orbits.extend(orbit.window.shift.map(f32::to_bits));
+            orbits.extend(orbit.window.scale.map(f32::to_bits));
+            orbits.extend([index(maps.len())?, index(orbit.maps.len())?, orbit.points, side, index(counts_at)?, index(row)?, 0, 0]);
             for (map, [x, y]) in orbit.maps.iter().zip(starts(orbit)) {
                 let [a, b, e, c, d, f] = *map;
                 maps.push([a, b, e, c, d, f, x, y]);
@@ -96,8 +98,8 @@ impl Inputs {
             weights.extend(&orbit.weights[..orbit.maps.len()]);
         }
         Ok(Self {
-            game: batch.upload(&[count(orbits.len())?, side, 0, 0])?,
-            orbits: batch.upload(&rows)?,
+            game: batch.upload(&[index(rows.len())?, 0, 0, 0])?,
+            orbits: batch.upload(&orbits)?,
             maps: batch.upload(&maps)?,
             weights: batch.upload(&weights)?,
         })
@@ -207,6 +209,24 @@ mod tests {
         check(gpu, "an odd number of pixels", &orbits(4, 2, 5000), 33);
         check(gpu, "one pixel", &orbits(4, 2, 100), 1);
         check(gpu, "a large batch", &orbits(5, 40, 5000), 112);
+        let all = orbits(9, 4, 3000);
+        let (sides, mut at) = ([100, 224, 7, 100], 0);
+        let mut drawings = Vec::new();
+        for (orbit, side) in all.iter().zip(sides) {
+            drawings.push(Drawing { orbit, side, counts_at: at });
+            at += pixels(side);
+        }
+        let mut batch = gpu.batch("sides").unwrap();
+        let (counts, regions) = (batch.zeroed::<u32>(at).unwrap(), batch.empty::<[f32; 4]>(4).unwrap());
+        record(&mut batch, &drawings, &counts, &regions).unwrap();
+        let counts = batch.download::<u32>(&counts, at).unwrap();
+        let counts = batch.submit().unwrap().wait().unwrap().get(counts).unwrap();
+        let alone: Vec<u32> = all
+            .iter()
+            .zip(sides)
+            .flat_map(|(orbit, side)| chaos_game(gpu, std::slice::from_ref(orbit), side).unwrap().remove(0).counts)
+            .collect();
+        assert_eq!(counts, alone, "orbits of several sides in one batch");
     }
 
     fn one_map(points: u32) -> Vec<Orbit> {
@@ -233,7 +253,8 @@ mod tests {
         let Some(gpu) = adapter() else { return };
         let orbits = orbits(8, 5, 6500);
         let mut batch = gpu.batch("streams").unwrap();
-        let inputs = Inputs::new(&mut batch, &orbits, 1).unwrap();
+        let drawings: Vec<_> = orbits.iter().map(|orbit| Drawing { orbit, side: 1, counts_at: 0 }).collect();
+        let inputs = Inputs::new(&mut batch, &drawings, &[0, 1, 2, 3, 4]).unwrap();
         let streams = batch.empty::<[u32; 2]>(orbits.len() * LANES).unwrap();
         batch.dispatch_rows(&LANE_STREAMS, &[], &[&inputs.game, &inputs.orbits, &streams], orbits.len()).unwrap();
         let streams = batch.download::<u32>(&streams, orbits.len() * LANES * 2).unwrap();
@@ -267,14 +288,19 @@ mod tests {
             let limits = Limits { max_binding_bytes: 4 * pixels(side) as u64 - 4, ..limits };
             let device = open_within(Some(&limits)).unwrap();
             assert!(matches!(chaos_game(device.gpu().unwrap(), &orbits, side), Err(GpuError::TooLarge { .. })));
+            // An orbit has 64 lanes.
+            let limits = Limits { max_workgroup_lanes: 32, ..gpu.limits().clone() };
+            let error = chaos_game(open_within(Some(&limits)).unwrap().gpu().unwrap(), &orbits, side).unwrap_err();
+            assert_eq!(error, GpuError::TooLarge { what: "a workgroup (lanes)", wanted: 64, limit: 32 });
         }
     }
 
     #[test]
     fn structs_lie_where_the_host_puts_them() {
-        assert_eq!((GAME_LAYOUT.bytes, GAME_LAYOUT.members), (8, &[("orbits", 0), ("side", 4)][..]));
-        let members = [("stream", 0), ("shift", 16), ("scale", 24), ("first_map", 32), ("maps", 36), ("points", 40), ("unused", 44)];
-        assert_eq!((ORBIT_LAYOUT.bytes, ORBIT_LAYOUT.members), (48, &members[..]));
+        assert_eq!((GAME_LAYOUT.bytes, GAME_LAYOUT.members), (4, &[("orbits", 0)][..]));
+        let floats = [("stream", 0), ("shift", 16), ("scale", 24)];
+        let words = [("first_map", 32), ("maps", 36), ("points", 40), ("side", 44), ("counts_at", 48), ("region_at", 52)];
+        assert_eq!((ORBIT_LAYOUT.bytes, ORBIT_LAYOUT.members), (64, &[&floats[..], &words[..]].concat()[..]));
         assert_eq!((MAP_LAYOUT.bytes, MAP_LAYOUT.members), (32, &[("abec", 0), ("df", 16), ("start", 24)][..]));
     }
 }

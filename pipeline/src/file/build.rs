@@ -48,7 +48,32 @@ impl Builder<'_> {
                 nodes.push(node);
             }
         }
+        self.check_places(drafts, problems);
         nodes
+    }
+
+    /// Checks that what stages add to is theirs alone, and no part of the output.
+    fn check_places(&self, drafts: &[Draft<'_>], problems: &mut Vec<Problem>) {
+        let mut taken: Vec<(PathBuf, &Place)> = Vec::new();
+        for draft in drafts {
+            for name in draft.spec.map_or(&[][..], |spec| spec.places) {
+                let Some(value) = draft.node.get(name) else { continue };
+                let Some(text) = value.as_str().filter(|text| !text.is_empty()) else { continue };
+                let path = input_path(self.base_dir, text);
+                let whose = draft.whose();
+                if self.output.is_some_and(|output| path.starts_with(real(output))) {
+                    let problem = Problem::new(format!("{whose}: `{name}` lies in the output folder, and has to outlive it"));
+                    problems.push(problem.at(&value.place, "inside the output").help("name a folder beside the output".to_owned()));
+                } else if let Some((_, first)) = taken.iter().find(|(other, _)| *other == path) {
+                    let problem =
+                        Problem::new(format!("{whose} adds to what another stage adds to, so that neither sees what the other adds"));
+                    let help = format!("give each a `{name}` of its own, or let one stage read both: `from: [a, b]`");
+                    problems.push(problem.at(&value.place, "the same place").also_at(first, "named here first").help(help));
+                } else {
+                    taken.push((path, &value.place));
+                }
+            }
+        }
     }
 
     fn stage(&self, draft: &Draft<'_>, built: &[Option<usize>], nodes: &[Node], problems: &mut Vec<Problem>) -> Option<Node> {

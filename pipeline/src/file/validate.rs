@@ -90,8 +90,14 @@ impl Validator<'_> {
             && bound("maximum").is_none_or(|bound| value <= bound)
             && bound("exclusiveMinimum").is_none_or(|bound| value > bound)
             && bound("exclusiveMaximum").is_none_or(|bound| value < bound);
+        let most = match schema.get("format").and_then(Json::as_str) {
+            Some("uint32") => Some(u32::MAX),
+            _ => None,
+        };
         if !inside {
             problems.push(self.wrong(at, &self.wanted(schema, MAX_STEPS)));
+        } else if let Some(most) = most.filter(|most| value > f64::from(*most)) {
+            problems.push(self.wrong(at, &format!("a whole number of at most {most}")));
         }
     }
 
@@ -490,6 +496,7 @@ mod tests {
             "pair": {"type": "array", "prefixItems": [{"type": "string"}, {"type": "integer"}], "minItems": 2, "maxItems": 2},
             "open": {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 1},
             "name": {"type": "string", "minLength": 2, "maxLength": 3},
+            "n": {"type": "integer", "format": "uint32", "minimum": 1},
         }});
         assert_eq!(told(&schema, "{pair: [a, 1], open: 0.5, name: äöü}"), [""; 0]);
         assert_eq!(
@@ -504,6 +511,8 @@ mod tests {
             told(&schema, "{pair: [a], name: abcd}"),
             ["it: `pair` must be a list of at least 2 @ [", "it: `name` must be a text of at most 3 characters @ abcd"]
         );
+        assert_eq!(told(&schema, "n: 4294967295"), [""; 0]);
+        assert_eq!(told(&schema, "n: 4294967296"), ["it: `n` must be a whole number of at most 4294967295 @ 4294967296"]);
     }
 
     #[test]

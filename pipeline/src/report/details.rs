@@ -31,7 +31,7 @@ pub(super) fn write_cost(record: &RunRecord, out: &mut String) {
             esc(&show::visible_line(&stage.id)),
             esc(&show::visible_line(&stage.stage_type)),
             show::duration(totals.busy_seconds),
-            show::rate(totals.rows_in, totals.busy_seconds),
+            show::rate(if stage.makes { stage.rows_given() } else { totals.rows_in }, totals.busy_seconds),
             percent(totals.peak_bytes, largest),
             show::bytes(totals.peak_bytes),
             show::bytes(totals.bytes_out),

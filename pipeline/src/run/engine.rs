@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
-use stages::{Port, Stage};
+use stages::{Port, Stage, StageError};
 use time::OffsetDateTime;
 
 use super::added;
@@ -102,6 +102,10 @@ pub(super) struct UnitState {
     n_steps: usize,
     /// Every task it had, in order.
     pub all_tasks: Vec<Fingerprint>,
+    /// Those of them that see what earlier runs left, and leave something for later ones.
+    seeing: Vec<Fingerprint>,
+    /// How often those were done again, as what they had left was gone.
+    n_redone: usize,
     /// Those that this run did.
     made: Vec<Fingerprint>,
     /// The marks of all its steps that gave rows, in order.
@@ -132,7 +136,8 @@ impl Engine {
         let store = Store::open(output, runtime.handle().clone(), options.crash_at)?;
         let inputs = InputHashes::load(&store)?;
         let device = graph.device.as_ref().map(ToString::to_string);
-        let progress = Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned())), device);
+        let progress =
+            Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned(), node.makes_rows())), device);
         let (pool, threads) = Pool::start(slots);
         let memory_slots = usize::try_from(options.memory.saturating_sub(BASE_BYTES) / TASK_BYTES).unwrap_or(usize::MAX);
         let units = plan
@@ -305,6 +310,9 @@ impl Engine {
         state.next = 0;
         state.marks = vec![None; tasks.len()];
         state.all_tasks.extend(tasks.iter().map(|task| task.fingerprint.clone()));
+        if state.state.step.as_ref().is_some_and(|step| step.sees) {
+            state.seeing.extend(tasks.iter().map(|task| task.fingerprint.clone()));
+        }
         state.tasks = tasks.into_iter().map(Some).collect();
         let found_before = self.units[unit].found;
         for task in 0..self.units[unit].tasks.len() {
@@ -554,7 +562,12 @@ impl Engine {
             publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| wanted.contains(port))?;
             return Err(error);
         }
-        self.publish_program(unit)?;
+        match self.publish_program(unit) {
+            Err(RunError::Stage { source: error @ StageError::Undone { .. }, .. }) if self.units[unit].n_redone == 0 => {
+                return self.redo(unit, &error);
+            }
+            published => published?,
+        }
         let published = publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |_| true)?;
         for (node, Published { folder, rows, parts }) in &published {
             let bytes: u64 = parts.iter().map(|part| part.bytes).sum();
@@ -567,6 +580,24 @@ impl Engine {
             self.cx.progress.finish(node);
         }
         Ok(())
+    }
+
+    /// Does the tasks of a program again that left something for later runs: somebody has removed it since.
+    fn redo(&mut self, unit: usize, why: &StageError) -> Result<(), RunError> {
+        let stage = &self.cx.graph.nodes[self.cx.plan.units[unit].root].id;
+        self.cx.log.line(Level::Warn, About::stage(stage), format!("{why}; they are done again"));
+        let gone = &mut self.units[unit];
+        for task in &gone.seeing {
+            self.cx.store.delete(&marks::path_of(task))?;
+        }
+        let nodes: Vec<usize> = self.cx.plan.nodes_of(&self.cx.plan.units[unit]).into_iter().collect();
+        self.shards.retain(|edge, _| !nodes.contains(&edge.node));
+        self.tasks.reused -= gone.found;
+        self.tasks.done -= gone.made.len() as u64;
+        self.found = None; // it has given what was asked of it
+        self.units[unit] =
+            UnitState { begun: true, program: true, state: ProgramState::new(self.cx.shard_rows), n_redone: 1, ..UnitState::default() };
+        self.advance(unit)
     }
 
     /// Makes final what the unit's program leaves for later runs. The output remembers it before and after, so that an edited run knows what it

@@ -3,8 +3,9 @@
 use std::path::PathBuf;
 
 use arrow::error::ArrowError;
-use stages::StageError;
+use stages::{StageError, Step};
 
+use super::progress::grouped;
 use super::survey::NamedTask;
 use crate::store::StoreError;
 
@@ -128,6 +129,16 @@ pub enum RunError {
         needs: u64,
         /// Bytes there are.
         has: u64,
+    },
+    /// A step has more parts than are kept in memory.
+    #[error("stage `{stage}`, step `{step}`: {} parts, and a run has at most {}; make fewer rows, or make them in several runs", grouped(u64::from(*.parts)), grouped(u64::from(Step::MOST_PARTS)))]
+    TooManyParts {
+        /// The stage's id.
+        stage: String,
+        /// The step.
+        step: String,
+        /// Its parts.
+        parts: u32,
     },
     /// There is no such stage.
     #[error("there is no stage `{0}` in this pipeline")]

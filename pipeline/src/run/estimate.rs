@@ -9,10 +9,12 @@ use std::ops::ControlFlow;
 use std::time::Instant;
 
 use arrow::array::RecordBatch;
+use arrow::compute::concat_batches;
 use datasets::WriteSettings;
 use serde::Serialize;
 use stages::{
-    Done, Emit, Global, MailIn, PartIn, Port, Rejection, RowSink, ShardIn, ShardRows, Source, Stage, StageError, Step, StepKind, Tables,
+    Done, Emit, Global, MailIn, PartIn, Port, Rejection, RowSink, ShardIn, ShardRows, Source, Stage, StageError, Step, StepKind, TablePart,
+    Tables,
 };
 
 use super::amount::{Amount, LEAST_SPREAD, spread_of_mean, spread_of_times};
@@ -360,6 +362,7 @@ impl Estimator<'_> {
         match first.as_ref().map(|step| (step, &step.kind)) {
             Some((step, StepKind::Shards { port })) if step.mail.is_empty() && step.whole.is_empty() => {
                 if let Some(rows) = self.input(node, Some(port)) {
+                    let mut tables = Broadcast::new();
                     let (seconds, bytes) = rows.measure(|batches| {
                         let mut out = Tables::new(global.tables(), stage.outputs.clone());
                         let shard = ShardRows { index: 0, batches: batches.to_vec() };
@@ -369,6 +372,9 @@ impl Estimator<'_> {
                         let mut bytes = 0;
                         for (name, parts) in out.into_parts().0 {
                             let Some(spec) = specs.iter().find(|spec| spec.name == name) else { continue };
+                            let whole =
+                                parts.iter().filter_map(|part| if let TablePart::Whole(batch) = part { Some(batch.clone()) } else { None });
+                            tables.entry(name).or_default().extend(whole);
                             encode_table(spec, parts, |block| {
                                 bytes += block.len() as u64;
                                 Ok(())
@@ -377,9 +383,15 @@ impl Estimator<'_> {
                         Ok::<u64, RunError>(bytes)
                     })?;
                     took = (Amount::at_least(seconds.low), Amount::at_least(bytes.low));
+                    if let Some((next, n, whole)) = makes_next(global, step, tables)?.filter(|_| stage.makes.is_some()) {
+                        let (made, _) = self.parts(node, global, &next, n, whole)?;
+                        took = (seconds.plus(made), bytes);
+                    }
                 }
             }
-            Some((step, StepKind::Parts { n })) if step.whole.is_empty() => took = self.parts(node, global, step, *n)?,
+            Some((step, StepKind::Parts { n })) if step.whole.is_empty() => {
+                took = self.parts(node, global, step, *n, BTreeMap::new())?;
+            }
             Some((step, StepKind::Once { ports, .. })) => {
                 let held = ports.iter().filter_map(|port| Some(self.input(node, Some(port))?.bytes())).fold(Amount::NOTHING, Amount::plus);
                 let (needs, has) = (held.likely.unwrap_or(held.low) * 3.0, self.options.memory.saturating_sub(BASE_BYTES));
@@ -405,13 +417,13 @@ impl Estimator<'_> {
     }
 
     /// What is told of a step whose tasks make rows: one of its parts is made, as far as so many rows.
-    fn parts(&mut self, node: usize, global: &dyn Global, step: &Step, n: u32) -> Result<(Amount, Amount), RunError> {
+    fn parts(&mut self, node: usize, global: &dyn Global, step: &Step, n: u32, whole: Whole) -> Result<(Amount, Amount), RunError> {
         let stage = &self.graph.nodes[node];
         let stage_error = |source| RunError::Stage { stage: stage.id.clone(), source };
         let mut out = Tables::new(global.tables(), stage.outputs.clone());
         let began = Instant::now();
         if n > 0 {
-            let mut part = PartIn { index: self.draw(node) % n, wanted: self.rows, whole: BTreeMap::new() };
+            let mut part = PartIn { index: self.draw(node) % n, wanted: self.rows, whole };
             global.part(step, &mut part, &mut out).map_err(stage_error)?;
         }
         let seconds = began.elapsed().as_secs_f64();
@@ -500,6 +512,29 @@ impl Estimator<'_> {
         batches.iter().try_for_each(|batch| part.write(batch))?;
         Ok(part.finish()?.iter().map(|piece| piece.len() as u64).sum())
     }
+}
+
+/// Tables that go to everyone.
+type Whole = BTreeMap<&'static str, RecordBatch>;
+
+/// The same, as one step wrote them.
+type Broadcast = BTreeMap<&'static str, Vec<RecordBatch>>;
+
+/// The step that makes rows by what `step` wrote for everyone, if that comes next: the step, its parts, and what it gets.
+fn makes_next(global: &dyn Global, step: &Step, tables: Broadcast) -> Result<Option<(Step, u32, Whole)>, RunError> {
+    let mut done = Done::default();
+    let rows = |table: &&'static str| tables.get(table).map_or(0, |batches| batches.iter().map(|batch| batch.num_rows() as u64).sum());
+    done.finish(step.writes.iter().map(|table| (*table, rows(table))).collect());
+    let Some(next) = global.next(&done) else { return Ok(None) };
+    let StepKind::Parts { n } = next.kind else { return Ok(None) };
+    let specs = global.tables();
+    let table = |name: &&'static str| {
+        let schema = specs.iter().find(|spec| spec.name == *name).map(|spec| &spec.schema);
+        let schema = schema.ok_or_else(|| StageError::Internal(format!("the program has no table `{name}`")))?;
+        Ok::<_, RunError>((*name, concat_batches(schema, tables.get(name).map_or(&[][..], Vec::as_slice))?))
+    };
+    let whole = next.whole.iter().map(table).collect::<Result<_, _>>()?;
+    Ok(Some((next, n, whole)))
 }
 
 /// Bytes of a part that holds some rows.

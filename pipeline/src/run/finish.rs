@@ -173,7 +173,7 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             notes: node.notes.clone(),
             views: views_of(node),
             tags: node.outputs.is_tagged(),
-            makes: node.makes.is_some() || (node.inputs.is_empty() && node.spec.kind == stages::Kind::Global),
+            makes: node.makes_rows(),
             totals,
             published: engine
                 .units

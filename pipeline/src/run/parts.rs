@@ -198,8 +198,8 @@ fn what_cannot_fit_is_refused_at_its_setting() {
 fn more_parts_than_are_kept_in_memory_are_refused() {
     let folder = tempfile::tempdir().expect("a folder");
     let result = run(graph(folder.path(), "  made: {use: make_rows, rows: 9, parts: 4000000000}\n"), &options()).0;
-    let Err(RunError::Stage { source, .. }) = result else { panic!("{result:?}") };
-    assert!(source.to_string().contains("4000000000 parts, at most 1048576 are run"), "{source}");
+    let Err(error @ RunError::TooManyParts { .. }) = result else { panic!("{result:?}") };
+    assert!(error.to_string().starts_with("stage `made`, step `make`: 4,000,000,000 parts, and a run has at most 1,048,576; "), "{error}");
 }
 
 #[test]

@@ -41,6 +41,8 @@ pub struct Progress {
 struct Counts {
     id: String,
     stage_type: String,
+    /// Whether its speed is told by the rows that leave it: those that it makes.
+    makes: bool,
     active: AtomicBool,
     came_in: AtomicU64,
     went_out: AtomicU64,
@@ -104,9 +106,9 @@ pub struct StageSnapshot {
 }
 
 impl Progress {
-    /// Counts for stages given as (id, type), and what their kernels run on.
-    pub fn new(stages: impl Iterator<Item = (String, String)>, device: Option<String>) -> Self {
-        let stages = stages.map(|(id, stage_type)| Counts { id, stage_type, ..Counts::default() }).collect();
+    /// Counts for stages given as (id, type, whether it makes rows of its own), and what their kernels run on.
+    pub fn new(stages: impl Iterator<Item = (String, String, bool)>, device: Option<String>) -> Self {
+        let stages = stages.map(|(id, stage_type, makes)| Counts { id, stage_type, makes, ..Counts::default() }).collect();
         Self { started: Instant::now(), stages, tasks_reused: AtomicU64::new(0), tasks_done: AtomicU64::new(0), device }
     }
 
@@ -163,8 +165,9 @@ impl Progress {
     pub fn reuse(&self, node: usize, totals: &StageTotals) {
         let counts = &self.stages[node];
         counts.came_in.fetch_add(totals.rows_in, Ordering::Relaxed);
-        counts.old_rows.fetch_add(totals.rows_in, Ordering::Relaxed);
-        self.went_out(node, totals.rows_out.get("out").copied().unwrap_or(0));
+        let given = totals.rows_out.get("out").copied().unwrap_or(0);
+        counts.old_rows.fetch_add(if counts.makes { given } else { totals.rows_in }, Ordering::Relaxed);
+        self.went_out(node, given);
         self.dropped(node, totals.dropped.values().sum());
         self.tagged(node, totals.tagged.values().sum());
         self.rejected(node, totals.rejected.values().sum());
@@ -182,7 +185,8 @@ impl Progress {
             let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
             let first = load(&counts.first);
             let active = if first == 0 { 0.0 } else { (seconds - (first - 1) as f64 / 1000.0).max(0.001) };
-            let new_rows = load(&counts.came_in).saturating_sub(load(&counts.old_rows));
+            let moved = if counts.makes { &counts.went_out } else { &counts.came_in };
+            let new_rows = load(moved).saturating_sub(load(&counts.old_rows));
             let (tasks, tasks_done, done) = (load(&counts.tasks), load(&counts.tasks_done), counts.finished.load(Ordering::Relaxed));
             let eta =
                 (!done && tasks_done > 0 && active > 0.0).then(|| active / tasks_done as f64 * tasks.saturating_sub(tasks_done) as f64);

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use stages::{Begin, Begun, Done, Port, Split, Stage, StageError, Step, StepKind};
+use stages::{Begin, Begun, Done, Port, Split, Stage, Step, StepKind};
 
 use super::added;
 use super::again::SourceSplit;
@@ -311,8 +311,7 @@ impl ProgramState {
             }
             StepKind::Parts { n } => {
                 if *n > Step::MOST_PARTS {
-                    let problem = format!("step `{}` has {n} parts, at most {} are run", step.name, Step::MOST_PARTS);
-                    return Err(cx.stage_error(node, StageError::Internal(problem)));
+                    return Err(RunError::TooManyParts { stage: id.clone(), step: step.name.to_owned(), parts: *n });
                 }
                 let written = |name: &&'static str| tables.get(name).into_iter().flat_map(|written| written.iter().map(|(_, file)| file));
                 let whole = bytes_in(&step.whole.iter().flat_map(written).collect::<Vec<_>>(), &KeyRange::default());

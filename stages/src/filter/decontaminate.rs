@@ -30,7 +30,7 @@ use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Measure, Outputs, RowLoca
 /// Each example is cut into runs of `ngram` words, without case, punctuation and white space, and the same runs are looked for in every text. How
 /// much of an example a text holds is the share of the example's different n-grams that stand in it; a text that holds more than `max_share`
 /// of any example is contaminated. With `max_share: 0` one n-gram is enough. An example of fewer words than `ngram` is looked for as a whole,
-/// and one of fewer than `min_words` not at all: the note of `check` says how many there are. Matches are exact: the words themselves are
+/// unless it has fewer than `min_words` too: the note of `check` says how many there are of those. Matches are exact: the words themselves are
 /// compared, not hashes alone. Text is not normalized otherwise: letters that are composed in two ways are different ones. A null text holds
 /// nothing.
 ///
@@ -56,7 +56,7 @@ pub struct DecontaminateConfig {
     /// Words of an n-gram.
     #[serde(default = "default_ngram")]
     pub ngram: NonZeroU32,
-    /// Fewest words of an example that is looked for; those with fewer than `ngram` are looked for as a whole.
+    /// Fewest words of an example that is looked for as a whole, as it has fewer than `ngram`; longer ones are always looked for.
     #[serde(default = "default_min_words")]
     pub min_words: NonZeroU32,
     /// What a word is.

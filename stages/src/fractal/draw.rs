@@ -79,3 +79,49 @@ pub(super) fn blur(draws: &mut Draws, blur: Blur) -> Option<f32> {
     let (is_blurred, sigma) = (draws.chance(blur.chance.get()), between(draws, blur.sigma.min, blur.sigma.max));
     is_blurred.then_some(sigma)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    /// In the released code one image in 512 has an empty stamp, and shows nothing.
+    #[test]
+    fn no_stamp_is_empty_and_all_others_are_drawn() {
+        let mut draws = Draws::new(1, [0; 3]);
+        let masks: BTreeSet<u32> = (0..20_000)
+            .map(|_| match stamp(&mut draws, StampKind::Random) {
+                Stamp::Mask(mask) => mask,
+                Stamp::Each(_) => panic!("one stamp"),
+            })
+            .collect();
+        assert!(masks.into_iter().eq(1..512));
+    }
+
+    #[test]
+    fn numbers_are_drawn_from_the_ranges_of_the_original() {
+        let mut draws = Draws::new(2, [0; 3]);
+        let (mut turned, mut blurred) = ([0; 3], 0);
+        for _ in 0..2000 {
+            let (_, hsv) = colour(&mut draws, Colours::Hue);
+            let [hue, saturation, value] = hsv.expect("a colour");
+            assert!((0.0..=1.0).contains(&hue) && (0.3..=1.0).contains(&saturation) && (0.5..=1.0).contains(&value));
+            let Background::Plasma { decay, colours, .. } = background(&mut draws, Behind::Plasma, Colours::Hue) else { panic!("plasma") };
+            let within = |[scale, shift]: [f32; 2], scales: [f32; 2], shifts: [f32; 2]| {
+                (scales[0]..=scales[1]).contains(&scale) && (shifts[0]..=shifts[1]).contains(&shift)
+            };
+            assert!((0.4..=0.8).contains(&decay) && within(colours.hue, [0.25, 1.0], [0.0, 1.0]));
+            assert!(within(colours.saturation, [0.1, 0.3], [0.4, 0.6]) && within(colours.value, [0.3, 0.6], [0.4, 0.6]));
+            let Orientation { transpose, flip_rows, flip_columns } = orientation(&mut draws, true);
+            [transpose, flip_rows, flip_columns].into_iter().zip(&mut turned).for_each(|(is, n)| *n += u32::from(is));
+            blurred += u32::from(blur(&mut draws, Blur::default()).is_some_and(|sigma| (0.5..=1.0).contains(&sigma)));
+        }
+        // Each with a half: 1,000 with a deviation of 22.
+        assert!(turned.iter().chain([&blurred]).all(|n| (890..1110).contains(n)), "{turned:?} {blurred}");
+        assert_eq!(orientation(&mut draws, false), Orientation::default());
+        let of = |chance| Blur { chance: crate::units::Fraction::new(chance).expect("a fraction"), ..Blur::default() };
+        assert!((0..100).all(|_| blur(&mut draws, of(0.0)).is_none() && blur(&mut draws, of(1.0)).is_some()));
+        assert_eq!(background(&mut draws, Behind::Black, Colours::Hue), Background::Flat([0; 3]));
+    }
+}

@@ -14,15 +14,17 @@ use arrow::array::{
 };
 use arrow::buffer::OffsetBuffer;
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
+use gpu::Device;
 use gpu::fractal::{ImageJob, Rendered, Renderer};
-use gpu::{Device, Ran};
 use schemas::{ColumnSpec, document, fractal};
 
 use super::codes::{self, Codes};
+use super::encode::Encoder;
 use super::rle::masks;
 use super::settings::{Encoding, Format, MAX_IMAGES};
 use crate::{
-    BuildContext, Done, Emit, Global, Makes, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step, TableSpec, Tables, WholeIn,
+    BuildContext, Done, Emit, Global, Makes, Measure, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step, TableSpec,
+    Tables, WholeIn,
 };
 
 const CODES: &str = "codes";
@@ -102,7 +104,12 @@ pub(super) fn outputs(cx: &BuildContext, form: RowForm, format: Format) -> Resul
 
 /// What so many images take.
 pub(super) fn makes(images: u64, side: u32, encoding: Encoding, setting: &'static str) -> Makes {
-    let format = encoding.extension().unwrap_or("raw");
+    let format = match encoding.format {
+        Format::Jpeg => "JPEG",
+        Format::Webp => "WebP",
+        Format::Png => "PNG",
+        Format::Raw => "raw pixels",
+    };
     let what = format!("images of {side} x {side} as {format}");
     Makes { rows: images, bytes: images.saturating_mul(encoding.bytes(side)), what, setting }
 }
@@ -143,8 +150,13 @@ impl<R: Recipe> Program<R> {
         }
     }
 
-    /// Makes images and gives their rows.
-    fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], renderer: &mut Renderer, out: &mut Emit) -> Result<(), StageError> {
+    /// How much of a fractal can be seen: told where there are labels that depend on it.
+    fn visible_measure(&self) -> Measure {
+        Measure::new("visible", "share of a fractal's own pixels that can be seen").at_least("min_visible", self.form.min_visible)
+    }
+
+    /// Makes images and gives their rows; how many.
+    fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], tools: &mut Tools, out: &mut Emit) -> Result<u64, StageError> {
         let mut made: BTreeMap<usize, (Planned, Rendered)> = BTreeMap::new();
         let mut due: Vec<(usize, Vec<u8>)> = (0..indices.len()).map(|at| (at, Vec::new())).collect();
         while !due.is_empty() {
@@ -156,10 +168,8 @@ impl<R: Recipe> Program<R> {
                 })
                 .collect();
             let jobs: Vec<ImageJob> = planned.iter().map(|(_, _, planned)| planned.job.clone()).collect();
-            let (rendered, ran) = renderer.render(&self.device, &jobs);
-            if let Ran::FellBack(reason) = ran {
-                out.count("images_on_processor", &reason, jobs.len() as u64);
-            }
+            let (rendered, ran) = tools.renderer.render(&self.device, &jobs);
+            out.ran(&ran);
             for ((at, mut attempts, planned), rendered) in planned.into_iter().zip(rendered) {
                 let failed = self.recipe.failed(&planned, &rendered);
                 if failed.is_empty() {
@@ -180,11 +190,14 @@ impl<R: Recipe> Program<R> {
                 due.push((at, attempts));
             }
         }
+        let visible = self.visible_measure();
         let mut rows = Rows::default();
         for (at, (planned, rendered)) in made {
-            rows.push(self, indices[at], planned, rendered)?;
+            rows.push(self, tools.encoder, indices[at], planned, rendered, |share, kept| out.observe(&visible, share, kept))?;
         }
-        out.rows(rows.finish(self)?)
+        let given = rows.ids.len() as u64;
+        out.rows(rows.finish(self)?)?;
+        Ok(given)
     }
 }
 
@@ -195,7 +208,7 @@ impl<R: Recipe> Global for Program<R> {
 
     fn next(&self, done: &Done) -> Option<Step> {
         match done.steps() {
-            0 => Some(Step::shards("read", Port::FROM).writes(&[CODES])),
+            0 => Some(Step::shards("read", Port::FROM).writes(&[CODES]).emits()),
             1 if done.rows(CODES) > 0 => match self.images(done.rows(CODES)) {
                 // What is wrong is said by a task: a program has no other voice here.
                 Err(_) => Some(Step::once("refuse", &[CODES], Vec::new())),
@@ -209,8 +222,9 @@ impl<R: Recipe> Global for Program<R> {
     }
 
     fn shard(&self, _: &Step, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
+        let density = codes::density_measure(self.min_density);
         for batch in &shard.shard.batches {
-            let table = codes::read(batch, self.min_density, out.emit())?;
+            let table = codes::read(batch, self.min_density, &density, out.emit())?;
             out.whole(CODES, table)?;
         }
         Ok(())
@@ -233,11 +247,25 @@ impl<R: Recipe> Global for Program<R> {
                 None => Some(at),
             })
             .collect();
-        let mut renderer = Renderer::new();
+        let mut tools = Tools { renderer: Renderer::new(), encoder: Encoder::new(self.encoding) };
         let pixels = u64::from(self.side) * u64::from(self.side) * 4;
-        let chunk = usize::try_from((CHUNK_BYTES / pixels).clamp(1, CHUNK_IMAGES)).unwrap_or(1);
-        indices.chunks(chunk).try_for_each(|indices| self.make(indices, &codes, &good, &mut renderer, out.emit()))
+        // Of a few images that are wanted no more are made than at a time.
+        let chunk = usize::try_from((CHUNK_BYTES / pixels).clamp(1, CHUNK_IMAGES).min(part.wanted.max(1))).unwrap_or(1);
+        let mut left = part.wanted;
+        for indices in indices.chunks(chunk) {
+            if left == 0 {
+                break;
+            }
+            left = left.saturating_sub(self.make(indices, &codes, &good, &mut tools, out.emit())?);
+        }
+        Ok(())
     }
+}
+
+/// What keeps its buffers from image to image.
+struct Tools {
+    renderer: Renderer,
+    encoder: Encoder,
 }
 
 /// Rows as they grow.
@@ -279,7 +307,15 @@ fn whole(number: impl TryInto<i32>) -> i32 {
 }
 
 impl Rows {
-    fn push<R>(&mut self, program: &Program<R>, index: u64, planned: Planned, rendered: Rendered) -> Result<(), StageError> {
+    fn push<R>(
+        &mut self,
+        program: &Program<R>,
+        encoder: Encoder,
+        index: u64,
+        planned: Planned,
+        rendered: Rendered,
+        mut observe: impl FnMut(f64, bool),
+    ) -> Result<(), StageError> {
         let Planned { id, job, paints } = planned;
         let side = program.side;
         let before = (self.labels.len(), self.instances.label.len());
@@ -289,6 +325,9 @@ impl Rows {
                 paints.iter().zip(masks).zip(job.instances.iter().zip(&rendered.pixels)).enumerate()
             {
                 let visible = f64::from(mask.area) / f64::from((*own).max(1));
+                if program.form.many {
+                    observe(visible, visible >= program.form.min_visible);
+                }
                 if visible >= program.form.min_visible {
                     self.labels.push(paint.label);
                 }
@@ -320,8 +359,8 @@ impl Rows {
         self.n_labels.push(self.labels.len() - before.0);
         self.n_instances.push(self.instances.label.len() - before.1);
         self.ids.push(id);
-        self.files.push(program.encoding.encode(rendered.rgb, side)?);
-        self.paths.push(program.encoding.extension().map(|extension| format!("{index:09}.{extension}")));
+        self.files.push(encoder.encode(rendered.rgb, side)?);
+        self.paths.push(encoder.extension().map(|extension| format!("{index:09}.{extension}")));
         self.indices.push(i64::try_from(index).unwrap_or(i64::MAX));
         Ok(())
     }

@@ -73,7 +73,7 @@ impl Jitter {
 #[serde(rename_all = "snake_case")]
 #[schemars(inline)]
 pub enum Format {
-    /// JPEG, with losses that `quality` sets.
+    /// JPEG, with losses that `quality` sets; below 95, colours have half the resolution of brightness, as is usual.
     #[default]
     Jpeg,
     /// `WebP` without losses.
@@ -184,8 +184,9 @@ pub(super) fn default_quality() -> u8 {
     90
 }
 
+/// Fifty pixels of 224 squared. Of 3,000 systems drawn as `sample_ifs` does it, the sparsest covered 0.003 of its picture.
 pub(super) fn default_min_density() -> Fraction {
-    Fraction::new(0.01).expect("a fraction")
+    Fraction::new(0.001).expect("a fraction")
 }
 
 pub(super) fn default_redraws() -> u8 {
@@ -216,12 +217,12 @@ impl Encoding {
     /// About how many bytes an image of this side takes, for estimates and for how many images a task makes. Measured on images of 224 pixels.
     pub(super) fn bytes(self, side: u32) -> u64 {
         let hundredths = match self.format {
-            // 0.27 bytes a pixel at quality 75, 0.52 at 90, near 2 at 100.
+            // 0.18 bytes a pixel at quality 75, 0.32 at 90, 0.75 at 95, near 2 at 100.
             Format::Jpeg => match self.quality.get() {
-                ..=50 => 20,
-                51..=80 => 30,
-                81..=92 => 55,
-                93.. => 200,
+                ..=80 => 20,
+                81..=92 => 36,
+                93..=96 => 80,
+                97.. => 200,
             },
             Format::Webp => 175,
             Format::Png => 145,

@@ -400,6 +400,9 @@ impl MixSourcesConfig {
             if self.budget.is_some() {
                 return Err(StageError::setting("budget", "`epochs` says how much each source gives; found a budget as well"));
             }
+            if !self.max_epochs_of.is_empty() {
+                return Err(StageError::setting("max_epochs_of", "`epochs` says how much each source gives, so that this does nothing"));
+            }
             return Ok((names, Demand::Epochs(amounts_of_each)));
         }
         let max_epochs = names.iter().map(|name| self.max_epochs_of.get(name).unwrap_or(&self.max_epochs).get()).collect();
@@ -661,6 +664,10 @@ mod tests {
         assert_eq!(
             refusal(json!({"weights": {"web": 1, "code": 1}, "max_epochs_of": {"book": 2}})),
             "max_epochs_of: `book` is none of the sources in `weights`"
+        );
+        assert_eq!(
+            refusal(json!({"epochs": {"web": 1, "code": 1}, "max_epochs_of": {"code": 2}})),
+            "max_epochs_of: `epochs` says how much each source gives, so that this does nothing"
         );
         assert!(refusal(json!({"preset": "slimpajama_dc_6"})).starts_with("preset: every input needs a number here"));
         assert!(

@@ -24,8 +24,8 @@ use crate::{BuildContext, Emit, Inputs, Kind, Measure, Outputs, Port, RowLocal, 
 /// A text can stand in several groups. `check` looks for rows to train on that say what a held-out row says, and drops each (the rest of its
 /// group stays): `in_holdout` where the texts are equal but for `normalize`, `near_holdout` where they are near-duplicates, with their Jaccard
 /// similarity and the threshold. `duplicate_of` has the `id` of the held-out row: the first that is equal, or the one that is most alike.
-/// Candidates are found by MinHash, a pair right at the threshold with a chance of 98 %, and each is compared in full. Rows without text are not
-/// dropped. Without `check` the stage works row by row, and with it on the whole table.
+/// Candidates are found by MinHash, a pair right at the threshold with a chance of 98 %, and each is compared in full. A row whose text is null
+/// is not dropped. Without `check` the stage works row by row, and with it on the whole table.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitHoldoutConfig {

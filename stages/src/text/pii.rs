@@ -585,7 +585,9 @@ fn phone(text: &[u8], at: usize, free: usize) -> Option<Range<usize>> {
     }
     let is_international = || {
         let national = if has_plus { own } else { own.strip_prefix(&[0, 0]).unwrap_or(&[]) };
-        has_country(national) && (8..=15).contains(&national.len()) && (has_plus || groups.len() > 1)
+        // Behind more digits, `00` is not how a number begins but a group of a longer one.
+        let is_group = byte_before(text, start) == b' ' && start >= 2 && text[start - 2].is_ascii_digit();
+        has_country(national) && (8..=15).contains(&national.len()) && (has_plus || (groups.len() > 1 && !is_group))
     };
     let is_named = || !has_plus && !is_date(groups, own) && words_before(text, start).iter().any(|word| PHONES.contains(&word.as_str()));
     (is_international() || is_named()).then_some(start..end)
@@ -739,6 +741,7 @@ mod tests {
             ("0049 30 1234567 电话：0816-6623109，手机13812345678。", &["0049 30 1234567", "0816-6623109", "13812345678"]),
             ("12345678 3.14159265 2002-10-12 12.10.2002 1,000,000 212 555 0100 112-555-0100 212-155-0100 212-555-0100-99", &[]),
             ("tel 2002-10-12, +999 123456789, id_212-555-0100, http://x.org/212-555-0100, 0212-555-0100, $212-555-0100", &[]),
+            ("DE88 3704 0044 0532 0130 00, 5500 0049 1234 5678 9012, 1 0049 30 1234567", &[]),
             ("1+12345678 a+4930123456 at 3:36 PM +1000 8/11/02, +1200 8/11/02 phone 12345 ISBN 978-3-16-148410-0", &[]),
         ] {
             check(Pii::Phone, text, wanted);

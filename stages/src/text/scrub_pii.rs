@@ -156,7 +156,7 @@ fn names(kind: Pii) -> (&'static str, &'static str) {
 
 impl StageConfig for ScrubPiiConfig {
     const NAME: &'static str = "scrub_pii";
-    const VERSION: u32 = 1;
+    const VERSION: u32 = 2;
     const KIND: Kind = Kind::RowLocal;
     const INPUTS: Inputs = Inputs::One;
     const EXAMPLE: &'static str = "{use: scrub_pii, from: pages, replacements: {phone: [\"\"]}, counts: true}";

@@ -1,9 +1,11 @@
 //! A tokenizer as models are published with one: a `tokenizer.json`.
 
+use std::cell::Cell;
 use std::fmt::Display;
 use std::ops::Range;
-use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::panic::{self, AssertUnwindSafe, catch_unwind};
 use std::path::Path;
+use std::sync::Once;
 
 use tokenizers::{Encoding, PostProcessor, Tokenizer};
 
@@ -107,9 +109,27 @@ impl TextTokenizer {
     }
 }
 
-/// Does what runs on a file that anybody may have written: such as names a token that it does not have is met with a panic.
+thread_local! {
+    /// Whether a panic of this thread is caught and told of as an error.
+    static IS_CAUGHT: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Does what runs on a file that anybody may have written: such as names a token that it does not have is met with a panic, of which nobody is to
+/// see more than the error.
 fn unwinding<T>(work: impl FnOnce() -> Result<T, tokenizers::Error>) -> Result<T, String> {
-    match catch_unwind(AssertUnwindSafe(work)) {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            if !IS_CAUGHT.get() {
+                before(info);
+            }
+        }));
+    });
+    IS_CAUGHT.set(true);
+    let done = catch_unwind(AssertUnwindSafe(work));
+    IS_CAUGHT.set(false);
+    match done {
         Ok(done) => done.map_err(|error| error.to_string()),
         Err(panic) => {
             let said = panic.downcast_ref::<&str>().map(|said| (*said).to_owned()).or_else(|| panic.downcast_ref::<String>().cloned());

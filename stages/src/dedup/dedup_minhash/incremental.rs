@@ -431,6 +431,40 @@ fn a_damaged_index_is_an_error_and_never_another_result() {
 }
 
 #[test]
+fn a_row_whose_length_has_changed_is_damage_and_not_another_row() {
+    let base = words(7, 120);
+    let row = |id: &str, words: &[String]| (id.to_owned(), words.join(" "), "s".to_owned());
+    let place = tempfile::tempdir().unwrap();
+    run(&settings(&place.path().join("index")), &[row("a", &base), row("b", &words(8, 120))]);
+    let whole = files(&place.path().join("index"));
+    let (name, bytes) = whole.iter().find(|(name, _)| name.contains("/rows-")).unwrap();
+    let (records, n) = (bytes.len() - 48, bytes.len());
+    // As a disk leaves what it lost: all of it, the records, the first record, the second; and another number of shingles.
+    for (at, lost) in [0..n, records..n, records..records + 24, records + 24..n, records + 8..records + 9].into_iter().enumerate() {
+        let mut broken = whole.clone();
+        let bytes = broken.get_mut(name).unwrap();
+        let length = lost.len();
+        bytes[lost].iter_mut().for_each(|byte| *byte = if length == 1 { *byte / 2 } else { 0 });
+        let index = copy(&broken, &place.path().join(format!("try{at}")));
+        let near = [row("c", &changed(&base, &[20], 1)), row("d", &changed(&words(8, 120), &[20], 2))];
+        let error = add(&settings(&index), &near, CUTS[0]).err().map(|error| error.to_string());
+        assert!(error.as_ref().is_some_and(|error| error.contains("the index is damaged: row ")), "{at}: {error:?}");
+    }
+}
+
+#[test]
+fn an_equal_text_is_found_among_any_number_of_rows_that_share_its_bucket() {
+    let place = tempfile::tempdir().unwrap();
+    // Two bands of one value each: for about half of the texts it is that of the word that all have.
+    let index = json!({"index": place.path().join("index").to_str().unwrap(), "bands": 2, "rows": 1, "ngram": 1, "jaccard_threshold": 0.9});
+    let month = |name: &str| (0..400).map(|n| (format!("{name}{n}"), format!("common w{n}"), "s".to_owned())).collect::<Vec<Row>>();
+    assert_eq!(run(&index, &month("a")).rows().num_rows(), 400);
+    let repeated = with(index, &json!({"max_cluster": 1.0, "max_source_loss": 1.0}));
+    let found = duplicates(&run(&repeated, &month("b")));
+    assert!(found == (0..400).map(|n| (format!("b{n}"), format!("a{n}"))).collect(), "{} found", found.len());
+}
+
+#[test]
 fn band_keys_are_those_of_the_version_of_the_hashes() {
     // If this fails, what is in an index cannot be met any more: raise `HASHES`.
     let place = tempfile::tempdir().unwrap();

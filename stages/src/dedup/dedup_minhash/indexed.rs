@@ -24,6 +24,9 @@ pub(super) const BAND_PIECES: &str = "band_pieces";
 /// Most pairs that wait for the shingles of their indexed rows.
 const PENDING: usize = 8_192;
 
+/// Most indexed rows of a bucket that are held, besides those with the text of a new one: no row is compared with more of them.
+const HELD: usize = if cfg!(test) { 100 } else { PAIRS };
+
 /// Bytes of shingles that are held at once: of the rows of pending pairs, and of indexed rows.
 const SHINGLES_AT_ONCE: usize = 16 << 20;
 
@@ -49,13 +52,23 @@ pub(super) struct MetIndexed {
 }
 
 impl MetIndexed {
-    pub(super) fn of(seen: &Seen, keys: &[u128]) -> Result<Self, StageError> {
+    /// `texts` are those of the rows that have the keys.
+    pub(super) fn of(seen: &Seen, keys: &[u128], texts: impl Iterator<Item = u64>) -> Result<Self, StageError> {
         let mut met = Self { rows: Vec::new(), at: 0, n_pairs: 0, left_out: 0 };
+        // Equal texts are linked in the first band: there the first indexed row of each text is held, however many others there are.
+        let mut unmet: HashSet<(usize, u64)> = HashSet::new();
+        let mut first = 0;
+        for (at, text) in texts.enumerate() {
+            first = if keys[first] == keys[at] { first } else { at };
+            if band_of(keys[at]) == 0 {
+                unmet.insert((first, text));
+            }
+        }
         let mut in_bucket: HashMap<usize, usize> = HashMap::new();
         seen.meet(keys, |at, row, text| {
-            // No row is compared with more of a bucket, so no more of it need be held.
+            let is_first = unmet.remove(&(at, text));
             let n = in_bucket.entry(at).or_default();
-            if *n < PAIRS && met.rows.len() < 2 * PAIRS_OF_RANGE {
+            if is_first || (*n < HELD && met.rows.len() < 2 * PAIRS_OF_RANGE) {
                 *n += 1;
                 met.rows.push((at, row, text));
             } else {
@@ -179,6 +192,9 @@ impl IndexedPairs {
         // As alike as the smaller set is part of the larger one, at the most.
         let can_be = |a: usize, b: usize| a.min(b) as f64 >= (self.threshold - ROUNDING) * a.max(b) as f64;
         let mut places = self.seen.places(&others)?;
+        if let Some(place) = places.iter().find(|place| place.n_shingles == 0) {
+            return Err(self.seen.of_row(place, "it has no shingles, and rows without any are not added"));
+        }
         places.retain(|place| of_row(place.row).iter().any(|pair| can_be(rows[pair.1].1.len(), place.n_shingles as usize)));
         let mut rest = places.as_slice();
         while !rest.is_empty() {

@@ -234,7 +234,8 @@ impl DedupMinhash {
         let rows = read_bands(&table.batch);
         let mut met = Met { verify: self.verify, links: Vec::new(), to: Vec::new(), candidates: Vec::new() };
         let seen = self.seen()?.filter(|seen| !seen.is_empty());
-        let mut met_indexed = seen.map(|seen| MetIndexed::of(&seen, &table.keys)).transpose()?;
+        let texts = || rows.iter().map(|row| row.text);
+        let mut met_indexed = seen.map(|seen| MetIndexed::of(&seen, &table.keys, texts())).transpose()?;
         let mut start = 0;
         for group in table.keys.chunk_by(|a, b| a == b) {
             let bucket = start..start + group.len();

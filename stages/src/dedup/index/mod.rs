@@ -73,7 +73,10 @@ impl Index {
         let wrong = |problem: String| StageError::setting("index", problem);
         let folder = Folder::open(path).map_err(|error| wrong(format!("can't use {} as an index: {error}", path.display())))?;
         let index = Self { folder, settings, seen: Mutex::default() };
-        let manifest = index.manifest().map_err(|error| wrong(error.to_string()))?;
+        let manifest = index.manifest().map_err(|error| {
+            wrong(error.to_string())
+                .with_help("name the folder of an index, or one that is not there yet; a damaged index begins anew elsewhere")
+        })?;
         let told = match &manifest {
             None => format!("index {}: there is none yet; this run begins it", path.display()),
             Some((manifest, _)) => {
@@ -104,22 +107,21 @@ impl Index {
     /// Decides what the run looks at.
     pub(super) fn begin(&self, begin: &Begin<'_>) -> Result<Begun, StageError> {
         let mut entries = self.manifest()?.map(|(manifest, _)| manifest.segments).unwrap_or_default();
+        // Of this plan may be another output's segment too, where neither has rows; then this output's earlier rows still have to go.
+        let earlier: Vec<String> = begin.earlier.iter().filter(|plan| *plan != begin.plan).cloned().collect();
+        remove_last(&mut entries, &earlier);
+        // Nobody decided anything against a segment without rows.
+        if let Some(at) = entries.iter().position(|entry| entry.rows > 0 && earlier.contains(&entry.plan)) {
+            let later = entries.len() - at - 1;
+            let problem = format!(
+                "this output has added rows to the index before, from other input or with other settings, and {later} later segments were \
+                 decided against them; write to another output, or begin another index"
+            );
+            return Err(StageError::Index { path: self.folder.path().to_owned(), problem });
+        }
         let own = entries.iter().position(|entry| entry.plan == begin.plan);
         if let Some(own) = own {
             entries.truncate(own); // a repetition looks at what the first run looked at
-        } else {
-            let is_earlier = |entry: &SegmentEntry| begin.earlier.contains(&entry.plan);
-            while entries.last().is_some_and(is_earlier) {
-                entries.pop();
-            }
-            if let Some(at) = entries.iter().position(is_earlier) {
-                let later = entries.len() - at - 1;
-                let problem = format!(
-                    "this output has added rows to the index before, from other input or with other settings, and {later} later segments were \
-                     decided against them; write to another output, or begin another index"
-                );
-                return Err(StageError::Index { path: self.folder.path().to_owned(), problem });
-            }
         }
         let mut state = blake3::Hasher::new();
         for entry in &entries {
@@ -127,14 +129,7 @@ impl Index {
         }
         let state = state.finalize().to_hex()[..16].to_owned();
         let writes = (begin.adds && own.is_none()).then(|| format!("{SEGMENTS}/{}-{state}", begin.plan));
-        let seen = Seen {
-            folder: self.folder.clone(),
-            entries,
-            opened: OnceLock::new(),
-            plan: begin.plan.to_owned(),
-            writes,
-            earlier: begin.earlier.to_vec(),
-        };
+        let seen = Seen { folder: self.folder.clone(), entries, opened: OnceLock::new(), plan: begin.plan.to_owned(), writes, earlier };
         *self.seen.lock().unwrap_or_else(PoisonError::into_inner) = Some(Arc::new(seen));
         Ok(Begun { seen: state, adds: begin.adds.then(|| begin.plan.to_owned()) })
     }
@@ -155,7 +150,10 @@ impl Index {
         };
         let is_own = |entry: &SegmentEntry| entry.plan == seen.plan;
         let mut left = manifest.segments;
-        if !left.iter().any(is_own) {
+        let n_before = left.len();
+        remove_last(&mut left, &seen.earlier);
+        let is_added = left.iter().any(is_own);
+        if !is_added || left.len() < n_before {
             let grown = || {
                 index(
                     "another run has added rows since this one looked, so that what it decided does not hold any more; run again, and only what \
@@ -163,17 +161,18 @@ impl Index {
                         .to_owned(),
                 )
             };
-            let Some(folder) = &seen.writes else {
-                return Err(index("its own segment was there when the run began, and is gone".to_owned()));
-            };
-            left.retain(|entry| !seen.earlier.contains(&entry.plan));
-            if left != seen.entries {
-                return Err(grown());
+            if !is_added {
+                let Some(folder) = &seen.writes else {
+                    return Err(index("its own segment was there when the run began, and is gone".to_owned()));
+                };
+                if left != seen.entries {
+                    return Err(grown());
+                }
+                if left.len() >= MOST_SEGMENTS {
+                    return Err(index(format!("it has {MOST_SEGMENTS} segments, and more are refused; begin another index")));
+                }
+                left.push(self.own_entry(&seen, folder)?);
             }
-            if left.len() >= MOST_SEGMENTS {
-                return Err(index(format!("it has {MOST_SEGMENTS} segments, and more are refused; begin another index")));
-            }
-            left.push(self.own_entry(&seen, folder)?);
             let text = Manifest { settings: self.settings.clone(), segments: left.clone() }.text()?;
             let swapped = self.folder.swap(MANIFEST, known.as_ref(), text.as_bytes());
             if !swapped.map_err(|error| trouble(&self.folder, MANIFEST, &error))? {
@@ -191,12 +190,11 @@ impl Index {
     fn own_entry(&self, seen: &Seen, folder: &str) -> Result<SegmentEntry, StageError> {
         let name = format!("{folder}/{SEGMENT}");
         let read = self.folder.get(&name).map_err(|error| trouble(&self.folder, &name, &error))?;
-        let again = "it was written by tasks that are done, and is needed now; run with `--fresh`";
-        let Some(known) = read else { return Err(damaged(&self.folder, &name, &format!("it is gone: {again}"))) };
-        let file = SegmentFile::parse(&known.bytes).map_err(|problem| damaged(&self.folder, &name, &format!("{problem}; {again}")))?;
+        let Some(known) = read else { return Err(undone(damaged(&self.folder, &name, "it is gone"))) };
+        let file = SegmentFile::parse(&known.bytes).map_err(|problem| undone(damaged(&self.folder, &name, &problem)))?;
         let hash = blake3::hash(&known.bytes).to_hex().to_string();
         let entry = SegmentEntry { plan: seen.plan.clone(), folder: folder.to_owned(), hash, rows: file.n_rows(), bytes: file.bytes() };
-        Segment::open(&self.folder, &entry, 0)?; // all of it is there
+        Segment::open(&self.folder, &entry, 0).map_err(undone)?; // all of it is there
         Ok(entry)
     }
 
@@ -286,7 +284,8 @@ impl Seen {
         self.segments()?.get(number).ok_or_else(|| StageError::Internal(format!("segment {number} of the index was not opened")))
     }
 
-    fn of_row(&self, place: &Place, problem: &str) -> StageError {
+    /// Says that a row of the index is not as it was written.
+    pub(super) fn of_row(&self, place: &Place, problem: &str) -> StageError {
         match self.segment(place.row) {
             Ok(segment) => damaged(&self.folder, &segment.piece_name(place.piece), &format!("row {}: {problem}", place.row.row)),
             Err(error) => error,
@@ -297,8 +296,9 @@ impl Seen {
     pub(super) fn write(&self, name: &str) -> Result<Option<Writing>, StageError> {
         let Some(folder) = &self.writes else { return Ok(None) };
         let name = format!("{folder}/{name}");
-        let writer = self.folder.begin(&name).map_err(|error| trouble(&self.folder, &name, &error))?;
-        Ok(Some(Writing { path: self.folder.path().join(&name), writer }))
+        let path = self.folder.path().join(&name);
+        let writer = self.folder.begin(&name).map_err(|error| Writing::error(&path, &error))?;
+        Ok(Some(Writing { path, writer }))
     }
 
     /// Writes what the segment that this run adds says of itself.
@@ -335,6 +335,13 @@ impl Writing {
     }
 }
 
+/// Removes the last segments as far as they are of these plans: what takes their place, none was decided against.
+fn remove_last(entries: &mut Vec<SegmentEntry>, plans: &[String]) {
+    while entries.last().is_some_and(|entry| plans.contains(&entry.plan)) {
+        entries.pop();
+    }
+}
+
 /// What the system or storage said of a file.
 fn trouble(folder: &Folder, name: &str, error: &io::Error) -> StageError {
     let problem = match error.kind() {
@@ -343,6 +350,14 @@ fn trouble(folder: &Folder, name: &str, error: &io::Error) -> StageError {
         _ => error.to_string(),
     };
     StageError::Index { path: folder.path().join(name), problem }
+}
+
+/// The same of what this run's own tasks wrote, perhaps long ago: it is there again when they have been done again.
+fn undone(error: StageError) -> StageError {
+    match error {
+        StageError::Index { path, problem } => StageError::Undone { path, problem },
+        error => error,
+    }
 }
 
 fn damaged(folder: &Folder, name: &str, problem: &str) -> StageError {

@@ -25,6 +25,9 @@ const BLOCKS_AT_ONCE: usize = 32;
 /// Where a row's id and shingles lie, how long they are, and their hashes.
 const RECORD_BYTES: usize = 24;
 
+/// The first of these: where its id and shingles begin.
+const START_BYTES: usize = 8;
+
 /// Bytes that are kept of a shingle's hash.
 const SHINGLE_BYTES: usize = SHORT_BITS as usize / 8;
 
@@ -230,17 +233,19 @@ impl Segment {
             let number = piece_of(&of_piece[0]);
             let Some(piece) = self.rows.get(number) else { return Err(StageError::Internal("a row of no segment".to_owned())) };
             let records = piece.bytes - piece.rows * RECORD_BYTES as u64;
-            let range = |row: &RowRef| {
-                let start = records + (u64::from(row.row) - self.starts[number]) * RECORD_BYTES as u64;
-                start..start + RECORD_BYTES as u64
-            };
-            if of_piece.iter().any(|row| range(row).end > piece.bytes) {
+            let start = |row: &RowRef| records + (u64::from(row.row) - self.starts[number]) * RECORD_BYTES as u64;
+            if of_piece.iter().any(|row| start(row) + RECORD_BYTES as u64 > piece.bytes) {
                 return Err(damaged(storage, &self.piece_name(number), "it does not have a row that is asked for"));
             }
-            let ranges: Vec<Range<u64>> = of_piece.iter().map(range).collect();
-            for (row, record) in of_piece.iter().zip(self.read(storage, number, &ranges)?) {
-                let place = Place::of(*row, number, &record).filter(|place| place.set_range().end <= records);
-                places.push(place.ok_or_else(|| damaged(storage, &self.piece_name(number), "its contents have changed"))?);
+            // A record, and where the row behind it begins.
+            let ranges: Vec<Range<u64>> =
+                of_piece.iter().map(|row| start(row)..piece.bytes.min(start(row) + (RECORD_BYTES + START_BYTES) as u64)).collect();
+            for (row, bytes) in of_piece.iter().zip(self.read(storage, number, &ranges)?) {
+                let (record, next) = bytes.split_at(RECORD_BYTES);
+                let end = next.try_into().map_or(records, u64::from_le_bytes);
+                // Rows lie one behind the other, so that a length that has changed is seen before anything is decided by it.
+                let place = Place::of(*row, number, record).filter(|place| place.set_range().end == end);
+                places.push(place.ok_or_else(|| self.changed(storage, number, *row))?);
             }
         }
         Ok(())
@@ -270,6 +275,10 @@ impl Segment {
             rest = &rest[n..];
         }
         Ok(read)
+    }
+
+    pub(super) fn changed(&self, storage: &Folder, piece: usize, row: RowRef) -> StageError {
+        damaged(storage, &self.piece_name(piece), &format!("row {}: its contents have changed", row.row))
     }
 
     pub(super) fn piece_name(&self, piece: usize) -> String {

@@ -92,11 +92,12 @@ impl Benchmark {
     /// Adds every example to an index.
     pub(super) fn read(&self, number: u32, files: &[InputFile], builder: &mut Builder) -> Result<Size, StageError> {
         let mut size = Size::default();
-        // Whether each column has held anything.
+        // Whether each column has held anything, and then the one of names.
         let mut is_there = vec![false; self.columns.iter().count()];
+        let mut has_names = self.id.is_none();
         for file in files {
             let mut reader = self.reader(file)?;
-            let mut row = 0_u64;
+            let (mut row, mut has_text) = (0_u64, false);
             while let Some(chunk) = reader.next_chunk().map_err(wrong)? {
                 if let Some(bad) = chunk.bad.first() {
                     // Half a benchmark would look like a clean corpus.
@@ -112,7 +113,7 @@ impl Benchmark {
                 for in_chunk in 0..chunk.rows.num_rows() {
                     let mut text = String::new();
                     for (values, is_there) in texts.iter().zip(&mut is_there).filter(|(values, _)| values.is_valid(in_chunk)) {
-                        *is_there = true;
+                        (*is_there, has_text) = (true, true);
                         if !text.is_empty() {
                             text.push('\n');
                         }
@@ -120,7 +121,10 @@ impl Benchmark {
                     }
                     let mut name = String::new();
                     match ids.filter(|ids| ids.is_valid(in_chunk)) {
-                        Some(ids) => write_value(ids, in_chunk, &mut name)?,
+                        Some(ids) => {
+                            has_names = true;
+                            write_value(ids, in_chunk, &mut name)?;
+                        }
                         None => name = format!("{}@{row}", file.name),
                     }
                     let is_long_enough = builder.add(number, name, &text).ok_or_else(|| wrong("over 2^32 n-grams"))?;
@@ -129,11 +133,20 @@ impl Benchmark {
                     row += 1;
                 }
             }
+            if row > 0 && !has_text && files.len() > 1 {
+                let names = self.columns.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+                return Err(wrong(format!("no example of {} has anything in {names}", file.path.display()))
+                    .with_help("files with other columns are another benchmark: give them an item of their own"));
+            }
         }
         let missing = self.columns.iter().zip(&is_there).find(|(_, is_there)| !**is_there);
         if let Some((name, _)) = missing.filter(|_| size.examples > 0) {
             return Err(wrong(format!("no example of {} has anything in `{name}`", self.path.list().join(", ")))
                 .with_help("name the columns of the benchmark with `columns`"));
+        }
+        if let Some(id) = self.id.as_ref().filter(|_| !has_names && size.examples > 0) {
+            return Err(wrong(format!("no example of {} has anything in `{id}`", self.path.list().join(", ")))
+                .with_help("name the column that names examples with `id`, or leave it out"));
         }
         Ok(size)
     }

@@ -207,6 +207,12 @@ fn what_cannot_be_looked_for_is_said() {
     assert_eq!(refused(twice, json!({"ngram": 2})), "against: two benchmarks are called `a`");
     let other = json!([{"path": path("a.jsonl"), "columns": ["text", "answer"]}]);
     assert_eq!(refused(other, json!({"ngram": 2})), "against: no example of a.jsonl has anything in `answer`");
+    let named = json!([{"path": path("a.jsonl"), "id": "task"}]);
+    assert_eq!(refused(named, json!({"ngram": 2})), "against: no example of a.jsonl has anything in `task`");
+    fs::write(path("q.jsonl"), "{\"question\": \"a few words more\"}\n").expect("it can be written");
+    fs::write(path("empty.jsonl"), "").expect("it can be written");
+    let mixed = json!([{"path": [path("empty.jsonl"), path("a.jsonl"), path("q.jsonl")]}]);
+    assert_eq!(refused(mixed, json!({"ngram": 2})), "against: no example of q.jsonl has anything in `text`");
     let damaged = refused(json!([{"path": path("b.jsonl")}]), json!({}));
     assert!(damaged.starts_with("can't read b.jsonl: at 52:"), "{damaged}");
     let unknown = refused(json!([{"path": path("c.zip")}]), json!({}));

@@ -12,7 +12,8 @@ pub(super) struct Ngrams {
     pub(super) hashes: Vec<u64>,
     /// Characters of all words before each word, and at the end of all.
     pub(super) before: Vec<u32>,
-    slots: Vec<Slot>,
+    /// For each key at the place of its hash, or the next that is free, where it stands first in `keys`.
+    slots: Vec<u32>,
     places: Vec<u32>,
     keys: Vec<u64>,
     numbers: Vec<u32>,
@@ -20,13 +21,7 @@ pub(super) struct Ngrams {
     seen: Vec<bool>,
 }
 
-#[derive(Debug, Clone, Copy)]
-struct Slot {
-    key: u64,
-    number: u32,
-}
-
-const FREE: Slot = Slot { key: 0, number: u32::MAX };
+const FREE: u32 = u32::MAX;
 
 /// Characters in repeated runs of words.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -86,10 +81,12 @@ impl Ngrams {
     }
 
     /// Numbers the keys: `numbers` of each place, `counts` of each number.
-    #[expect(clippy::cast_possible_truncation, reason = "the upper bits of a product fit")]
+    #[expect(clippy::cast_possible_truncation, reason = "the upper bits of a product fit, and a text has less than 2^32 words")]
     fn number(&mut self) {
         let Self { slots, keys, numbers, counts, .. } = self;
-        let bits = (keys.len() * 2).next_power_of_two().trailing_zeros().max(4);
+        // Of a very long text memory counts, and of others time.
+        let wanted = if keys.len() > MOST_WORDS_KEPT { keys.len() / 4 * 5 } else { keys.len() * 2 };
+        let bits = wanted.next_power_of_two().trailing_zeros().max(4);
         let (size, shift) = (1 << bits, 64 - bits);
         if slots.len() < size {
             slots.resize(size, FREE);
@@ -101,14 +98,14 @@ impl Ngrams {
         for key in &*keys {
             let mut at = ((key ^ (key >> 32)).wrapping_mul(0x9E37_79B9_7F4A_7C15) >> shift) as usize;
             let number = loop {
-                let slot = &mut slots[at];
-                if slot.number == FREE.number {
-                    *slot = Slot { key: *key, number: counts.len() as u32 };
+                let first = slots[at];
+                if first == FREE {
+                    slots[at] = numbers.len() as u32;
                     counts.push(0);
-                    break slot.number;
+                    break counts.len() as u32 - 1;
                 }
-                if slot.key == *key {
-                    break slot.number;
+                if keys[first as usize] == *key {
+                    break numbers[first as usize];
                 }
                 at = (at + 1) & (size - 1);
             };
@@ -242,6 +239,16 @@ mod tests {
     #[test]
     fn a_word_is_not_two() {
         assert_eq!(ours(&["ab", "c", "a", "bc"], 10).top, [4, 6, 9]);
+    }
+
+    #[test]
+    fn a_long_text_takes_some_bytes_a_word() {
+        let n = 600_000_u32;
+        let words = (0..n).map(|word| u64::from(word % 400_000).wrapping_mul(0x9E37_79B9_7F4A_7C15));
+        let mut ngrams = Ngrams { hashes: words.collect(), before: (0..=n).collect(), ..Ngrams::default() };
+        // The last 200,000 words are the first ones again.
+        assert_eq!(ngrams.repeated(5).duplicate[0], 200_000);
+        assert!(size_of_val(&*ngrams.slots) <= 8 * n as usize, "{} places", ngrams.slots.len());
     }
 
     proptest! {
