@@ -43,7 +43,7 @@ const SHAPES: [(usize, usize, usize); 6] =
     [(256, 16, 384), (256, 256, 384), (1024, 384, 384), (1024, 1536, 384), (1024, 384, 1536), (1024, 1024, 1024)];
 
 mod gemm {
-    use super::*;
+    use super::{Activation, Bencher, BytesCount, DEVICE, ItemsCount, Rows, SHAPES, black_box, layer, numbers};
 
     #[divan::bench(args = SHAPES)]
     fn cpu(bencher: Bencher<'_, '_>, (n, width, depth): (usize, usize, usize)) {
@@ -76,7 +76,7 @@ mod gemm {
 }
 
 mod heads {
-    use super::*;
+    use super::{Activation, Bencher, BytesCount, DEVICE, Device, Heads, HeadsOn, ItemsCount, Rows, Scratch, black_box, layer, numbers};
 
     const N: usize = 8192;
 
@@ -111,7 +111,9 @@ mod heads {
 }
 
 mod cosine {
-    use super::*;
+    use super::{
+        Activation, Bencher, BytesCount, DEVICE, ItemsCount, Layer, Nearest, Rows, UnitRows, black_box, cosine_topk, numbers, unit,
+    };
 
     const DEPTH: usize = 384;
 

@@ -123,7 +123,7 @@ fn vectors_are_scored_and_find_their_neighbours() {
     let mut row = 0;
     for batch in rows {
         let lists = batch.column_by_name("neighbours").expect("neighbours").as_list::<i32>().clone();
-        for list in lists.iter() {
+        for list in &lists {
             match (&units[row], list) {
                 (None, list) => assert!(list.is_none(), "row {row} has no direction"),
                 (Some(_), None) => panic!("row {row} has no list"),
@@ -134,9 +134,9 @@ fn vectors_are_scored_and_find_their_neighbours() {
                     let mut all: Vec<(f64, usize)> = others.filter_map(|(other, unit)| Some((cosine(unit.as_ref()?), other))).collect();
                     all.sort_by(|a, b| b.0.total_cmp(&a.0));
                     assert_eq!(ids.len(), 4);
-                    for at in 0..4 {
+                    for (at, (best, _)) in all.iter().take(4).enumerate() {
                         let similarity = f64::from(similarities.as_primitive::<Float32Type>().value(at));
-                        assert!((similarity - all[at].0).abs() < 1e-6, "row {row}: {similarity} {:?}", all[at]);
+                        assert!((similarity - best).abs() < 1e-6, "row {row}: {similarity} {best}");
                         let own: usize = ids.value(at)[1..].parse().expect("a number");
                         assert!((cosine(units[own].as_ref().expect("a direction")) - similarity).abs() < 1e-6, "row {row}: v{own}");
                     }
