@@ -28,6 +28,10 @@ pub fn catalogue(stages: &[StageSpec]) -> String {
     text
 }
 
+/// What is said of stages with kernels.
+const KERNELS: &str = "It has kernels: they run on what `--device` says, by default on a GPU if there is one. Numbers with a fraction are equal on one \
+                       class of device, and near on the other.";
+
 /// The manual page of a stage type.
 pub fn page(spec: &StageSpec) -> String {
     let schema = stage_schema(spec);
@@ -57,6 +61,10 @@ pub fn page(spec: &StageSpec) -> String {
         }
     }
     _ = write!(text, "\nExample\n  {}: {}\n", stage_id(spec.kind), spec.example);
+    if spec.uses_device {
+        text.push('\n');
+        text.push_str(&wrapped(KERNELS, 0));
+    }
     text.push_str("\nEvery stage also takes `keep`, `write`, `max_rejected`, `expect` and `dropped`.\n");
     if spec.tags {
         let [reason, ..] = dropped::tags("<id>");

@@ -617,6 +617,19 @@ impl Program<'_> {
         (1..ranges).filter_map(|range| keys.get(keys.len() * range / ranges).cloned()).collect()
     }
 
+    /// Of a part of which little is wanted comes the beginning of what it would give.
+    fn check_wanted(&self, step: &Step) -> Result<(), StageError> {
+        let first = |wanted: u64| {
+            let mut out = self.tables_out();
+            self.global.part(step, &mut PartIn { index: 0, wanted, whole: self.whole(step) }, &mut out)?;
+            out.emit().cut(1);
+            let given = out.emit().take_batches().into_iter().find(|(port, _)| *port == Port::OUT);
+            Ok::<_, StageError>(given.map(|(_, rows)| rows))
+        };
+        assert_eq!(first(1)?, first(u64::MAX)?, "step `{}`, part 0: the first row where one is wanted, and where all are", step.name);
+        Ok(())
+    }
+
     fn tables_out(&self) -> Tables {
         Tables::new(self.specs.values().cloned().collect(), self.outputs.clone())
     }
@@ -651,6 +664,9 @@ impl Program<'_> {
                 }
             }
             StepKind::Parts { n } => {
+                if *n > 0 && step.emits {
+                    self.check_wanted(step)?;
+                }
                 for index in 0..*n {
                     let mut out = self.tables_out();
                     self.global.part(step, &mut PartIn { index, wanted: u64::MAX, whole: self.whole(step) }, &mut out)?;

@@ -377,6 +377,7 @@ fn write_about(diff: &Diff<'_>, out: &mut String) {
             ("Threads", record.threads.to_string()),
             ("Memory allowed", show::bytes(record.memory_bytes)),
             ("Machine", format!("{} cores, {}, {}", record.machine.cores, record.machine.os, record.machine.arch)),
+            ("Device", record.device.as_ref().map_or_else(|| "no kernels".to_owned(), ToString::to_string)),
         ]
     };
     for ((name, before), (_, now)) in facts(diff.before).into_iter().zip(facts(diff.now)) {

@@ -417,14 +417,7 @@ impl Estimator<'_> {
     }
 
     /// What is told of a step whose tasks make rows: one of its parts is made, as far as so many rows.
-    fn parts(
-        &mut self,
-        node: usize,
-        global: &dyn Global,
-        step: &Step,
-        n: u32,
-        whole: BTreeMap<&'static str, RecordBatch>,
-    ) -> Result<(Amount, Amount), RunError> {
+    fn parts(&mut self, node: usize, global: &dyn Global, step: &Step, n: u32, whole: Whole) -> Result<(Amount, Amount), RunError> {
         let stage = &self.graph.nodes[node];
         let stage_error = |source| RunError::Stage { stage: stage.id.clone(), source };
         let mut out = Tables::new(global.tables(), stage.outputs.clone());
@@ -521,15 +514,14 @@ impl Estimator<'_> {
     }
 }
 
-/// Tables that go to everyone, as one step wrote them.
+/// Tables that go to everyone.
+type Whole = BTreeMap<&'static str, RecordBatch>;
+
+/// The same, as one step wrote them.
 type Broadcast = BTreeMap<&'static str, Vec<RecordBatch>>;
 
 /// The step that makes rows by what `step` wrote for everyone, if that comes next: the step, its parts, and what it gets.
-fn makes_next(
-    global: &dyn Global,
-    step: &Step,
-    tables: Broadcast,
-) -> Result<Option<(Step, u32, BTreeMap<&'static str, RecordBatch>)>, RunError> {
+fn makes_next(global: &dyn Global, step: &Step, tables: Broadcast) -> Result<Option<(Step, u32, Whole)>, RunError> {
     let mut done = Done::default();
     let rows = |table: &&'static str| tables.get(table).map_or(0, |batches| batches.iter().map(|batch| batch.num_rows() as u64).sum());
     done.finish(step.writes.iter().map(|table| (*table, rows(table))).collect());
