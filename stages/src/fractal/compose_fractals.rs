@@ -190,6 +190,7 @@ impl StageConfig for ComposeFractalsConfig {
             only: self.only.clone(),
             min_density: self.min_density.get(),
             redraws: self.redraws,
+            drops_blank: false,
             schema: schema.ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?,
         })))
     }

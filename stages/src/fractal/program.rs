@@ -23,8 +23,8 @@ use super::encode::Encoder;
 use super::rle::masks;
 use super::settings::{Encoding, Format, MAX_IMAGES};
 use crate::{
-    BuildContext, Done, Emit, Global, Makes, Measure, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step, TableSpec,
-    Tables, WholeIn,
+    BuildContext, Done, Dropped, Emit, Global, Makes, Measure, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step,
+    TableSpec, Tables, WholeIn,
 };
 
 const CODES: &str = "codes";
@@ -127,6 +127,8 @@ pub(super) struct Program<R> {
     pub min_density: f64,
     /// How often a fractal is drawn again.
     pub redraws: u8,
+    /// Whether an image that shows nothing is dropped: where it could not be another. Else it is drawn again, and then rejected.
+    pub drops_blank: bool,
     pub schema: SchemaRef,
 }
 
@@ -158,6 +160,7 @@ impl<R: Recipe> Program<R> {
     /// Makes images and gives their rows; how many.
     fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], tools: &mut Tools, out: &mut Emit) -> Result<u64, StageError> {
         let mut made: BTreeMap<usize, (Planned, Rendered)> = BTreeMap::new();
+        let mut blank: BTreeMap<usize, (Planned, Rendered)> = BTreeMap::new();
         let mut due: Vec<(usize, Vec<u8>)> = (0..indices.len()).map(|at| (at, Vec::new())).collect();
         while !due.is_empty() {
             let planned: Vec<(usize, Vec<u8>, Planned)> = due
@@ -174,6 +177,10 @@ impl<R: Recipe> Program<R> {
                 let failed = self.recipe.failed(&planned, &rendered);
                 if failed.is_empty() {
                     made.insert(at, (planned, rendered));
+                    continue;
+                }
+                if self.drops_blank {
+                    blank.insert(at, (planned, rendered));
                     continue;
                 }
                 attempts.resize(planned.job.instances.len(), 0);
@@ -196,6 +203,17 @@ impl<R: Recipe> Program<R> {
             rows.push(self, tools.encoder, indices[at], planned, rendered, |share, kept| out.observe(&visible, share, kept))?;
         }
         let given = rows.ids.len() as u64;
+        if !blank.is_empty() {
+            let reasons: Vec<Dropped> = blank
+                .values()
+                .map(|(_, rendered)| Dropped::measured("blank", rendered.pixels.iter().map(|pixels| f64::from(*pixels)).sum(), 1.0))
+                .collect();
+            let mut dropped = Rows::default();
+            for (at, (planned, rendered)) in blank {
+                dropped.push(self, tools.encoder, indices[at], planned, rendered, |_, _| {})?;
+            }
+            out.drop_rows(&dropped.finish(self)?, &reasons)?;
+        }
         out.rows(rows.finish(self)?)?;
         Ok(given)
     }

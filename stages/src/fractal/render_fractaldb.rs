@@ -25,7 +25,7 @@ use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Port, Stage, StageConfig
 /// maps for each point, and each point has a stamp of its own. Source: Kataoka et al., Pre-training without Natural Images, ACCV 2020, and its code.
 ///
 /// Use it behind `sample_ifs` with `search: fractaldb`. Images stand in the order of variant, repetition, flip; the number within the class is behind the `#` of the
-/// id. Systems are rejected as by `render_fractals`; a variant that shows nothing is rejected as `blank`.
+/// id. Systems are rejected as by `render_fractals`. A variant whose points go away so fast that nothing can be drawn is dropped, with the reason `blank`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RenderFractaldbConfig {
@@ -100,7 +100,9 @@ impl StageConfig for RenderFractaldbConfig {
         check_whole("side_px", self.side_px.into(), MIN_SIDE.into(), MAX_SIDE.into())?;
         check_whole("points", self.points.into(), 1, MAX_POINTS.into())?;
         Encoding::try_new(self.format, self.quality)?;
-        program::outputs(cx, FORM, self.format)
+        let outputs = program::outputs(cx, FORM, self.format)?;
+        let rows = outputs.get(&Port::OUT).cloned().ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?;
+        Ok(outputs.with_dropped(&rows)?.dropped_apart())
     }
 
     fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {
@@ -114,6 +116,7 @@ impl StageConfig for RenderFractaldbConfig {
             only: self.only.clone(),
             min_density: 0.0,
             redraws: 0,
+            drops_blank: true,
             schema: schema.ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?,
         })))
     }

@@ -491,6 +491,20 @@ fn variants_of_fractaldb_are_turned_and_stamped_anew() {
 }
 
 #[test]
+fn variants_of_which_nothing_is_left_are_dropped_with_a_reason() {
+    // Stretches ever so little less than it may: with 1.4 and 1.8 times of that, points are past all numbers at once.
+    let edge: &[Map] = &[[0.9, 0.3, 1.0, -0.3, 0.9, 0.5], [-0.9, 0.3, -1.0, 0.3, 0.9, -0.5], [0.2, 0.9, 0.1, -0.9, 0.1, 0.9]];
+    let codes = RecordBatch::try_from_iter([("maps", testing::maps(&[edge]))]).unwrap();
+    let settings = json!({"repetitions": 1, "side_px": 32, "points": 20_000, "step": 1.0});
+    let got = testing::check_contract::<RenderFractaldbConfig>(settings, &codes, Balance::Free);
+    let (kept, dropped) = (got.rows().num_rows(), got.dropped().num_rows());
+    assert!(kept + dropped == 100 && dropped > 0 && dropped.is_multiple_of(4), "{kept} {dropped}");
+    assert_eq!(got.drop_reasons, BTreeMap::from([("blank", dropped as u64)]));
+    assert!(testing::column(got.dropped(), "drop_value").iter().all(|value| value == "0.0"));
+    assert!(got.rejected.is_empty());
+}
+
+#[test]
 fn wrong_settings_are_refused_at_the_setting() {
     let one = refusal::<RenderFractalsConfig>;
     assert_eq!(one(json!({"images_per_class": 0})), "images_per_class: wanted a whole number from 1 to 1000000000, found 0");
