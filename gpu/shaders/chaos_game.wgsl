@@ -29,7 +29,7 @@ struct Orbit {
     region_at: u32,
 }
 
-// a b e c, then d f and the point that the map leaves where it is.
+// a b e c, then d f and where the lanes of this map start.
 struct Map {
     abec: vec4<f32>,
     df: vec2<f32>,

@@ -2,7 +2,8 @@
 //!
 //! One [`Gpu`] serves any number of threads at once. Each records a [`Batch`] (uploads, dispatches, downloads), sends it, and waits for it
 //! alone: while one thread's batch computes, others prepare theirs and read theirs back. A caller with more rows than fit a batch sends them in
-//! pieces, two of them under way at any time ([`Gpu::in_pieces`]).
+//! pieces, two of them under way at any time ([`Gpu::in_pieces`]); no more than four callers do so at once, so that what they need of the device's
+//! memory does not grow with the number of threads.
 //!
 //! Whatever goes wrong is a [`GpuError`], never a panic: calls are made within error scopes, errors that come outside of one mark the device as
 //! lost, and a lost device answers every call with [`GpuError::Lost`] at once.
@@ -40,7 +41,7 @@ use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, channel};
-use std::sync::{Arc, Mutex, OnceLock, PoisonError};
+use std::sync::{Arc, Condvar, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use bytemuck::Pod;
@@ -52,8 +53,10 @@ use crate::{AdapterReport, DeviceError, GpuError};
 
 /// How many pieces of one caller are under way at a time: one computes while the other is prepared or read.
 const PIECES_UNDER_WAY: usize = 2;
+/// How many callers may have pieces under way at a time: enough to keep a device busy, and others wait.
+const CALLERS: usize = 4;
 /// Most bytes of one buffer of a piece, whatever the adapter allows: pieces of this size hide their transfers behind each other.
-const PIECE_BYTES: u64 = 64 << 20;
+const PIECE_BYTES: u64 = 32 << 20;
 /// How long a wait for the device goes on before it is asked whether it still lives.
 const PATIENCE: Duration = Duration::from_millis(500);
 
@@ -119,6 +122,34 @@ pub struct Gpu {
     pipelines: Mutex<BTreeMap<PipelineKey, Arc<PipelineSlot>>>,
     shaders: Mutex<BTreeMap<&'static str, wgpu::ShaderModule>>,
     pool: Arc<Pool>,
+    gate: Gate,
+}
+
+/// Lets so many callers in at a time.
+#[derive(Debug)]
+struct Gate {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Gate {
+    /// Waits until there is room.
+    fn enter(&self) -> Place<'_> {
+        let free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut free = self.freed.wait_while(free, |free| *free == 0).unwrap_or_else(PoisonError::into_inner);
+        *free -= 1;
+        Place(self)
+    }
+}
+
+/// A place inside of a gate, free again when it is dropped.
+struct Place<'g>(&'g Gate);
+
+impl Drop for Place<'_> {
+    fn drop(&mut self) {
+        *self.0.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.0.freed.notify_one();
+    }
 }
 
 /// Shader, entry point, and the constants it is made with.
@@ -171,6 +202,7 @@ impl Gpu {
             pipelines: Mutex::default(),
             shaders: Mutex::default(),
             pool: Arc::default(),
+            gate: Gate { free: Mutex::new(CALLERS), freed: Condvar::new() },
         })
     }
 
@@ -213,7 +245,8 @@ impl Gpu {
         Ok(buffer)
     }
 
-    /// Sends rows in pieces of at most so many and gathers what comes back, in order. `record` records one piece; `read` takes its results.
+    /// Sends rows in pieces of at most so many and gathers what comes back, in order. `record` records one piece; `read` takes its results. Neither calls
+    /// this again. Waits while other threads keep the device busy.
     ///
     /// # Errors
     /// What they say, or the device is lost.
@@ -225,6 +258,10 @@ impl Gpu {
         mut read: impl FnMut(D, &Results, &mut Vec<R>) -> Result<(), GpuError>,
     ) -> Result<Vec<R>, GpuError> {
         let mut out = Vec::with_capacity(items.len());
+        if items.is_empty() {
+            return Ok(out);
+        }
+        let _place = self.gate.enter();
         let mut under_way: VecDeque<(D, Pending<'_>)> = VecDeque::new();
         for piece in items.chunks(rows.max(1)) {
             if under_way.len() == PIECES_UNDER_WAY
@@ -717,7 +754,24 @@ mod tests {
         assert_eq!(limits.strides(7, 11), [7, 10, 1]);
         // A large binding is not used up by one piece, unless by a single row.
         let vast = Limits { max_binding_bytes: 1 << 32, ..limits };
-        assert_eq!((vast.rows("a row", 1 << 20), vast.rows("a row", 1 << 30)), (Ok(64), Ok(1)));
+        assert_eq!((vast.rows("a row", 1 << 20), vast.rows("a row", 1 << 30)), (Ok(32), Ok(1)));
+    }
+
+    #[test]
+    fn no_more_than_four_callers_have_pieces_under_way() {
+        let gate = Gate { free: Mutex::new(CALLERS), freed: Condvar::new() };
+        let (inside, most) = (AtomicU64::new(0), AtomicU64::new(0));
+        std::thread::scope(|scope| {
+            for _ in 0..12 {
+                scope.spawn(|| {
+                    let _place = gate.enter();
+                    most.fetch_max(inside.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                    std::thread::sleep(Duration::from_millis(2));
+                    inside.fetch_sub(1, Ordering::SeqCst);
+                });
+            }
+        });
+        assert_eq!((most.into_inner(), *gate.free.lock().unwrap()), (4, CALLERS));
     }
 
     #[test]

@@ -102,6 +102,9 @@ impl ColumnSpec {
     }
 }
 
+/// The key of a column's metadata under which the BLAKE3 hash of the model stands that made it.
+pub const MODEL_HASH: &str = "model_hash";
+
 /// `field` with a description in its metadata, under the key that readers of the output find it by.
 pub fn describe(field: Field, description: &str) -> Field {
     let mut metadata = field.metadata().clone();

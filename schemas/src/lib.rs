@@ -8,5 +8,5 @@ pub mod dropped;
 pub mod fractal;
 mod size;
 
-pub use column::{Column, ColumnSpec, SchemaError, describe};
+pub use column::{Column, ColumnSpec, MODEL_HASH, SchemaError, describe};
 pub use size::{batch_bytes, row_bytes};

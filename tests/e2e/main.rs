@@ -11,6 +11,7 @@ mod dropped;
 mod errors;
 mod estimates;
 mod examples;
+mod fractals;
 mod gates;
 mod graphs;
 mod hostile;

@@ -159,16 +159,16 @@ fn has_empty_page(metadata: &ParquetMetaData) -> bool {
     pages.any(|pages| pages.page_locations().windows(2).any(|pair| pair[0].first_row_index == pair[1].first_row_index))
 }
 
-/// The columns with their descriptions and no other metadata: what else a reader left there (field numbers of another file) is wrong here.
+/// The columns with their descriptions, the hashes of the models that made them, and no other metadata: what else a reader left there (field numbers
+/// of another file) is wrong here.
 fn described(fields: &Fields) -> Fields {
     fields
         .iter()
         .map(|field| {
+            let ours = ["description", schemas::MODEL_HASH];
+            let kept = field.metadata().iter().filter(|(key, _)| ours.contains(&key.as_str()));
             let plain = Field::new(field.name(), field.data_type().clone(), field.is_nullable());
-            match field.metadata().get("description") {
-                Some(description) => schemas::describe(plain, description),
-                None => plain,
-            }
+            plain.with_metadata(kept.map(|(key, text)| (key.clone(), text.clone())).collect::<HashMap<String, String>>())
         })
         .collect()
 }
@@ -233,6 +233,15 @@ mod tests {
         let mut writer = part_writer(&batch.schema(), &WriteSettings::default()).unwrap();
         writer.write(&batch).unwrap();
         assert_eq!(group_rows(&writer.finish().unwrap()), [100, 50]);
+    }
+
+    #[test]
+    fn a_column_tells_its_description_and_its_model_and_nothing_else() {
+        let told = HashMap::from(["description", schemas::MODEL_HASH].map(|key| (key.to_owned(), format!("the {key}"))));
+        let left = ("PARQUET:field_id".to_owned(), "7".to_owned());
+        let with = |metadata: HashMap<String, String>| Field::new("score", DataType::Float32, true).with_metadata(metadata);
+        let field = with(told.clone().into_iter().chain([left]).collect());
+        assert_eq!(described(&Fields::from(vec![field, with(HashMap::new())])), Fields::from(vec![with(told), with(HashMap::new())]));
     }
 
     #[test]

@@ -161,10 +161,11 @@ fn check(queries: UnitRows<'_>, candidates: UnitRows<'_>, nearest: &Nearest) {
 }
 
 /// Takes in the similarities of one query to candidates.
+#[expect(clippy::needless_bitwise_bool, reason = "compiled for several numbers at once, which a lazy operator is not")]
 fn keep_best(query: usize, own: u64, similarities: &[f32], numbers: &[u64], nearest: &mut Nearest) {
     let mut bar = nearest.bar(query);
     for (similarities, numbers) in similarities.chunks(LANES).zip(numbers.chunks(LANES)) {
-        // Most have none that reaches the bar; the fold is compiled for several numbers at once, which `any` is not.
+        // Most have none that reaches the bar.
         if !similarities.iter().fold(false, |any, similarity| any | (*similarity >= bar)) {
             continue;
         }
@@ -300,6 +301,32 @@ pub(crate) mod tests {
         let numbers = |row: usize| found[row].iter().map(|found| found.1).collect::<Vec<_>>();
         assert_eq!((numbers(0), numbers(1), numbers(99)), (vec![1, 2, 3], vec![0, 2, 3], vec![0, 1, 2]));
         assert!(found.iter().flatten().all(|found| f32::from_bits(found.0) <= 1.0));
+    }
+
+    #[test]
+    fn equal_and_opposite_rows_are_at_1_and_minus_1_however_sums_are_rounded() {
+        let mut draws = Draws::new(4, [0; 3]);
+        let mut rounded = [0, 0];
+        for _ in 0..50 {
+            let row: Vec<f64> = (0..300).map(|_| draws.between(-1.0, 1.0)).collect();
+            let opposite = row.iter().map(|x| -x).collect();
+            let table = Table::new(300, &[row.clone(), opposite, row]);
+            let raw = |other| dot(table.rows().rows.row(0), table.rows().rows.row(other));
+            rounded[0] += usize::from(raw(2) > 1.0);
+            rounded[1] += usize::from(raw(1) < -1.0);
+            let found = fast(&table, 2, -1.0);
+            let near = f32::from_bits(found[0][0].0);
+            assert!(found[0].len() == 2 && (1.0 - near) < 1e-6 && near <= 1.0, "{found:?}");
+            assert_eq!(found[0][1], ((-near).to_bits(), 1), "{found:?}");
+            // A bar of -1 keeps no opposite row of a lower number out.
+            let mut nearest = Nearest::new(1, 1, -1.0);
+            for other in [1, 2] {
+                let candidate = UnitRows { rows: table.rows().rows.slice(1, 1), numbers: &[10 - other] };
+                cosine_topk(table.part(0, 1), candidate, &mut nearest);
+            }
+            assert_eq!(nearest.into_lists()[0][0].number, 8);
+        }
+        assert!(rounded[0] > 5 && rounded[1] > 5, "{rounded:?}");
     }
 
     #[test]

@@ -80,9 +80,9 @@ fn exp(x: f32) -> f32 {
     let held = if x < -87.0 { -87.0 } else { x };
     let shifted = held * std::f32::consts::LOG2_E + ROUND;
     let whole = shifted - ROUND;
-    let rest = held - whole * 0.693_359_375 - whole * -2.121_944_4e-4;
+    let rest = held - whole * 0.693_359_4 - whole * -2.121_944_4e-4;
     let mut sum = 1.987_569_1e-4;
-    for term in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 5.000_000_1e-1] {
+    for term in [1.398_199_9e-3, 8.333_452e-3, 4.166_579_6e-2, 1.666_666_5e-1, 0.5] {
         sum = sum * rest + term;
     }
     let near_one = sum * rest * rest + rest + 1.0;
@@ -101,7 +101,7 @@ fn sigmoid(x: f32) -> f32 {
 fn tanh(x: f32) -> f32 {
     let square = x * x;
     let mut sum = -5.704_988_7e-3;
-    for term in [2.063_908_9e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328_2e-1] {
+    for term in [2.063_909e-2, -5.373_971_6e-2, 1.333_144_2e-1, -3.333_328e-1] {
         sum = sum * square + term;
     }
     let near = sum * square * x + x;
@@ -129,7 +129,7 @@ fn gelu(x: f32) -> f32 {
 /// Source: Hendrycks, Gimpel, *Gaussian Error Linear Units*, 2016, §2: `(1 + tanh u) / 2` is the sigmoid of `2u`.
 #[inline]
 fn gelu_tanh(x: f32) -> f32 {
-    x * sigmoid(1.595_769_1 * (x + 0.044_715 * x * x * x))
+    x * sigmoid(1.595_769 * (x + 0.044_715 * x * x * x))
 }
 
 /// Rows of numbers, `depth` of every `stride`.
@@ -186,6 +186,10 @@ impl<'a> Rows<'a> {
     }
 
     /// `n` rows from row `start`.
+    ///
+    /// # Panics
+    /// If there are not as many.
+    #[must_use]
     pub fn slice(&self, start: usize, n: usize) -> Self {
         assert!(start + n <= self.n, "rows {start} to {} of {}", start + n, self.n);
         Self { numbers: &self.numbers[(start * self.stride).min(self.numbers.len())..], n, ..*self }
@@ -204,7 +208,7 @@ pub struct Layer {
 }
 
 impl Layer {
-    /// A layer of weights `[width][depth]`, as PyTorch keeps them.
+    /// A layer of weights `[width][depth]`, as `PyTorch` keeps them.
     ///
     /// # Panics
     /// If weights and bias are not of one width, or there are none.
@@ -486,7 +490,7 @@ pub(crate) mod tests {
         let most = f32::INFINITY;
         assert_eq!(bits(&at(most)), bits(&[most, most, most, most, most, 1.0, 1.0]));
         let least = at(-1e30);
-        assert!(least[1..6].iter().all(|y| y.to_bits() & 0x7FFF_FFFF == 0), "{least:?}");
+        assert!(least[1..6].iter().all(|y| y.abs().to_bits() == 0), "{least:?}");
         assert_eq!(least[6].to_bits(), (-1.0_f32).to_bits());
         // Each number of a slice gets what it gets alone.
         for activation in Activation::ALL {

@@ -8,7 +8,7 @@ use arrow::datatypes::{DataType, Field, Float64Type, Int32Type, Schema, SchemaRe
 use schemas::{SchemaError, document, fractal};
 
 use super::ifs::{Density, Map, expands, single, stream};
-use crate::{Emit, StageError};
+use crate::{Emit, Measure, StageError};
 
 /// Most maps of a system.
 pub(super) const MAX_MAPS: usize = 32;
@@ -47,8 +47,13 @@ pub(super) fn check(schema: &Schema) -> Result<(), StageError> {
 /// Why a code cannot be drawn: a reason, and what was wanted and found.
 type Refusal = (&'static str, String);
 
+/// How much of its picture a system covers.
+pub(super) fn density_measure(min_density: f64) -> Measure {
+    Measure::new("density", "share of its picture that a system's attractor covers").at_least("min_density", min_density)
+}
+
 /// Checks each code of some rows, rejects those that cannot be drawn, and gives the rows of the table of codes.
-pub(super) fn read(batch: &RecordBatch, min_density: f64, out: &mut Emit) -> Result<RecordBatch, StageError> {
+pub(super) fn read(batch: &RecordBatch, min_density: f64, density: &Measure, out: &mut Emit) -> Result<RecordBatch, StageError> {
     let n = batch.num_rows();
     let name = fractal::maps();
     let maps = batch.column_by_name(name.name()).ok_or_else(|| SchemaError::missing("maps: List(List(Float64))", &batch.schema()))?;
@@ -61,7 +66,7 @@ pub(super) fn read(batch: &RecordBatch, min_density: f64, out: &mut Emit) -> Res
     };
     let mut is_good = Vec::with_capacity(n);
     for row in 0..n {
-        let checked = maps_of(maps.as_list(), row).and_then(|maps| drawable(&maps, min_density));
+        let checked = maps_of(maps.as_list(), row).and_then(|maps| drawable(&maps, min_density, density, out));
         is_good.push(checked.is_ok());
         if let Err((reason, detail)) = checked {
             out.reject_row(batch, row, reason, detail);
@@ -101,7 +106,7 @@ fn maps_of(column: &ListArray, row: usize) -> Result<Vec<Map>, Refusal> {
 }
 
 /// Whether a system can be drawn, and is worth it.
-fn drawable(maps: &[Map], min_density: f64) -> Result<(), Refusal> {
+fn drawable(maps: &[Map], min_density: f64, measure: &Measure, out: &mut Emit) -> Result<(), Refusal> {
     if let Some((at, map)) = single(maps).iter().enumerate().find(|(_, map)| !map.iter().all(|value| value.is_finite())) {
         return Err(("not_finite", format!("wanted finite numbers, found {:?} in map {at} ({map:?} in 32 bits)", maps[at])));
     }
@@ -110,6 +115,7 @@ fn drawable(maps: &[Map], min_density: f64) -> Result<(), Refusal> {
     }
     if min_density > 0.0 {
         let density = Density::SVD.of(maps, stream(0, [0; 2]));
+        out.observe(measure, density, density >= min_density);
         if density < min_density {
             return Err((
                 "too_sparse",

@@ -120,6 +120,8 @@ mod tests {
         // Each with a half: 1,000 with a deviation of 22.
         assert!(turned.iter().chain([&blurred]).all(|n| (890..1110).contains(n)), "{turned:?} {blurred}");
         assert_eq!(orientation(&mut draws, false), Orientation::default());
+        let of = |chance| Blur { chance: crate::units::Fraction::new(chance).expect("a fraction"), ..Blur::default() };
+        assert!((0..100).all(|_| blur(&mut draws, of(0.0)).is_none() && blur(&mut draws, of(1.0)).is_some()));
         assert_eq!(background(&mut draws, Behind::Black, Colours::Hue), Background::Flat([0; 3]));
     }
 }

@@ -23,7 +23,8 @@ use super::encode::Encoder;
 use super::rle::masks;
 use super::settings::{Encoding, Format, MAX_IMAGES};
 use crate::{
-    BuildContext, Done, Emit, Global, Makes, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step, TableSpec, Tables, WholeIn,
+    BuildContext, Done, Emit, Global, Makes, Measure, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step, TableSpec,
+    Tables, WholeIn,
 };
 
 const CODES: &str = "codes";
@@ -149,6 +150,11 @@ impl<R: Recipe> Program<R> {
         }
     }
 
+    /// How much of a fractal can be seen: told where there are labels that depend on it.
+    fn visible_measure(&self) -> Measure {
+        Measure::new("visible", "share of a fractal's own pixels that can be seen").at_least("min_visible", self.form.min_visible)
+    }
+
     /// Makes images and gives their rows; how many.
     fn make(&self, indices: &[u64], codes: &Codes, good: &[u32], tools: &mut Tools, out: &mut Emit) -> Result<u64, StageError> {
         let mut made: BTreeMap<usize, (Planned, Rendered)> = BTreeMap::new();
@@ -184,9 +190,10 @@ impl<R: Recipe> Program<R> {
                 due.push((at, attempts));
             }
         }
+        let visible = self.visible_measure();
         let mut rows = Rows::default();
         for (at, (planned, rendered)) in made {
-            rows.push(self, tools.encoder, indices[at], planned, rendered)?;
+            rows.push(self, tools.encoder, indices[at], planned, rendered, |share, kept| out.observe(&visible, share, kept))?;
         }
         let given = rows.ids.len() as u64;
         out.rows(rows.finish(self)?)?;
@@ -215,8 +222,9 @@ impl<R: Recipe> Global for Program<R> {
     }
 
     fn shard(&self, _: &Step, shard: &mut ShardIn, out: &mut Tables) -> Result<(), StageError> {
+        let density = codes::density_measure(self.min_density);
         for batch in &shard.shard.batches {
-            let table = codes::read(batch, self.min_density, out.emit())?;
+            let table = codes::read(batch, self.min_density, &density, out.emit())?;
             out.whole(CODES, table)?;
         }
         Ok(())
@@ -306,6 +314,7 @@ impl Rows {
         index: u64,
         planned: Planned,
         rendered: Rendered,
+        mut observe: impl FnMut(f64, bool),
     ) -> Result<(), StageError> {
         let Planned { id, job, paints } = planned;
         let side = program.side;
@@ -316,6 +325,9 @@ impl Rows {
                 paints.iter().zip(masks).zip(job.instances.iter().zip(&rendered.pixels)).enumerate()
             {
                 let visible = f64::from(mask.area) / f64::from((*own).max(1));
+                if program.form.many {
+                    observe(visible, visible >= program.form.min_visible);
+                }
                 if visible >= program.form.min_visible {
                     self.labels.push(paint.label);
                 }

@@ -385,6 +385,8 @@ fn composed_images_are_the_same_alone() {
         assert_eq!(some.rows().slice(row, 1), all.rows().slice(of_all, 1));
     }
     assert_eq!(files(all.rows()).iter().collect::<BTreeSet<_>>().len(), 120);
+    // Backgrounds too are all different: seen along the upper edge.
+    assert_eq!(files(all.rows()).iter().map(|image| image[..64 * 3].to_vec()).collect::<BTreeSet<_>>().len(), 120);
 }
 
 #[test]
@@ -579,7 +581,7 @@ fn boxes_are_tight_and_masks_are_what_is_painted() {
         "images": 60, "side_px": 64, "points": 5000, "format": "raw", "background": "black", "blur": {"chance": 0}, "shades": "binary"
     });
     let got = run::<ComposeFractalsConfig>(settings, &codes(30));
-    let mut hidden = 0;
+    let (mut hidden, mut outside) = (0, 0);
     for (row, (instances, image)) in instances(got.rows()).into_iter().zip(files(got.rows())).enumerate() {
         let labels = column::<ListArray>(got.rows(), "labels").value(row).as_primitive::<Int32Type>().values().to_vec();
         let (depths, areas, visible) = (whole(&instances, "depth"), whole(&instances, "area"), shares(&instances, "visible"));
@@ -607,6 +609,9 @@ fn boxes_are_tight_and_masks_are_what_is_painted() {
             let (x, y, size) = (whole(&instances, "x")[at], whole(&instances, "y")[at], whole(&instances, "size")[at]);
             let within = |value: usize, from: i32| (from..from + size).contains(&i32::try_from(value).unwrap());
             assert!(within(left, x) && within(right, x) && within(top, y) && within(bottom, y));
+            // Up to half of it is outside on either side.
+            assert!([x, y].iter().all(|from| (-(size / 2)..64 - size / 2).contains(from)));
+            outside += usize::from(x < 0) + usize::from(y + size > 64);
             let own_colours: BTreeSet<&[u8]> = own.iter().map(|(row, column)| &image[3 * (row * 64 + column)..][..3]).collect();
             assert_eq!(own_colours.len(), 1, "one colour, with nothing mixed into it at the edges");
             colours.extend(own_colours);
@@ -615,6 +620,7 @@ fn boxes_are_tight_and_masks_are_what_is_painted() {
         assert!(covered.iter().all(|n| *n <= 1));
         assert!(image.chunks(3).zip(&covered).all(|(rgb, n)| (rgb == [0; 3]) == (*n == 0)), "image {row}");
     }
+    assert!(outside > 20, "{outside}");
     assert!(hidden < 20, "fractals that are wholly covered or outside are few: {hidden}");
 }
 
@@ -656,6 +662,11 @@ fn what_can_hardly_be_seen_is_left_out_of_the_labels() {
         left_out += labels(all.rows(), row).len() - good.len();
     }
     assert!(left_out > 20, "{left_out}");
+    // The report is told of every fractal, and of every system.
+    let visible = &some.measured["visible"];
+    assert_eq!(visible.counts().iter().sum::<u64>(), column::<ListArray>(all.rows(), "labels").values().len() as u64);
+    assert_eq!((visible.bounds[0].setting.as_str(), visible.bounds[0].beyond), ("min_visible", visible.counts()[1]));
+    assert_eq!(some.measured["density"].counts(), [30, 0]);
 }
 
 #[test]

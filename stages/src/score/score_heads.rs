@@ -187,7 +187,7 @@ impl ScoreHeadsConfig {
                 return Arc::clone(field);
             }
             let mut metadata = field.metadata().clone();
-            metadata.insert("model_hash".to_owned(), model.hash.clone());
+            metadata.insert(schemas::MODEL_HASH.to_owned(), model.hash.clone());
             Arc::new(field.as_ref().clone().with_metadata(metadata))
         };
         let fields: Vec<Arc<Field>> = schema.fields().iter().enumerate().map(with_hash).collect();
