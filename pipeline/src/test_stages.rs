@@ -338,6 +338,7 @@ impl RowLocal for RunKernel {
         if self.0.as_ref().is_some_and(|lost| texts.iter().flatten().any(|text| text.contains(lost.as_str()))) {
             out.ran(&gpu::Ran::FellBack("a test wanted it so".to_owned()));
         }
+        out.ran(&gpu::Ran::Gpu);
         out.rows(batch)
     }
 }

@@ -1,11 +1,12 @@
 //! Stores what a task makes: checkpoints for the stages that read it, pieces of parts for people, both cut by content.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{ArrayRef, RecordBatch, StringArray, UInt64Array};
 use arrow::datatypes::{DataType, Field, Schema, SchemaRef};
 use datasets::{PartWriter, Recut, part_writer};
+use gpu::{DeviceClass, Ran};
 use schemas::{describe, document, row_bytes};
 use stages::{Emit, Port, Rejection};
 
@@ -84,6 +85,33 @@ fn rejected_batch(rejections: &[Rejection]) -> Result<RecordBatch, RunError> {
     Ok(RecordBatch::try_new(rejected_schema(), columns.to_vec())?)
 }
 
+/// What the kernels of a stage ran on in one task; later ones count more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum RanOn {
+    Cpu,
+    Gpu,
+    FellBack,
+}
+
+impl RanOn {
+    fn of(ran: &Ran) -> Self {
+        match ran {
+            Ran::Cpu => Self::Cpu,
+            Ran::Gpu => Self::Gpu,
+            Ran::FellBack(_) => Self::FellBack,
+        }
+    }
+
+    /// In [`StageTotals::ran_on`].
+    fn name(self) -> &'static str {
+        match self {
+            Self::Cpu => DeviceClass::Cpu.as_str(),
+            Self::Gpu => DeviceClass::Gpu.as_str(),
+            Self::FellBack => FELL_BACK,
+        }
+    }
+}
+
 /// Takes what the stages of one task give, stores it, and counts it.
 pub(super) struct Outputs {
     cx: Arc<Context>,
@@ -94,8 +122,8 @@ pub(super) struct Outputs {
     reads_again: Option<Edge>,
     sinks: BTreeMap<Edge, Sink>,
     stages: BTreeMap<usize, (StageTotals, Profiler)>,
-    /// Stages for which the processor stepped in.
-    fell_back: BTreeSet<usize>,
+    /// What the kernels of stages ran on.
+    ran: BTreeMap<usize, RanOn>,
 }
 
 impl Outputs {
@@ -108,7 +136,7 @@ impl Outputs {
             reads_again: None,
             sinks: BTreeMap::new(),
             stages: BTreeMap::new(),
-            fell_back: BTreeSet::new(),
+            ran: BTreeMap::new(),
         }
     }
 
@@ -183,11 +211,13 @@ impl Outputs {
             let totals = &mut self.stages.entry(node).or_default().0;
             totals.measured.entry(name.to_owned()).or_default().merge(measured);
         }
-        if let Some(why) = emit.take_fell_back()
-            && self.fell_back.insert(node)
-        {
-            let about = About::stage(&self.cx.graph.nodes[node].id);
-            self.cx.log.line(Level::Warn, about, format!("the processor steps in for the GPU: {why}"));
+        if let Some(ran) = emit.take_ran() {
+            let before = self.ran.entry(node).or_insert(RanOn::Cpu);
+            if let (Ran::FellBack(why), RanOn::Cpu | RanOn::Gpu) = (&ran, *before) {
+                let about = About::stage(&self.cx.graph.nodes[node].id);
+                self.cx.log.line(Level::Warn, about, format!("the processor steps in for the GPU: {why}"));
+            }
+            *before = (*before).max(RanOn::of(&ran));
         }
         let rejections = emit.take_rejections();
         self.reject(node, &rejections)?;
@@ -248,12 +278,10 @@ impl Outputs {
             let stage = &self.cx.graph.nodes[edge.node].id;
             files.extend(sink.files.into_iter().map(|file| StoredFile { stage: stage.clone(), port: edge.port.to_string(), ..file }));
         }
-        let class = self.cx.graph.device.as_ref().map(|device| device.class.as_str());
         let totals = std::mem::take(&mut self.stages).into_iter().map(|(node, (mut totals, profiler))| {
             totals.profile = profiler.finish();
-            if let Some(class) = class.filter(|_| self.cx.graph.nodes[node].spec.uses_device) {
-                let class = if self.fell_back.contains(&node) { FELL_BACK } else { class };
-                totals.ran_on.insert(class.to_owned(), 1);
+            if let Some(ran) = self.ran.get(&node) {
+                totals.ran_on.insert(ran.name().to_owned(), 1);
             }
             (self.cx.graph.nodes[node].id.clone(), totals)
         });

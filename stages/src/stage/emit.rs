@@ -65,7 +65,7 @@ pub struct Emit {
     dropped: BTreeMap<&'static str, u64>,
     figures: Figures,
     tallies: Vec<Tally>,
-    fell_back: Option<String>,
+    ran: Option<Ran>,
 }
 
 /// Counts a stage makes for the report: of each figure, by name.
@@ -81,7 +81,7 @@ impl Emit {
             dropped: BTreeMap::new(),
             figures: Figures::new(),
             tallies: Vec::new(),
-            fell_back: None,
+            ran: None,
         }
     }
 
@@ -243,22 +243,20 @@ impl Emit {
         self.tallies[at].take(number, kept);
     }
 
-    /// Says where kernels ran that rows of this batch or task were made with: the run counts where the processor stepped in for a GPU, and
-    /// tells it.
+    /// Says where kernels ran that this batch or task needed. The run counts it, and tells where the processor stepped in for a GPU.
     pub fn ran(&mut self, ran: &Ran) {
-        if let Ran::FellBack(why) = ran {
-            self.fell_back.get_or_insert_with(|| why.clone());
+        let is_more = match (&self.ran, ran) {
+            (None, _) | (Some(Ran::Cpu), Ran::Gpu) => true,
+            (Some(before), ran) => matches!(ran, Ran::FellBack(_)) && !matches!(before, Ran::FellBack(_)),
+        };
+        if is_more {
+            self.ran = Some(ran.clone());
         }
     }
 
-    /// Says that the processor stepped in for a GPU, for a reason that is not known here.
-    pub fn fell_back(&mut self) {
-        self.ran(&Ran::FellBack("the device failed".to_owned()));
-    }
-
-    /// Why the processor stepped in for a GPU since the last call, if it did.
-    pub fn take_fell_back(&mut self) -> Option<String> {
-        self.fell_back.take()
+    /// Where kernels ran since the last call, if any did: on a GPU if one of them did, and if it failed once, why.
+    pub fn take_ran(&mut self) -> Option<Ran> {
+        self.ran.take()
     }
 
     /// Cuts what was given to the main output since the last [`Emit::take_batches`] to its first `rows` rows; how many are left.
