@@ -15,6 +15,10 @@ fn run(project: &Project, more: &[&str]) -> Said {
     said(project.command().arg("run").arg(file).args(small).args(["--device", "cpu"]).args(more).output().expect("the command starts"))
 }
 
+fn said_of(project: &Project, file: &std::path::Path) -> Said {
+    said(project.command().arg("check").arg(file).output().expect("the command starts"))
+}
+
 fn images(project: &Project) -> RecordBatch {
     let batches = project.rows("out/images");
     concat_batches(&batches[0].schema(), &batches).expect("rows of one schema")
@@ -63,6 +67,19 @@ fn more_images_than_there_is_room_for_are_refused_before_the_first() {
     assert!(said.stderr.contains("1,000,000,000 images") || said.stderr.contains("10^9 images"), "{said:#?}");
     let said = run(&project, &["--set", "stages.images.images=1000000000000"]);
     assert_eq!(said.code, Some(2), "{said:#?}");
-    assert!(said.stderr.contains("images") && said.stderr.contains("1000000000"), "{said:#?}");
+    assert!(said.stderr.contains("10^12 images of 64 x 64 as JPEG take about") && said.stderr.contains("free"), "{said:#?}");
+    // Of each of a known number of systems, even where the product is past all numbers.
+    for each in ["1000000000000", "18446744073709551615"] {
+        project.write(
+            "each.yaml",
+            format!(
+                "version: 1\nname: each\nseed: 1\noutput: each\nstages:\n  systems: {{use: sample_ifs, classes: 1000}}\n  \
+                 images: {{use: render_fractals, from: systems, images_per_class: {each}}}\n"
+            ),
+        );
+        let said = said_of(&project, &project.path("each.yaml"));
+        assert_eq!(said.code, Some(2), "{said:#?}");
+        assert!(said.stderr.contains("images of 224 x 224 as JPEG take about") && said.stderr.contains("`images_per_class`"), "{said:#?}");
+    }
     assert!(!project.path("out/images").exists());
 }

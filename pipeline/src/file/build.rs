@@ -85,6 +85,7 @@ impl Builder<'_> {
         let config = config?;
         let schemas = inputs.iter().map(|input| (input.port.clone(), Arc::clone(&input.schema))).collect();
         let mut cx = BuildContext::new(&draft.id, self.base_dir, self.seed, schemas);
+        cx.input_rows = rows_that_come(&inputs, nodes);
         let before = problems.len();
         for input in &inputs {
             problems.extend(config.reads().iter().filter_map(|column| column_problem(draft, input, column)));
@@ -389,6 +390,13 @@ fn column_problem(draft: &Draft<'_>, input: &Input, column: &ColumnSpec) -> Opti
     };
     let problem = Problem::new(format!("{} {error}", draft.whose()));
     Some(problem.at(&input.place, format!("has no `{}: {}`", column.name, column.data_type)).help(help))
+}
+
+/// How many rows come in at most, where all stages before say how many they make.
+fn rows_that_come(inputs: &[Input], nodes: &[Node]) -> Option<u64> {
+    let made = |edge: &Edge| nodes[edge.node].makes.as_ref().filter(|_| edge.port == Port::OUT).map(|makes| makes.rows);
+    let edges = inputs.iter().flat_map(|input| &input.edges);
+    edges.map(made).try_fold(0, |sum: u64, rows| Some(sum.saturating_add(rows?))).filter(|_| !inputs.is_empty())
 }
 
 /// The schema of inputs read one after the other: same names and types in the same order; a column may hold nulls if it may in one of them.

@@ -12,7 +12,7 @@ use super::draw::{background, blur, colour, orientation, place, stamp};
 use super::ifs::{jittered, key_of, single, stream};
 use super::program::{self, Paint, Planned, Program, Recipe, RowForm};
 use super::settings::{
-    Behind, Blur, Colours, Encoding, Format, Jitter, MAX_IMAGES, MAX_POINTS, MAX_SIDE, MIN_SIDE, Range, Shades, StampKind, check_whole,
+    Behind, Blur, Colours, Encoding, Format, Jitter, MAX_POINTS, MAX_SIDE, MIN_SIDE, Range, Shades, StampKind, check_whole,
     default_min_density, default_points, default_quality, default_redraws, default_side, yes,
 };
 use crate::units::Fraction;
@@ -30,7 +30,7 @@ use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Port, Stage, StageConfig
 #[serde(deny_unknown_fields)]
 pub struct ComposeFractalsConfig {
     /// How many images.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
+    #[schemars(range(min = 1))]
     pub images: u64,
     /// How many fractals are on an image.
     #[serde(default)]
@@ -166,7 +166,7 @@ impl StageConfig for ComposeFractalsConfig {
     }
 
     fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
-        check_whole("images", self.images, 1, MAX_IMAGES)?;
+        check_whole("images", self.images, 1, u64::MAX)?;
         check_whole("side_px", self.side_px.into(), MIN_SIDE.into(), MAX_SIDE.into())?;
         check_whole("points", self.points.into(), 1, MAX_POINTS.into())?;
         self.instances.check()?;

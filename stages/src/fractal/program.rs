@@ -114,6 +114,21 @@ pub(super) fn makes(images: u64, side: u32, encoding: Encoding, setting: &'stati
     Makes { rows: images, bytes: images.saturating_mul(encoding.bytes(side)), what, setting }
 }
 
+/// The same of so many images of each system, where it is known how many systems come, or which images are wanted.
+pub(super) fn makes_of_each(
+    cx: &BuildContext,
+    each: u64,
+    setting: &'static str,
+    only: Option<&[u64]>,
+    side: u32,
+    encoding: Encoding,
+) -> Option<Makes> {
+    match only {
+        Some(only) => Some(makes(only.len() as u64, side, encoding, "only")),
+        None => Some(makes(cx.input_rows?.saturating_mul(each), side, encoding, setting)),
+    }
+}
+
 /// The program.
 pub(super) struct Program<R> {
     pub recipe: R,

@@ -121,10 +121,15 @@ impl StageConfig for RenderFractaldbConfig {
         })))
     }
 
-    /// Known only where the images are told one by one: how many systems come is not.
-    fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
-        let images = self.only.as_ref()?.len() as u64;
-        Some(program::makes(images, self.side_px, Encoding::try_new(self.format, self.quality).ok()?, "only"))
+    fn makes(&self, cx: &BuildContext) -> Option<Makes> {
+        let encoding = Encoding::try_new(self.format, self.quality).ok()?;
+        program::makes_of_each(cx, self.images_per_class(), "repetitions", self.only.as_deref(), self.side_px, encoding)
+    }
+}
+
+impl RenderFractaldbConfig {
+    fn images_per_class(&self) -> u64 {
+        VARIANTS * FLIPS * u64::from(self.repetitions)
     }
 }
 
@@ -135,15 +140,9 @@ struct RenderFractaldb {
     key: u64,
 }
 
-impl RenderFractaldb {
-    fn images_per_class(&self) -> u64 {
-        VARIANTS * FLIPS * u64::from(self.config.repetitions)
-    }
-}
-
 impl Recipe for RenderFractaldb {
     fn images(&self, codes: u64) -> Option<u64> {
-        codes.checked_mul(self.images_per_class())
+        codes.checked_mul(self.config.images_per_class())
     }
 
     fn setting(&self) -> &'static str {
@@ -152,7 +151,7 @@ impl Recipe for RenderFractaldb {
 
     fn plan(&self, index: u64, codes: &Codes, _: &[u32], _: &[u8]) -> Option<Planned> {
         let config = &self.config;
-        let (at, number) = (usize::try_from(index / self.images_per_class()).ok()?, index % self.images_per_class());
+        let (at, number) = (usize::try_from(index / self.config.images_per_class()).ok()?, index % self.config.images_per_class());
         let code = codes.get(at)?;
         let (key, name) = of_system(self.key, &code, at);
         let (drawing, flip) = (number / FLIPS, number % FLIPS);

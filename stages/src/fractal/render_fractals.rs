@@ -13,7 +13,7 @@ use super::draw::{background, between, blur, colour, orientation, place, stamp};
 use super::ifs::{jittered, key_of, single, stream};
 use super::program::{self, Paint, Planned, Program, Recipe, RowForm};
 use super::settings::{
-    Behind, Blur, Colours, Encoding, Format, Jitter, MAX_IMAGES, MAX_POINTS, MAX_SIDE, MIN_SIDE, Range, Shades, StampKind, check_whole,
+    Behind, Blur, Colours, Encoding, Format, Jitter, MAX_POINTS, MAX_SIDE, MIN_SIDE, Range, Shades, StampKind, check_whole,
     default_min_density, default_points, default_quality, default_redraws, default_side, yes,
 };
 use crate::units::Fraction;
@@ -32,7 +32,7 @@ use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Port, Stage, StageConfig
 #[serde(deny_unknown_fields)]
 pub struct RenderFractalsConfig {
     /// How many images of each system.
-    #[schemars(range(min = 1, max = 1_000_000_000))]
+    #[schemars(range(min = 1))]
     pub images_per_class: u64,
     /// Side of the images, pixels.
     #[serde(default = "default_side")]
@@ -118,7 +118,7 @@ impl StageConfig for RenderFractalsConfig {
     }
 
     fn outputs(&self, cx: &BuildContext) -> Result<Outputs, StageError> {
-        check_whole("images_per_class", self.images_per_class, 1, MAX_IMAGES)?;
+        check_whole("images_per_class", self.images_per_class, 1, u64::MAX)?;
         check_whole("side_px", self.side_px.into(), MIN_SIDE.into(), MAX_SIDE.into())?;
         check_whole("points", self.points.into(), 1, MAX_POINTS.into())?;
         self.window.scale.check("window.scale", 0.01, 100.0)?;
@@ -144,10 +144,9 @@ impl StageConfig for RenderFractalsConfig {
         })))
     }
 
-    /// Known only where the images are told one by one: how many systems come is not.
-    fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
-        let images = self.only.as_ref()?.len() as u64;
-        Some(program::makes(images, self.side_px, Encoding::try_new(self.format, self.quality).ok()?, "only"))
+    fn makes(&self, cx: &BuildContext) -> Option<Makes> {
+        let encoding = Encoding::try_new(self.format, self.quality).ok()?;
+        program::makes_of_each(cx, self.images_per_class, "images_per_class", self.only.as_deref(), self.side_px, encoding)
     }
 }
 

@@ -198,7 +198,8 @@ pub(super) fn check_whole(setting: &str, value: u64, low: u64, high: u64) -> Res
     if (low..=high).contains(&value) {
         return Ok(());
     }
-    Err(StageError::setting(setting, format!("wanted a whole number from {low} to {high}, found {value}")))
+    let wanted = if high == u64::MAX { format!("of at least {low}") } else { format!("from {low} to {high}") };
+    Err(StageError::setting(setting, format!("wanted a whole number {wanted}, found {value}")))
 }
 
 /// How images are written, checked.

@@ -507,14 +507,14 @@ fn variants_of_which_nothing_is_left_are_dropped_with_a_reason() {
 #[test]
 fn wrong_settings_are_refused_at_the_setting() {
     let one = refusal::<RenderFractalsConfig>;
-    assert_eq!(one(json!({"images_per_class": 0})), "images_per_class: wanted a whole number from 1 to 1000000000, found 0");
+    assert_eq!(one(json!({"images_per_class": 0})), "images_per_class: wanted a whole number of at least 1, found 0");
     assert_eq!(one(json!({"images_per_class": 1, "side_px": 8})), "side_px: wanted a whole number from 16 to 2048, found 8");
     assert_eq!(one(json!({"images_per_class": 1, "points": 0})), "points: wanted a whole number from 1 to 10000000, found 0");
     assert_eq!(one(json!({"images_per_class": 1, "quality": 0})), "quality: wanted a whole number from 1 to 100, found 0");
     let window = json!({"shift": 0.1, "scale": {"min": 2, "max": 1}});
     assert_eq!(one(json!({"images_per_class": 1, "window": window})), "window.scale: wanted 0.01 <= `min` <= `max` <= 100, found 2 and 1");
     let many = refusal::<ComposeFractalsConfig>;
-    assert_eq!(many(json!({"images": 1_000_000_000_000_u64})), "images: wanted a whole number from 1 to 1000000000, found 1000000000000");
+    assert_eq!(many(json!({"images": 0})), "images: wanted a whole number of at least 1, found 0");
     assert_eq!(many(json!({"images": 1, "instances": {"min": 0, "max": 2}})), "instances: wanted 1 <= `min` <= `max` <= 64, found 0 and 2");
     let weights = json!({"min": 1, "max": 3, "weights": [1, 0]});
     assert_eq!(

@@ -206,6 +206,8 @@ pub struct BuildContext {
     pub seed: u64,
     /// Schema of each input port, in the order of the file; empty for a source.
     pub inputs: Vec<(Port, SchemaRef)>,
+    /// How many rows come in, where the stages before say it; `None` if they don't.
+    pub input_rows: Option<u64>,
     /// What kernels run on.
     pub device: gpu::Device,
     /// What `StageConfig::outputs` gave; present when `build` is called.
@@ -221,6 +223,7 @@ impl BuildContext {
             base_dir: base_dir.to_owned(),
             seed,
             inputs,
+            input_rows: None,
             device: gpu::Device::cpu(),
             outputs: None,
             notes: RefCell::default(),
