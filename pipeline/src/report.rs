@@ -200,7 +200,7 @@ fn write_head(record: &RunRecord, figures: &Figures, out: &mut String) {
             "Rows out",
             "keep",
             &show::short_count(figures.published),
-            &format!("{} of rows in", share(figures.published, figures.read))
+            &format!("{} {}rows in", share(figures.published, figures.read), if figures.published > figures.read { "" } else { "of " })
         ),
         figure(
             "Dropped",

@@ -138,12 +138,15 @@ fn count_f64(value: f64) -> String {
     count(value as u64)
 }
 
-/// `part` of `whole` in per cent: `12.3 %`; `<0.1 %` rather than a false zero; `–` of nothing.
+/// `part` of `whole` in per cent: `12.3 %`; `<0.1 %` rather than a false zero; `–` of nothing; `2.5 ×` of what is more than all.
 pub fn share(part: u64, whole: u64) -> String {
     if whole == 0 {
         return "–".to_owned();
     }
     let percent = part as f64 * 100.0 / whole as f64;
+    if part > whole {
+        return format!("{} ×", number(percent.round() / 100.0));
+    }
     if part > 0 && percent < 0.05 {
         "<0.1 %".to_owned()
     } else if part < whole && percent > 99.95 {
@@ -329,8 +332,8 @@ mod tests {
         );
         assert_eq!([duration(f64::NAN), duration(-3.0), duration(f64::INFINITY)], ["0 s", "0 s", "0 s"]);
         assert_eq!(
-            [share(0, 0), share(0, 5), share(1, 100_000), share(99_999, 100_000), share(1, 8)],
-            ["–", "0.0 %", "<0.1 %", ">99.9 %", "12.5 %"]
+            [share(0, 0), share(0, 5), share(1, 100_000), share(99_999, 100_000), share(1, 8), share(10_000, 1000), share(8, 3)],
+            ["–", "0.0 %", "<0.1 %", ">99.9 %", "12.5 %", "10 ×", "2.67 ×"]
         );
         assert_eq!([number(0.8), number(200.0), number(0.0), number(1e-9), number(412_009.0)], ["0.8", "200", "0", "1.000e-9", "412,009"]);
         assert_eq!([rate(10, 0.0), rate(10, 4.0), rate(1_000_000, 1.0), rate(u64::MAX, 0.0)], ["–", "2.5", "1,000,000", "–"]);
