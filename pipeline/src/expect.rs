@@ -118,8 +118,9 @@ impl Expect {
         *self == Self::default()
     }
 
-    /// What does not hold of a stage that counted `totals`: what was wanted and what was found. `limited` says that it did not see all rows.
-    pub fn unmet(&self, totals: &StageTotals, limited: bool) -> Vec<String> {
+    /// What does not hold of a stage that counted `totals`: what was wanted and what was found. Shares are of `rows_in`. `limited` says that it did not
+    /// see all rows.
+    pub fn unmet(&self, totals: &StageTotals, rows_in: u64, limited: bool) -> Vec<String> {
         let mut unmet = Vec::new();
         let rows = totals.rows_through("out");
         if let Some(bound) = self.rows.filter(|bound| !limited && !bound.holds(rows as f64)) {
@@ -132,9 +133,9 @@ impl Expect {
             }
         }
         let mut share = |name: &str, bound: Option<Bound>, part: u64| {
-            let share = if totals.rows_in == 0 { 0.0 } else { part as f64 / totals.rows_in as f64 };
+            let share = if rows_in == 0 { 0.0 } else { part as f64 / rows_in as f64 };
             if let Some(bound) = bound.filter(|bound| !bound.holds(share)) {
-                unmet.push(format!("`{name}: {bound}` is wanted, it is {share:.4}, {part} of {} rows", totals.rows_in));
+                unmet.push(format!("`{name}: {bound}` is wanted, it is {share:.4}, {part} of {rows_in} rows"));
             }
         };
         share("dropped_share", self.dropped_share, totals.dropped_rows().saturating_add(totals.tagged_rows()));
@@ -192,7 +193,7 @@ mod tests {
         let mut totals = StageTotals { rows_in: 20, rows_out: [("out".to_owned(), 10)].into(), ..StageTotals::default() };
         totals.dropped.insert("short".to_owned(), 8);
         totals.rejected.insert("wrong_type".to_owned(), 2);
-        assert!(expect.unmet(&totals, false).is_empty() && !expect.is_empty());
+        assert!(expect.unmet(&totals, totals.rows_in, false).is_empty() && !expect.is_empty());
         totals.rows_out.insert("out".to_owned(), 7);
         totals.dropped.insert("long".to_owned(), 2);
         totals.rejected.insert("other".to_owned(), 1);
@@ -203,8 +204,8 @@ mod tests {
             "`dropped_share: < 50%` is wanted, it is 0.5000, 10 of 20 rows",
             "`rejected_share: <= 0.1` is wanted, it is 0.1500, 3 of 20 rows",
         ];
-        assert_eq!(expect.unmet(&totals, false), unmet);
-        assert_eq!(expect.unmet(&totals, true), unmet[1..]);
-        assert_eq!(expect.unmet(&StageTotals::default(), false), ["`rows: >= 10` is wanted, 0 leave it"]);
+        assert_eq!(expect.unmet(&totals, totals.rows_in, false), unmet);
+        assert_eq!(expect.unmet(&totals, totals.rows_in, true), unmet[1..]);
+        assert_eq!(expect.unmet(&StageTotals::default(), 0, false), ["`rows: >= 10` is wanted, 0 leave it"]);
     }
 }

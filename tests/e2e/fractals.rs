@@ -80,7 +80,48 @@ fn more_images_than_there_is_room_for_are_refused_before_the_first() {
         );
         let said = said_of(&project, &project.path("each.yaml"));
         assert_eq!(said.code, Some(2), "{said:#?}");
-        assert!(in_one_line(&said).contains(" images of 224 x 224 as JPEG take about ") && said.stderr.contains("`images_per_class`"), "{said:#?}");
+        assert!(
+            in_one_line(&said).contains(" images of 224 x 224 as JPEG take about ") && said.stderr.contains("`images_per_class`"),
+            "{said:#?}"
+        );
     }
     assert!(!project.path("out/images").exists());
+}
+
+#[test]
+fn images_that_show_nothing_are_held_against_all_images() {
+    let project = Project::new();
+    let text = |more: &str| {
+        format!(
+            "version: 1\nname: few\nseed: 7\noutput: few\nstages:\n  systems: {{use: sample_ifs, classes: 3, min_density: 0.02}}\n  images: {{use: \
+             render_fractals, from: systems, images_per_class: 1000, side_px: 32, points: 300, min_density: 0.07, redraws: 0, {more}}}\n"
+        )
+    };
+    let run = |project: &Project| {
+        said(
+            project
+                .command()
+                .arg("run")
+                .arg(project.path("few.yaml"))
+                .args(["--fresh", "--device", "cpu"])
+                .output()
+                .expect("the command starts"),
+        )
+    };
+    project.write("few.yaml", text("max_rejected: 0.5"));
+    let made = run(&project);
+    assert_eq!(made.code, Some(0), "{made:#?}");
+    let record = project.record("few");
+    let images = record["stages"].as_array().expect("stages").iter().find(|stage| stage["id"] == "images").expect("the stage");
+    let rejected = images["rejected"]["blank"].as_u64().expect("some show nothing");
+    // More than systems came in, and a small share of the images.
+    assert!((4..300).contains(&rejected), "{rejected}");
+    project.write("few.yaml", text("max_rejected: 0.000001"));
+    let made = run(&project);
+    assert_eq!(made.code, Some(if rejected > 10 { 3 } else { 0 }), "{made:#?}");
+    assert!(rejected <= 10 || made.stderr.contains(&format!("rejected {rejected} of 3,000 rows")), "{made:#?}");
+    // An image that there is not, of a known number of systems.
+    project.write("few.yaml", text("only: [3000]"));
+    let made = said_of(&project, &project.path("few.yaml"));
+    assert!(made.code == Some(2) && made.stderr.contains("wanted numbers below 3000"), "{made:#?}");
 }

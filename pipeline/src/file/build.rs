@@ -85,7 +85,8 @@ impl Builder<'_> {
         let config = config?;
         let schemas = inputs.iter().map(|input| (input.port.clone(), Arc::clone(&input.schema))).collect();
         let mut cx = BuildContext::new(&draft.id, self.base_dir, self.seed, schemas);
-        cx.input_rows = rows_that_come(&inputs, nodes);
+        // With a limit fewer come than a setting is meant for.
+        cx.input_rows = if self.limit.is_some() { None } else { rows_that_come(&inputs, nodes) };
         let before = problems.len();
         for input in &inputs {
             problems.extend(config.reads().iter().filter_map(|column| column_problem(draft, input, column)));

@@ -540,11 +540,12 @@ impl Engine {
             let stage = &self.cx.graph.nodes[node];
             let totals = self.units[unit].totals.get(&stage.id).cloned().unwrap_or_default();
             let rejected = totals.rejected.values().sum();
-            if stage.max_rejected.is_exceeded(rejected, totals.rows_in) {
+            let rows = rows_judged(stage, &totals);
+            if stage.max_rejected.is_exceeded(rejected, rows) {
                 let reason = totals.rejected.iter().max_by_key(|(_, rows)| **rows).map(|(reason, _)| reason.clone()).unwrap_or_default();
-                return Err(RunError::TooManyRejected { stage: stage.id.clone(), rejected, rows: totals.rows_in, reason });
+                return Err(RunError::TooManyRejected { stage: stage.id.clone(), rejected, rows, reason });
             }
-            let unmet = stage.expect.unmet(&totals, self.cx.limit.is_some());
+            let unmet = stage.expect.unmet(&totals, rows, self.cx.limit.is_some());
             if !unmet.is_empty() {
                 return Err(RunError::Unexpected { stage: stage.id.clone(), unmet });
             }
@@ -679,4 +680,13 @@ pub(super) fn refuse_foreign_output(output: &std::path::Path) -> Result<(), RunE
         Some(file) => Err(RunError::ForeignFiles { folder: output.to_owned(), file: file.to_string_lossy().into_owned() }),
         None => Ok(()),
     }
+}
+
+/// What a stage's rejected and dropped rows are held against: the rows that came in; where a stage makes more of them than came in, those.
+fn rows_judged(stage: &crate::graph::Node, totals: &StageTotals) -> u64 {
+    if !matches!(stage.stage, Stage::Global(_)) {
+        return totals.rows_in;
+    }
+    let made = totals.rows_through("out").saturating_add(totals.dropped_rows()).saturating_add(totals.rejected_rows());
+    made.max(totals.rows_in)
 }

@@ -43,7 +43,7 @@ pub struct NearestRowsConfig {
     /// Most neighbours of a row, 1 to 128.
     #[serde(default = "default_k")]
     pub k: NonZeroU32,
-    /// Least cosine similarity of a neighbour; no bound if absent.
+    /// Least cosine similarity of a neighbour, up to rounding (2e-6); no bound if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub min_similarity: Option<Fraction>,
     /// What the column of neighbours is called.
@@ -104,7 +104,7 @@ impl StageConfig for NearestRowsConfig {
         let output = output.ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?;
         let vectors = VectorColumn::try_new(cx.input()?, &self.column)?;
         #[expect(clippy::cast_possible_truncation, reason = "rounded to the nearest")]
-        let least = self.min_similarity.map_or(-1.0, |least| least.get() as f32);
+        let least = self.min_similarity.map_or(-1.0, |least| (least.get() - ROUNDING) as f32);
         let k = self.k.get() as usize;
         Ok(Stage::Global(Box::new(NearestRows {
             width: vectors.depth().max(FLOATS_PER_NEIGHBOUR * k),
@@ -117,6 +117,9 @@ impl StageConfig for NearestRowsConfig {
         })))
     }
 }
+
+/// How far a similarity may be from the exact one: so much below `min_similarity` is not below it, or equal vectors would not be neighbours at 1.
+const ROUNDING: f64 = 2e-6;
 
 /// Every vector with a direction, scaled to length 1, in the order of the rows.
 const VECTORS: &str = "vectors";

@@ -36,6 +36,11 @@ pub(super) fn check(schema: &Schema) -> Result<(), StageError> {
         DataType::List(item) | DataType::LargeList(item) | DataType::FixedSizeList(item, _) => Some(item.data_type().clone()),
         _ => None,
     };
+    if let Ok(field) = schema.field_with_name(fractal::LABEL.name())
+        && !field.data_type().is_integer()
+    {
+        return Err(SchemaError::missing("label: Int32", schema).into());
+    }
     let maps = fractal::maps();
     let numbers = schema.field_with_name(maps.name()).ok().and_then(|field| is_list(field.data_type())).and_then(|map| is_list(&map));
     match numbers {
@@ -64,20 +69,21 @@ pub(super) fn read(batch: &RecordBatch, min_density: f64, density: &Measure, out
             _ => Ok(arrow::array::new_null_array(&data_type, n)),
         }
     };
+    let (has_labels, labels) = (batch.column_by_name(fractal::LABEL.name()).is_some(), column(fractal::LABEL.name(), DataType::Int32)?);
+    let labelled = |row: usize| {
+        let wrong = || ("wrong_label", "wanted a whole number of 32 bits as `label`, found another one or null".to_owned());
+        if has_labels && labels.is_null(row) { Err(wrong()) } else { Ok(()) }
+    };
     let mut is_good = Vec::with_capacity(n);
     for row in 0..n {
-        let checked = maps_of(maps.as_list(), row).and_then(|maps| drawable(&maps, min_density, density, out));
+        let maps = labelled(row).and_then(|()| maps_of(maps.as_list(), row));
+        let checked = maps.and_then(|maps| drawable(&maps, min_density, density, out));
         is_good.push(checked.is_ok());
         if let Err((reason, detail)) = checked {
             out.reject_row(batch, row, reason, detail);
         }
     }
-    let columns = vec![
-        column(document::ID.name(), DataType::Utf8)?,
-        column(fractal::LABEL.name(), DataType::Int32)?,
-        maps,
-        Arc::new(BooleanArray::from(is_good)),
-    ];
+    let columns = vec![column(document::ID.name(), DataType::Utf8)?, labels, maps, Arc::new(BooleanArray::from(is_good))];
     Ok(RecordBatch::try_new(schema(), columns)?)
 }
 

@@ -12,7 +12,7 @@ use super::draw::{background, blur, colour, orientation, place, stamp};
 use super::ifs::{jittered, key_of, single, stream};
 use super::program::{self, Paint, Planned, Program, Recipe, RowForm};
 use super::settings::{
-    Behind, Blur, Colours, Encoding, Format, Jitter, MAX_POINTS, MAX_SIDE, MIN_SIDE, Range, Shades, StampKind, check_whole,
+    Behind, Blur, Colours, Encoding, Format, Jitter, MAX_POINTS, MAX_SIDE, MIN_SIDE, Range, Shades, StampKind, check_only, check_whole,
     default_min_density, default_points, default_quality, default_redraws, default_side, yes,
 };
 use crate::units::Fraction;
@@ -120,12 +120,12 @@ impl Count {
         }
         let Some(weights) = weights else { return Ok(()) };
         let n = usize::from(max - min) + 1;
-        let is_good =
-            weights.len() == n && weights.iter().all(|weight| weight.is_finite() && *weight >= 0.0) && weights.iter().sum::<f64>() > 0.0;
+        let is_good = weights.len() == n && weights.iter().all(|weight| *weight >= 0.0) && weights.iter().sum::<f64>().is_normal();
         if is_good {
             return Ok(());
         }
-        let wanted = format!("wanted {n} weights, one for each number from {min} to {max}, none below 0 and not all 0");
+        let wanted =
+            format!("wanted {n} weights, one for each number from {min} to {max}, none below 0, with a sum that is a number above 0");
         Err(StageError::setting("instances.weights", format!("{wanted}, found {weights:?}")))
     }
 
@@ -173,9 +173,7 @@ impl StageConfig for ComposeFractalsConfig {
         self.size.check("size", 1.0 / f64::from(self.side_px), 2.0)?;
         self.blur.check()?;
         Encoding::try_new(self.format, self.quality)?;
-        if let Some(index) = self.only.iter().flatten().find(|index| **index >= self.images) {
-            return Err(StageError::setting("only", format!("wanted numbers below `images`, which is {}, found {index}", self.images)));
-        }
+        check_only(self.only.as_deref(), Some(self.images))?;
         program::outputs(cx, self.form(), self.format)
     }
 

@@ -201,14 +201,15 @@ pub(super) fn window_with_margin(side: u32, margin: u32) -> Window {
 /// Tries of a jitter before the system is left as it is.
 const JITTER_TRIES: usize = 4;
 
-/// The maps changed a little; as they are if none of four tries leaves all of them without stretching any direction.
+/// The maps changed a little; as they are if each of four tries would make a map stretch a direction that stretched none, or stretch more than before.
 pub(super) fn jittered(maps: &[Map], jitter: Jitter, draws: &mut Draws) -> Vec<Map> {
     if jitter == Jitter::None || maps.is_empty() {
         return maps.to_vec();
     }
     for _ in 0..JITTER_TRIES {
         let changed = changed(maps.to_vec(), jitter, draws);
-        if changed.iter().all(|map| singular_values(map)[0] <= 1.0) {
+        let greatest = |map: &Map| singular_values(map)[0];
+        if changed.iter().zip(maps).all(|(map, before)| greatest(map) <= greatest(before).max(1.0)) {
             return changed;
         }
     }

@@ -14,7 +14,7 @@ use super::draw::place;
 use super::ifs::{VARIANTS, key_of, single, stream, variant, window_with_margin};
 use super::program::{self, Paint, Planned, Program, Recipe, RowForm};
 use super::render_fractals::of_system;
-use super::settings::{Encoding, Format, MAX_POINTS, MAX_SIDE, MIN_SIDE, check_whole, default_quality};
+use super::settings::{Encoding, Format, MAX_POINTS, MAX_SIDE, MIN_SIDE, check_only, check_whole, default_quality};
 use crate::units::Fraction;
 use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Port, Stage, StageConfig, StageError};
 
@@ -100,6 +100,7 @@ impl StageConfig for RenderFractaldbConfig {
         check_whole("side_px", self.side_px.into(), MIN_SIDE.into(), MAX_SIDE.into())?;
         check_whole("points", self.points.into(), 1, MAX_POINTS.into())?;
         Encoding::try_new(self.format, self.quality)?;
+        check_only(self.only.as_deref(), cx.input_rows.map(|rows| rows.saturating_mul(self.images_per_class())))?;
         let outputs = program::outputs(cx, FORM, self.format)?;
         let rows = outputs.get(&Port::OUT).cloned().ok_or_else(|| StageError::Internal("a stage without a main output".to_owned()))?;
         Ok(outputs.with_dropped(&rows)?.dropped_apart())

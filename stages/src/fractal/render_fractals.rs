@@ -13,7 +13,7 @@ use super::draw::{background, between, blur, colour, orientation, place, stamp};
 use super::ifs::{jittered, key_of, single, stream};
 use super::program::{self, Paint, Planned, Program, Recipe, RowForm};
 use super::settings::{
-    Behind, Blur, Colours, Encoding, Format, Jitter, MAX_POINTS, MAX_SIDE, MIN_SIDE, Range, Shades, StampKind, check_whole,
+    Behind, Blur, Colours, Encoding, Format, Jitter, MAX_POINTS, MAX_SIDE, MIN_SIDE, Range, Shades, StampKind, check_only, check_whole,
     default_min_density, default_points, default_quality, default_redraws, default_side, yes,
 };
 use crate::units::Fraction;
@@ -26,7 +26,7 @@ use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Port, Stage, StageConfig
 /// stretched, turned, coloured, put on a background, and blurred. Source: Anderson and Farrell, Improving Fractal Pre-training, WACV 2022.
 ///
 /// An image depends on the run's seed, the stage's id, the system's id, the image's number within its class and these settings alone: `only` makes any of them
-/// again. Systems that cannot be drawn are rejected: `no_maps`, `wrong_map`, `too_many_maps` (over 32), `not_finite`, `expands` (points go away
+/// again. Systems that cannot be drawn are rejected: `wrong_label`, `no_maps`, `wrong_map`, `too_many_maps` (over 32), `not_finite`, `expands` (points go away
 /// without end), `too_sparse`; images on which nothing is seen after `redraws` more drawings: `blank`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -122,7 +122,10 @@ impl StageConfig for RenderFractalsConfig {
         check_whole("side_px", self.side_px.into(), MIN_SIDE.into(), MAX_SIDE.into())?;
         check_whole("points", self.points.into(), 1, MAX_POINTS.into())?;
         self.window.scale.check("window.scale", 0.01, 100.0)?;
-        Range::new(0.0, self.window.shift).check("window.shift", 0.0, 100.0)?;
+        if !(0.0..=100.0).contains(&self.window.shift) {
+            return Err(StageError::setting("window.shift", format!("wanted a number from 0 to 100, found {}", self.window.shift)));
+        }
+        check_only(self.only.as_deref(), cx.input_rows.map(|rows| rows.saturating_mul(self.images_per_class)))?;
         self.blur.check()?;
         Encoding::try_new(self.format, self.quality)?;
         program::outputs(cx, self.form(), self.format)

@@ -159,7 +159,7 @@ impl StageConfig for SampleIfsConfig {
         if !(1 <= min && min <= max && usize::from(max) <= MAX_MAPS) {
             return Err(StageError::setting("maps", format!("wanted 1 <= `min` <= `max` <= {MAX_MAPS}, found {min} and {max}")));
         }
-        for n in [min, max] {
+        for n in [min, max].into_iter().filter(|_| self.search == Search::Svd) {
             let ([low, high], most) = (self.sigma.of(n), 3.0 * f64::from(n));
             if !(0.0 <= low && low <= high && high <= most) {
                 let found = format!("found {low} to {high}");
@@ -284,7 +284,10 @@ impl SampleIfs {
                 }
                 (maps, None)
             } else {
-                let Some(parts) = self.parts(&mut draws, n) else { continue };
+                let parts = self.parts(&mut draws, n).ok_or_else(|| {
+                    let [low, high] = config.sigma.of(u8::try_from(n).unwrap_or(u8::MAX));
+                    format!("wanted singular values of {n} maps with a sigma-factor from {low} to {high}, found none by rejection; `method: sequential` finds some")
+                })?;
                 (parts.iter().map(Parts::map).collect(), Some(parts))
             };
             let density = config.looks_at_each().then(|| how.of(&maps, stream(self.key, [number, attempt])));

@@ -202,6 +202,21 @@ pub(super) fn check_whole(setting: &str, value: u64, low: u64, high: u64) -> Res
     Err(StageError::setting(setting, format!("wanted a whole number {wanted}, found {value}")))
 }
 
+/// Checks the numbers of images to make: each once, and below how many there are where that is known.
+pub(super) fn check_only(only: Option<&[u64]>, images: Option<u64>) -> Result<(), StageError> {
+    let mut numbers = only.unwrap_or_default().to_vec();
+    numbers.sort_unstable();
+    if let Some((number, _)) = numbers.iter().zip(&numbers[1.min(numbers.len())..]).find(|(number, next)| number == next) {
+        return Err(StageError::setting("only", format!("wanted each number once, found {number} again")));
+    }
+    match (numbers.last(), images) {
+        (Some(last), Some(images)) if *last >= images => {
+            Err(StageError::setting("only", format!("wanted numbers below {images}, which is how many images there are, found {last}")))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// How images are written, checked.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Encoding {

@@ -10,10 +10,12 @@ use arrow::array::{
 };
 use arrow::compute::concat_batches;
 use arrow::datatypes::{Float32Type, Float64Type, Int32Type};
+use gpu::cpu::counter_rng::Draws;
 use schemas::{document, fractal};
 use serde_json::{Value, json};
 
-use super::ifs::{Map, singular_values};
+use super::ifs::{Map, jittered, singular_values};
+use super::settings::Jitter;
 use super::{ComposeFractalsConfig, RenderFractaldbConfig, RenderFractalsConfig, SampleIfsConfig};
 use crate::testing::{self, Balance, Outcome};
 use crate::{Port, Rejection, RowSink, Stage, StageConfig, StageError};
@@ -505,6 +507,32 @@ fn variants_of_which_nothing_is_left_are_dropped_with_a_reason() {
 }
 
 #[test]
+fn a_label_is_a_whole_number_or_the_row_is_rejected() {
+    let good: &[Map] = &[[0.5, 0.0, 0.0, 0.0, 0.5, 0.0], [0.5, 0.0, 0.5, 0.0, 0.5, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5, 0.5]];
+    let codes = |labels: ArrayRef| RecordBatch::try_from_iter([("maps", testing::maps(&[good, good, good])), ("label", labels)]).unwrap();
+    let settings = json!({"images_per_class": 1, "side_px": 32, "points": 2000, "format": "raw"});
+    let got = run::<RenderFractalsConfig>(settings.clone(), &codes(Arc::new(Int64Array::from(vec![Some(7), None, Some(1 << 40)]))));
+    assert_eq!(testing::column(got.rows(), "label"), ["7"]);
+    assert!(got.rejected.len() == 2 && got.rejected.iter().all(|rejection| rejection.reason == "wrong_label"), "{:?}", got.rejected);
+    for labels in
+        [Arc::new(StringArray::from(vec!["cat", "2", "dog"])) as ArrayRef, Arc::new(arrow::array::Float64Array::from(vec![1.5, 2.7, 3.0]))]
+    {
+        let built = testing::build::<RenderFractalsConfig>(settings.clone(), vec![(Port::FROM, codes(labels).schema())]);
+        assert!(built.err().unwrap().to_string().contains("label: Int32"));
+    }
+}
+
+#[test]
+fn systems_that_stretch_are_jittered_too() {
+    // As those of FractalDB's search are: the first map stretches before anything is changed.
+    let maps: &[Map] = &[[0.9, 0.8, 0.1, 0.2, 0.9, 0.3], [0.4, 0.1, 0.5, -0.1, 0.4, 0.5]];
+    for jitter in [Jitter::Scale, Jitter::Svd, Jitter::Fractaldb(crate::units::Fraction::new(0.1).unwrap())] {
+        let changed = (0..100).filter(|at| jittered(maps, jitter, &mut Draws::new(1, [*at, 0, 0])) != maps).count();
+        assert!(changed > 50, "{jitter:?}: {changed} of 100");
+    }
+}
+
+#[test]
 fn wrong_settings_are_refused_at_the_setting() {
     let one = refusal::<RenderFractalsConfig>;
     assert_eq!(one(json!({"images_per_class": 0})), "images_per_class: wanted a whole number of at least 1, found 0");
@@ -516,12 +544,14 @@ fn wrong_settings_are_refused_at_the_setting() {
     let many = refusal::<ComposeFractalsConfig>;
     assert_eq!(many(json!({"images": 0})), "images: wanted a whole number of at least 1, found 0");
     assert_eq!(many(json!({"images": 1, "instances": {"min": 0, "max": 2}})), "instances: wanted 1 <= `min` <= `max` <= 64, found 0 and 2");
-    let weights = json!({"min": 1, "max": 3, "weights": [1, 0]});
-    assert_eq!(
-        many(json!({"images": 1, "instances": weights})),
-        "instances.weights: wanted 3 weights, one for each number from 1 to 3, none below 0 and not all 0, found [1.0, 0.0]"
-    );
-    assert_eq!(many(json!({"images": 2, "only": [2]})), "only: wanted numbers below `images`, which is 2, found 2");
+    let weights = |weights: Value| many(json!({"images": 1, "instances": {"min": 1, "max": 3, "weights": weights}}));
+    let wanted = "instances.weights: wanted 3 weights, one for each number from 1 to 3, none below 0, with a sum that is a number above 0";
+    assert_eq!(weights(json!([1, 0])), format!("{wanted}, found [1.0, 0.0]"));
+    // Each is finite and their sum is not.
+    assert!(weights(json!([1e308, 1e308, 1e308])).starts_with(wanted) && weights(json!([0, 0, 0])).starts_with(wanted));
+    assert_eq!(many(json!({"images": 2, "only": [2]})), "only: wanted numbers below 2, which is how many images there are, found 2");
+    assert_eq!(many(json!({"images": 9, "only": [3, 1, 3]})), "only: wanted each number once, found 3 again");
+    assert_eq!(one(json!({"images_per_class": 9, "only": [3, 1, 3]})), "only: wanted each number once, found 3 again");
     let size = json!({"min": 0.0, "max": 0.5});
     assert!(many(json!({"images": 2, "size": size})).starts_with("size: wanted 0.00446"));
     // What depends on how many systems come is said when they have come.
