@@ -183,6 +183,6 @@ mod tests {
         repeated.stages[2].totals.profile.sources = [("web".to_owned(), 300)].into();
         let mut page = String::new();
         write(&repeated, &["web"], &mut page);
-        assert!(page.contains("150.0 %") && page.contains("width:100.0%") && !page.contains("width:150"), "{page}");
+        assert!(page.contains("1.5 ×") && page.contains("width:100.0%") && !page.contains("width:150"), "{page}");
     }
 }
