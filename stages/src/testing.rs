@@ -3,26 +3,25 @@
 //! Everything here panics where a check fails: it is for tests, of this crate and of others.
 
 mod files;
+mod tables;
 
 pub use files::{read_all, samples};
+pub use tables::{codes, example_inputs, maps, sample, strings, vectors};
 
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 
-use arrow::array::{
-    Array, ArrayRef, FixedSizeListArray, FixedSizeListBuilder, Float64Array, Float64Builder, Int32Array, Int64Array, ListArray,
-    ListBuilder, RecordBatch, StringArray, UInt64Array,
-};
+use arrow::array::{Array, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, filter_record_batch, is_null, take_record_batch};
-use arrow::datatypes::{Field, Float32Type, Int64Type, Schema, SchemaRef};
+use arrow::datatypes::SchemaRef;
 use arrow::util::display::array_value_to_string;
-use schemas::{dropped, fractal};
+use schemas::dropped;
 use serde_json::{Value, json};
 
 use crate::{
-    Begin, BuildContext, Done, Emit, Figures, Global, Inputs, Keyed, MailIn, Measured, Outputs, PartIn, Port, RangeIn, Rejection, Route,
-    RowRef, ShardIn, ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
+    Begin, BuildContext, Done, Emit, Figures, Global, Keyed, MailIn, Measured, Outputs, PartIn, Port, RangeIn, Rejection, Route, RowRef,
+    ShardIn, ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
 };
 
 /// How the runner cuts what a stage gets.
@@ -292,115 +291,6 @@ fn empty_batch<C: StageConfig>(settings: Value, nothing: &[(Port, RecordBatch)])
         stage.process(rows.clone(), &mut emit).unwrap_or_else(|error| panic!("`{}` fails on an empty batch: {error}", C::NAME));
         assert!(emit.take_batches().is_empty(), "`{}` makes rows of nothing", C::NAME);
     }
-}
-
-/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names; [`codes`] or [`vectors`] if that is its name.
-pub fn example_inputs(inputs: Inputs, from: &Value) -> Vec<(Port, RecordBatch)> {
-    match (inputs, from) {
-        (Inputs::None, _) => Vec::new(),
-        (_, Value::String(id)) if id == "codes" => vec![(Port::FROM, codes())],
-        (_, Value::String(id)) if id == "vectors" => vec![(Port::FROM, vectors())],
-        (Inputs::OneOrNamed, Value::Object(ports)) => ports.keys().map(|port| (Port::named(port), sample())).collect(),
-        _ => vec![(Port::FROM, sample())],
-    }
-}
-
-/// [`sample`] with a column `embedding` of vectors of 4, some of them null.
-///
-/// # Panics
-/// Never.
-pub fn vectors() -> RecordBatch {
-    let sample = sample();
-    let vector =
-        |row: usize| (row % 9 != 8).then(|| (0..4).map(|at| Some(((row * 7 + at * 5) % 11) as f32 / 4.0 - 1.0)).collect::<Vec<_>>());
-    let vectors = FixedSizeListArray::from_iter_primitive::<Float32Type, _, _>((0..sample.num_rows()).map(vector), 4);
-    let field = Field::new("embedding", vectors.data_type().clone(), true);
-    let fields = sample.schema().fields().iter().cloned().chain([Arc::new(field)]).collect::<Vec<_>>();
-    let columns = sample.columns().iter().cloned().chain([Arc::new(vectors) as ArrayRef]).collect();
-    RecordBatch::try_new(Arc::new(Schema::new(fields)), columns).expect("columns of one length")
-}
-
-/// A small table with what real ones have: 40 rows with texts of many lengths and scripts, duplicates, nulls, lists, numbers.
-///
-/// # Panics
-/// Never.
-pub fn sample() -> RecordBatch {
-    let n = 40_i64;
-    let texts = [
-        Some("The quick brown fox jumps over the lazy dog."),
-        Some("  The quick brown  fox jumps over the lazy dog.\n"),
-        Some("the quick brown fox jumps over the LAZY dog."),
-        None,
-        Some(""),
-        Some("Größe, naïveté, 日本語, العربية, 😀"),
-        Some("A sentence that says a little more than the others do, so that it is long."),
-    ];
-    let sources = [Some("web"), Some("books"), None];
-    let pick = |row: i64, modulus: usize| usize::try_from(row).map_or(0, |row| (row * 5 + row / 7) % modulus);
-    let ids: StringArray = (0..n).map(|row| Some(format!("doc-{row:02}"))).collect();
-    let text: StringArray = (0..n)
-        .map(|row| if row % 5 == 4 { Some(format!("Only row {row} says this.")) } else { texts[pick(row, 7)].map(str::to_owned) })
-        .collect();
-    let url: StringArray = (0..n).map(|row| Some(format!("https://example.org/{}", row % 11))).collect();
-    let source: StringArray = (0..n).map(|row| sources[pick(row + 1, 3)]).collect();
-    let words: Int64Array = (0..n).map(|row| (row % 6 != 5).then_some(row * 3 % 17)).collect();
-    let score: Float64Array = (0..n).map(|row| (row % 4 != 3).then_some((row * 7 % 13) as f64 / 13.0)).collect();
-    let tags = ListArray::from_iter_primitive::<Int64Type, _, _>(
-        (0..n).map(|row| (row % 3 != 2).then(|| (0..row % 4).map(Some).collect::<Vec<_>>())),
-    );
-    let columns: [(&str, ArrayRef, bool); 7] = [
-        ("id", Arc::new(ids), true),
-        ("text", Arc::new(text), true),
-        ("url", Arc::new(url), true),
-        ("source", Arc::new(source), true),
-        ("words", Arc::new(words), true),
-        ("score", Arc::new(score), true),
-        ("tags", Arc::new(tags), true),
-    ];
-    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
-}
-
-/// Three iterated function systems: the Sierpinski gasket, a fern's leaf and a dragon.
-///
-/// # Panics
-/// Never.
-pub fn codes() -> RecordBatch {
-    let systems: [&[[f64; 6]]; 3] = [
-        &[[0.5, 0.0, 0.0, 0.0, 0.5, 0.0], [0.5, 0.0, 0.5, 0.0, 0.5, 0.0], [0.5, 0.0, 0.0, 0.0, 0.5, 0.5]],
-        &[[0.85, 0.04, 0.0, -0.04, 0.85, 1.6], [0.2, -0.26, 0.0, 0.23, 0.22, 1.6], [-0.15, 0.28, 0.0, 0.26, 0.24, 0.44]],
-        &[[0.5, -0.5, 0.0, 0.5, 0.5, 0.0], [-0.5, -0.5, 1.0, 0.5, -0.5, 0.0]],
-    ];
-    let columns: [(&str, ArrayRef, bool); 3] = [
-        ("id", Arc::new(StringArray::from(vec!["gasket", "leaf", "dragon"])), true),
-        ("label", Arc::new(Int32Array::from(vec![0, 1, 2])), true),
-        ("maps", maps(&systems), true),
-    ];
-    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
-}
-
-/// A column of the maps of systems.
-///
-/// # Panics
-/// Never.
-pub fn maps(systems: &[&[[f64; 6]]]) -> ArrayRef {
-    let mut maps = ListBuilder::new(FixedSizeListBuilder::new(Float64Builder::new(), fractal::MAP_NUMBERS));
-    for system in systems {
-        for map in *system {
-            maps.values().values().append_slice(map);
-            maps.values().append(true);
-        }
-        maps.append(true);
-    }
-    Arc::new(maps.finish())
-}
-
-/// A table of text columns.
-///
-/// # Panics
-/// If they are not of one length.
-pub fn strings(columns: &[(&str, Vec<Option<&str>>)]) -> RecordBatch {
-    let columns = columns.iter().map(|(name, texts)| (*name, Arc::new(StringArray::from(texts.clone())) as ArrayRef, true));
-    RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
 }
 
 /// MinHash signatures as `dedup_minhash` makes them of words, without what it does with them.

@@ -21,7 +21,7 @@ use schemas::{ColumnSpec, document, fractal};
 use super::codes::{self, Codes};
 use super::encode::Encoder;
 use super::rle::masks;
-use super::settings::{Encoding, Format, MAX_IMAGES};
+use super::settings::{Encoding, Format, MAX_IMAGES, check_only};
 use crate::{
     BuildContext, Done, Dropped, Emit, Global, Makes, Measure, Outputs, PartIn, Port, Rejection, Route, ShardIn, StageError, Step,
     TableSpec, Tables, WholeIn,
@@ -158,13 +158,8 @@ impl<R: Recipe> Program<R> {
         let all = self.recipe.images(codes).filter(|images| *images <= MAX_IMAGES).ok_or_else(|| {
             StageError::setting(setting, format!("wanted at most {MAX_IMAGES} images in all, found more from {codes} systems"))
         })?;
-        let Some(only) = &self.only else { return Ok(all) };
-        match only.iter().find(|index| **index >= all) {
-            Some(index) => {
-                Err(StageError::setting("only", format!("wanted numbers below {all}, which is how many images there are, found {index}")))
-            }
-            None => Ok(only.len() as u64),
-        }
+        check_only(self.only.as_deref(), Some(all))?;
+        Ok(self.only.as_ref().map_or(all, |only| only.len() as u64))
     }
 
     /// How much of a fractal can be seen: told where there are labels that depend on it.
