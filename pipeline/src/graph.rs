@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 
 use serde_json::Value;
+use stages::llm::Llms;
 use stages::registry::StageSpec;
 use stages::{Makes, Outputs, Port, Stage};
 
@@ -30,6 +31,8 @@ pub struct Graph {
     pub checkpoints: Checkpoints,
     /// What kernels run on; none where no stage has any, and then no driver was asked.
     pub device: Option<DeviceRecord>,
+    /// The models that stages ask.
+    pub llms: Llms,
     /// The stages, each after what it reads; otherwise in the order of the file.
     pub nodes: Vec<Node>,
 }
@@ -44,6 +47,8 @@ pub struct Node {
     pub settings: Value,
     /// Files besides its inputs that its rows depend on: name and content hash.
     pub files: Vec<(String, String)>,
+    /// Models it asks: the setting that names each, and what its answers depend on.
+    pub models: Vec<(&'static str, String)>,
     /// What feeds it, by port; empty for a source.
     pub inputs: Vec<NodeInput>,
     /// Schemas of what leaves it; [`Outputs::is_tagged`] where rows that it decides against stay.

@@ -168,6 +168,7 @@ fn kind(spec: &StageSpec) -> &'static str {
         Kind::Global if spec.inputs == Inputs::None => "source",
         Kind::Source => "source",
         Kind::RowLocal => "row",
+        Kind::RowAsync => "asks",
         Kind::Global => "global",
     }
 }
@@ -177,6 +178,7 @@ fn kind_in_words(spec: &StageSpec) -> &'static str {
         Kind::Global if spec.inputs == Inputs::None => "makes its rows",
         Kind::Source => "source",
         Kind::RowLocal => "works row by row",
+        Kind::RowAsync => "works row by row, and asks over the network",
         Kind::Global => "needs to have seen all rows",
     }
 }

@@ -136,10 +136,13 @@ fn readers(graph: &Graph, active: &BTreeSet<usize>) -> Readers {
 fn is_root(graph: &Graph, node: usize, readers: &Readers) -> bool {
     let of_node: Vec<(&Edge, &Vec<usize>)> = readers.iter().filter(|(edge, _)| edge.node == node).collect();
     let fuses = match of_node.as_slice() {
-        [(edge, reader)] => edge.port == Port::OUT && reader.len() == 1 && matches!(graph.nodes[reader[0]].stage, Stage::RowLocal(_)),
+        [(edge, reader)] => {
+            edge.port == Port::OUT && reader.len() == 1 && matches!(graph.nodes[reader[0]].stage, Stage::RowLocal(_) | Stage::RowAsync(_))
+        }
         _ => false,
     };
-    !fuses || graph.nodes[node].keep || matches!(graph.nodes[node].stage, Stage::Global(_))
+    // What was asked for over the network is stored, so that an edit after it asks nobody again.
+    !fuses || graph.nodes[node].keep || matches!(graph.nodes[node].stage, Stage::Global(_) | Stage::RowAsync(_))
 }
 
 fn stored_outputs(
@@ -179,7 +182,7 @@ fn work_of(graph: &Graph, root: usize, roots: &BTreeSet<usize>) -> Work {
     match graph.nodes[root].stage {
         Stage::Global(_) => Work::Program,
         Stage::Source(_) => Work::Legs(vec![Leg { start: Start::Source(root), path: Vec::new() }]),
-        Stage::RowLocal(_) => {
+        Stage::RowLocal(_) | Stage::RowAsync(_) => {
             let mut legs = Vec::new();
             collect_legs(graph, root, roots, &mut Vec::new(), &mut legs);
             Work::Legs(legs)
@@ -217,6 +220,9 @@ pub fn own_fingerprint(graph: &Graph, node: usize) -> Fingerprint {
     }
     for (name, hash) in &stage.files {
         hasher.add("file").add(name).add(hash);
+    }
+    for (setting, identity) in &stage.models {
+        hasher.add("model").add(setting).add(identity);
     }
     for (port, schema) in stage.outputs.iter() {
         hasher.add(port.as_str());

@@ -12,6 +12,7 @@ mod exchange;
 #[cfg(test)]
 mod faults;
 mod finish;
+mod flight;
 mod legs;
 pub mod lock;
 pub mod log;

@@ -75,6 +75,14 @@ pub enum StageError {
         /// What was found.
         problem: String,
     },
+    /// The run ends tidily before it is done, and goes on where it stopped when it is run again.
+    #[error("{problem}")]
+    Stopped {
+        /// Why.
+        problem: String,
+        /// What to do before it is run again.
+        help: String,
+    },
     /// A person ended the run.
     #[error("interrupted")]
     Interrupted,

@@ -7,6 +7,7 @@ mod error;
 mod filter;
 mod fractal;
 mod keys;
+pub mod llm;
 pub mod polars_bridge;
 mod read;
 pub mod reference;

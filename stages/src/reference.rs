@@ -82,6 +82,7 @@ fn kind(kind: Kind) -> &'static str {
     match kind {
         Kind::Source => "Source",
         Kind::RowLocal => "Row by row",
+        Kind::RowAsync => "Row by row, over the network",
         Kind::Global => "Sees all rows",
     }
 }

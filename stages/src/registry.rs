@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use schemas::ColumnSpec;
 use serde_json::Value;
 
+use crate::llm::LlmName;
 use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Stage, StageConfig, StageError};
 
 /// Every stage type, sorted by name.
@@ -128,6 +129,8 @@ pub trait AnyConfig: Send + Sync {
     /// # Errors
     /// See there.
     fn files(&self, cx: &BuildContext) -> Result<Vec<(String, PathBuf)>, StageError>;
+    /// [`StageConfig::llms`].
+    fn llms(&self) -> Vec<(&'static str, &LlmName)>;
     /// Every setting with its value, defaults included.
     ///
     /// # Errors
@@ -158,6 +161,10 @@ impl<C: StageConfig> AnyConfig for C {
 
     fn files(&self, cx: &BuildContext) -> Result<Vec<(String, PathBuf)>, StageError> {
         StageConfig::files(self, cx)
+    }
+
+    fn llms(&self) -> Vec<(&'static str, &LlmName)> {
+        StageConfig::llms(self)
     }
 
     fn settings(&self) -> Result<Value, StageError> {

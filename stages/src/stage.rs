@@ -17,6 +17,7 @@ pub use measure::{Beside, Bin, Keeps, Measure, Measured, Subject};
 pub use source::{RowSink, Source, Split, SplitFile};
 
 use arrow::array::RecordBatch;
+use futures::future::BoxFuture;
 
 use crate::StageError;
 
@@ -26,6 +27,8 @@ pub enum Stage {
     Source(Box<dyn Source>),
     /// Each row's result depends on that row alone.
     RowLocal(Box<dyn RowLocal>),
+    /// The same, where the work on a row is waiting for others.
+    RowAsync(Box<dyn RowAsync>),
     /// Needs to have seen every row.
     Global(Box<dyn Global>),
 }
@@ -48,4 +51,20 @@ pub trait RowLocal: Send + Sync {
     fn finish(&self) -> Result<(), StageError> {
         Ok(())
     }
+}
+
+/// A stage whose result for a row depends on that row alone, and whose work is waiting for others over the network: one row, one future. The
+/// engine has many of them under way, and gives their rows on in the order of the input.
+///
+/// A future may ask many times. What it was answered is stored, so that a row which is begun again after a kill asks nobody twice.
+pub trait RowAsync: Send + Sync {
+    /// Rows that may be under way at once.
+    fn window(&self) -> usize;
+
+    /// Works on the one row of `row`; what becomes of it leaves through `out`.
+    ///
+    /// # Errors
+    /// Only what ends the run: [`StageError::Stopped`] where a rerun goes on, another where the whole run is wrong. A row that cannot be
+    /// processed is rejected through `out`.
+    fn process<'a>(&'a self, row: RecordBatch, out: &'a mut Emit) -> BoxFuture<'a, Result<(), StageError>>;
 }

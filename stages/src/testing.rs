@@ -16,9 +16,11 @@ use arrow::array::{Array, RecordBatch, UInt64Array};
 use arrow::compute::{concat_batches, filter_record_batch, is_null, take_record_batch};
 use arrow::datatypes::SchemaRef;
 use arrow::util::display::array_value_to_string;
+use futures::StreamExt;
 use schemas::dropped;
 use serde_json::{Value, json};
 
+use crate::llm::{Llms, Script};
 use crate::{
     Begin, BuildContext, Done, Emit, Figures, Global, Keyed, MailIn, Measured, Outputs, PartIn, Port, RangeIn, Rejection, Route, RowRef,
     ShardIn, ShardRows, Stage, StageConfig, StageError, Step, StepKind, Subject, TablePart, TableSpec, Tables, TablesIn, WholeIn,
@@ -106,6 +108,14 @@ pub struct Built {
 /// # Errors
 /// What the settings or the stage say is wrong.
 pub fn build<C: StageConfig>(settings: Value, inputs: Vec<(Port, SchemaRef)>) -> Result<Built, StageError> {
+    build_with::<C>(settings, inputs, Llms::stand_ins())
+}
+
+/// [`build`] with models to ask.
+///
+/// # Errors
+/// As [`build`].
+pub fn build_with<C: StageConfig>(settings: Value, inputs: Vec<(Port, SchemaRef)>, llms: Llms) -> Result<Built, StageError> {
     let config: C = serde_json::from_value(settings).map_err(|error| StageError::setting("(settings)", error.to_string()))?;
     for (_, schema) in &inputs {
         for column in config.reads() {
@@ -113,6 +123,7 @@ pub fn build<C: StageConfig>(settings: Value, inputs: Vec<(Port, SchemaRef)>) ->
         }
     }
     let mut cx = BuildContext::new(C::NAME, Path::new("."), 7, inputs);
+    cx.llms = llms;
     let outputs = config.outputs(&cx)?;
     cx.outputs = Some(outputs.clone());
     Ok(Built { stage: config.build(&cx)?, outputs })
@@ -151,6 +162,16 @@ pub fn run_cut<C: StageConfig>(settings: Value, inputs: &[(Port, RecordBatch)], 
     outcome
 }
 
+/// Runs a stage that asks a model, which answers by `script`.
+///
+/// # Panics
+/// If it does not build or run.
+pub fn run_scripted<C: StageConfig>(settings: Value, input: &RecordBatch, script: Script) -> Outcome {
+    let built = build_with::<C>(settings, vec![(Port::FROM, input.schema())], Llms::scripted(script))
+        .unwrap_or_else(|error| panic!("`{}` does not build: {error}", C::NAME));
+    run_stage(&built, &[(Port::FROM, input.clone())], CUTS[0]).unwrap_or_else(|error| panic!("`{}` fails: {error}", C::NAME))
+}
+
 /// Lets a program that has run make final what it leaves for later runs.
 ///
 /// # Errors
@@ -186,6 +207,20 @@ pub fn run_stage(built: &Built, inputs: &[(Port, RecordBatch)], cut: Cut) -> Res
                 let mut emit = Emit::new(built.outputs.clone());
                 stage.process(batch, &mut emit)?;
                 outcome.take(emit);
+            }
+        }
+        Stage::RowAsync(stage) => {
+            let [(_, rows)] = inputs else { panic!("a RowAsync stage has one input") };
+            let rows = (0..rows.num_rows()).map(|row| async move {
+                let mut emit = Emit::new(built.outputs.clone());
+                stage.process(rows.slice(row, 1), &mut emit).await.map(|()| emit)
+            });
+            // As in the engine: many rows are under way, and leave in the order of the input.
+            let window = stage.window().min(cut.batch_rows).max(1);
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+            let emits: Vec<Result<Emit, StageError>> = runtime.block_on(futures::stream::iter(rows).buffered(window).collect());
+            for emit in emits {
+                outcome.take(emit?);
             }
         }
         Stage::Global(stage) => table_rows = run_global(stage.as_ref(), &built.outputs, inputs, cut, &mut outcome)?,

@@ -197,7 +197,7 @@ fn mermaid(graph: &Graph) -> String {
     for (index, node) in graph.nodes.iter().enumerate() {
         let (open, close) = match node.stage {
             Stage::Source(_) => ("([", "])"),
-            Stage::RowLocal(_) => ("[", "]"),
+            Stage::RowLocal(_) | Stage::RowAsync(_) => ("[", "]"),
             Stage::Global(_) => ("[[", "]]"),
         };
         let _ = writeln!(text, "  s{index}{open}\"{}<br/><small>{}</small>\"{close}", node.id, node.spec.name);

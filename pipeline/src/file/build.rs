@@ -7,6 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datasets::{DataError, WriteSettings};
 use schemas::{ColumnSpec, SchemaError};
 use serde_json::Value as Json;
+use stages::llm::Llms;
 use stages::registry::{AnyConfig, StageSpec};
 use stages::{BuildContext, Outputs, Port, Source, Stage, StageError};
 
@@ -30,6 +31,8 @@ pub(crate) struct Builder<'a> {
     pub(crate) dropped: DroppedRows,
     pub(crate) sources: &'a Sources,
     pub(crate) device: &'a LazyDevice<'a>,
+    /// The models that stages may ask.
+    pub(crate) llms: &'a Llms,
     /// Only so many rows of what a stage makes.
     pub(crate) limit: Option<u64>,
 }
@@ -87,6 +90,7 @@ impl Builder<'_> {
         let mut cx = BuildContext::new(&draft.id, self.base_dir, self.seed, schemas);
         // With a limit fewer come than a setting is meant for.
         cx.input_rows = if self.limit.is_some() { None } else { rows_that_come(&inputs, nodes) };
+        cx.llms = self.llms.clone();
         let before = problems.len();
         for input in &inputs {
             problems.extend(config.reads().iter().filter_map(|column| column_problem(draft, input, column)));
@@ -116,6 +120,8 @@ impl Builder<'_> {
             }
         }
         let built = config.build(&cx).and_then(|stage| Ok((stage, config.settings()?, hashes(config.files(&cx)?)?)));
+        let models = config.llms().into_iter().filter_map(|(setting, name)| Some((setting, self.llms.get(&name.0)?.identity().to_owned())));
+        let models = models.collect();
         let (stage, settings, files) = built.map_err(|error| problems.push(self.stage_problem(draft, error))).ok()?;
         if let Stage::Source(source) = &stage
             && let Some(problem) = self.input_problem(draft, source.as_ref())
@@ -136,6 +142,7 @@ impl Builder<'_> {
             spec,
             settings,
             files,
+            models,
             inputs: inputs.into_iter().map(|input| NodeInput { port: input.port, from: input.edges }).collect(),
             outputs,
             stage,

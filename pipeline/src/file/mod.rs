@@ -20,6 +20,7 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use stages::llm::Llms;
 use stages::registry::{STAGES, StageSpec};
 
 pub(crate) use problem::nearest;
@@ -168,6 +169,7 @@ impl File<'_> {
         let order = draft::order(&drafts, problems);
         let dropped = root.get("dropped").and_then(|mode| serde_json::from_value(mode.to_json()).ok()).unwrap_or_default();
         let sources = self.sources;
+        let llms = self.llms(&root);
         let (device, limit) = (LazyDevice::new(&self.options.device), self.options.limit);
         let output_path = output.as_deref();
         let builder = Builder {
@@ -179,6 +181,7 @@ impl File<'_> {
             dropped,
             sources,
             device: &device,
+            llms: &llms,
             limit,
         };
         let nodes = builder.build(&drafts, &order, problems);
@@ -192,8 +195,16 @@ impl File<'_> {
             output: output?,
             checkpoints: checkpoints.unwrap_or(Checkpoints::Fast),
             device: device.opened(),
+            llms,
             nodes,
         })
+    }
+
+    /// The models of `llms`.
+    fn llms(&self, root: &Node) -> Llms {
+        let entries = root.get("llms").map(Node::entries).unwrap_or_default();
+        let read = |(key, node): &(node::Key, Node)| Some((key.name.clone(), serde_json::from_value(node.to_json()).ok()?));
+        Llms::new(entries.iter().filter_map(read))
     }
 
     /// The file's tree, edited and expanded.

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value, json};
 use stages::Inputs;
+use stages::llm::LlmSettings;
 use stages::registry::StageSpec;
 
 use crate::expect::Expect;
@@ -67,6 +68,13 @@ pub(crate) fn top_schema() -> Value {
             "checkpoints": described(schemars::schema_for!(crate::graph::Checkpoints).to_value(), "How checkpoints are kept."),
             "max_rejected": max_rejected_schema("Share of a stage's rows that may be rejected before the run stops, unless the stage says otherwise; ten may always be, unless that is all of them."),
             "dropped": described(schemars::schema_for!(DroppedRows).to_value(), "What is written of the rows that stages drop, unless a stage says otherwise."),
+            "llms": {
+                "description": "The language models that stages ask, by the name that stages call them.",
+                "type": "object",
+                "propertyNames": {"pattern": "^[A-Za-z0-9][A-Za-z0-9_-]*$"},
+                "additionalProperties": schemars::schema_for!(LlmSettings).to_value(),
+            },
+            "answers": {"description": "The folder where answers of models are kept, so that nobody is asked twice; `.answers` beside the output folder if absent. Outputs may share it.", "type": "string", "minLength": 1},
         },
         "$defs": {},
     });
@@ -75,6 +83,9 @@ pub(crate) fn top_schema() -> Value {
         lift_defs(&mut own, &mut schema["$defs"]);
         schema["properties"][key] = own;
     }
+    let mut llm = schema["properties"]["llms"]["additionalProperties"].take();
+    lift_defs(&mut llm, &mut schema["$defs"]);
+    schema["properties"]["llms"]["additionalProperties"] = llm;
     schema
 }
 

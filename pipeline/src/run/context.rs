@@ -35,6 +35,8 @@ pub(super) struct Context {
     pub log: Arc<RunLog>,
     /// Whether the run is to end before it is done.
     pub interrupted: Arc<AtomicBool>,
+    /// What waiting for the network is done on.
+    pub runtime: tokio::runtime::Handle,
     /// Rows a batch has inside a task; changes speed, never results.
     pub batch_rows: usize,
     /// Only so many rows of each source.

@@ -160,6 +160,7 @@ impl Engine {
             progress: Arc::new(progress),
             log: Arc::default(),
             interrupted: Arc::clone(&options.interrupted),
+            runtime: runtime.handle().clone(),
             batch_rows: options.batch_rows.max(1),
             shard_rows: options.shard_rows,
             limit: options.limit,

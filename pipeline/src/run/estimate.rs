@@ -216,11 +216,11 @@ impl Estimator<'_> {
                 (estimate.task_seconds, estimate.input_bytes) = (seconds, Some(bytes));
                 self.edges.insert(Edge { node, port: Port::OUT }, sampled);
             }
-            (Stage::RowLocal(_), Some(input)) => estimate.task_seconds = self.row_local(node, &input)?,
+            (Stage::RowLocal(_) | Stage::RowAsync(_), Some(input)) => estimate.task_seconds = self.row_local(node, &input)?,
             (Stage::Global(global), input) => {
                 (estimate.task_seconds, estimate.checkpoint_bytes) = self.global(node, global.as_ref(), input)?;
             }
-            (Stage::RowLocal(_), None) => {}
+            (Stage::RowLocal(_) | Stage::RowAsync(_), None) => {}
         }
         match (self.edges.get(&Edge { node, port: Port::OUT }), &stage.makes) {
             (_, Some(makes)) if self.is_unknown(node) => estimate.rows_out = Amount::known(makes.rows as f64),
@@ -326,7 +326,6 @@ impl Estimator<'_> {
     /// Takes rows through a stage; its time.
     fn row_local(&mut self, node: usize, input: &Sampled) -> Result<Amount, RunError> {
         let stage = &self.graph.nodes[node];
-        let Stage::RowLocal(code) = &stage.stage else { return Err(RunError::Internal(format!("`{}` is not row-local", stage.id))) };
         let stage_error = |source| RunError::Stage { stage: stage.id.clone(), source };
         let mut given: BTreeMap<Port, Vec<Vec<RecordBatch>>> = BTreeMap::new();
         stage.outputs.iter().for_each(|(port, _)| _ = given.insert(port.clone(), Vec::new()));
@@ -336,7 +335,15 @@ impl Estimator<'_> {
                 of_port.push(Vec::new());
             }
             for batch in batches {
-                code.process(batch.clone(), &mut emit).map_err(stage_error)?;
+                match &stage.stage {
+                    Stage::RowLocal(code) => code.process(batch.clone(), &mut emit).map_err(stage_error)?,
+                    Stage::RowAsync(code) => {
+                        for row in 0..batch.num_rows() {
+                            futures::executor::block_on(code.process(batch.slice(row, 1), &mut emit)).map_err(stage_error)?;
+                        }
+                    }
+                    _ => return Err(RunError::Internal(format!("`{}` does not work row by row", stage.id))),
+                }
                 for (port, batch) in emit.take_batches() {
                     if let Some(group) = given.get_mut(&port).and_then(|of_port| of_port.last_mut()) {
                         group.push(batch);

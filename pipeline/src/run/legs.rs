@@ -12,6 +12,7 @@ use super::RunError;
 use super::again::rows_of;
 use super::context::Context;
 use super::engine::guarded;
+use super::flight::Flight;
 use super::outputs::{Finished, Outputs, ShardCutter};
 use super::pool::Piece;
 use crate::fingerprint::Fingerprint;
@@ -222,35 +223,52 @@ fn process_shard(
         outputs.came_in(node, rows, bytes);
         source_emit = Some((node, Emit::new(cx.graph.nodes[node].outputs.clone())));
     }
+    let mut flight = path.last().and_then(|&node| Flight::of(cx, node));
     for batch in batches {
         for start in (0..batch.num_rows()).step_by(cx.batch_rows) {
             cx.check_interrupted()?;
             let batch = batch.slice(start, cx.batch_rows.min(batch.num_rows() - start));
             match &mut source_emit {
-                None => pass_on(cx, &mut outputs, &mut emits, path, batch)?,
+                None => pass_on(cx, &mut outputs, &mut emits, flight.as_mut(), path, batch)?,
                 Some((node, emit)) => {
                     emit.rows(batch).map_err(|error| cx.stage_error(*node, error))?;
                     for batch in outputs.take(*node, emit)? {
-                        pass_on(cx, &mut outputs, &mut emits, path, batch)?;
+                        pass_on(cx, &mut outputs, &mut emits, flight.as_mut(), path, batch)?;
                     }
                 }
             }
         }
     }
+    if let (Some(flight), Some(emit)) = (flight, emits.last_mut()) {
+        flight.land(&mut outputs, emit)?;
+    }
     outputs.finish()
 }
 
-fn pass_on(cx: &Context, outputs: &mut Outputs, emits: &mut [Emit], path: &[usize], batch: RecordBatch) -> Result<(), RunError> {
+fn pass_on(
+    cx: &Context,
+    outputs: &mut Outputs,
+    emits: &mut [Emit],
+    mut flight: Option<&mut Flight>,
+    path: &[usize],
+    batch: RecordBatch,
+) -> Result<(), RunError> {
     let ([node, path_rest @ ..], [emit, emits_rest @ ..]) = (path, emits) else { return Ok(()) };
+    if path_rest.is_empty()
+        && let Some(flight) = flight.as_deref_mut()
+    {
+        outputs.came_in(*node, batch.num_rows() as u64, schemas::batch_bytes(&batch));
+        return flight.board(&batch, outputs, emit);
+    }
     let Stage::RowLocal(stage) = &cx.graph.nodes[*node].stage else {
-        return Err(StageError::Internal(format!("stage `{}` is not row-local", cx.graph.nodes[*node].id)).into());
+        return Err(StageError::Internal(format!("stage `{}` does not work row by row", cx.graph.nodes[*node].id)).into());
     };
     outputs.came_in(*node, batch.num_rows() as u64, schemas::batch_bytes(&batch));
     let started = Instant::now();
     stage.process(batch, emit).map_err(|error| cx.stage_error(*node, error))?;
     outputs.was_busy(*node, started.elapsed());
     for batch in outputs.take(*node, emit)? {
-        pass_on(cx, outputs, emits_rest, path_rest, batch)?;
+        pass_on(cx, outputs, emits_rest, flight.as_deref_mut(), path_rest, batch)?;
     }
     Ok(())
 }

@@ -15,6 +15,7 @@ use schemas::{ColumnSpec, SchemaError, dropped};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use crate::llm::{LlmName, Llms};
 use crate::{Stage, StageError};
 
 /// A named way in or out of a stage.
@@ -60,6 +61,8 @@ pub enum Kind {
     Source,
     /// Works row by row.
     RowLocal,
+    /// Works row by row, and asks others over the network.
+    RowAsync,
     /// Needs to have seen every row.
     Global,
 }
@@ -210,6 +213,8 @@ pub struct BuildContext {
     pub input_rows: Option<u64>,
     /// What kernels run on.
     pub device: gpu::Device,
+    /// The models that can be asked.
+    pub llms: Llms,
     /// What `StageConfig::outputs` gave; present when `build` is called.
     pub outputs: Option<Outputs>,
     notes: RefCell<Vec<String>>,
@@ -225,6 +230,7 @@ impl BuildContext {
             inputs,
             input_rows: None,
             device: gpu::Device::cpu(),
+            llms: Llms::default(),
             outputs: None,
             notes: RefCell::default(),
         }
@@ -325,6 +331,11 @@ pub trait StageConfig: DeserializeOwned + Serialize + JsonSchema + Clone + Send 
     /// How much it is going to make, if its settings say so: what cannot fit where it goes is refused before it starts.
     fn makes(&self, _cx: &BuildContext) -> Option<Makes> {
         None
+    }
+
+    /// The models it asks, by the settings that name them: what their answers depend on becomes part of the fingerprint.
+    fn llms(&self) -> Vec<(&'static str, &LlmName)> {
+        Vec::new()
     }
 
     /// Files besides its inputs that its rows depend on (a program, a list of words), each with the name that it has in `run.json`. Their

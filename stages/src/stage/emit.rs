@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Float64Array, RecordBatch, StringArray, UInt32Array, new_null_array};
-use arrow::compute::{filter_record_batch, take_record_batch};
+use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Schema, SchemaRef};
 use gpu::Ran;
 use schemas::{document, dropped};
@@ -65,6 +65,8 @@ pub struct Emit {
     dropped: BTreeMap<&'static str, u64>,
     figures: Figures,
     tallies: Vec<Tally>,
+    /// What other collectors had observed.
+    taken_over: BTreeMap<&'static str, Measured>,
     ran: Option<Ran>,
 }
 
@@ -81,6 +83,7 @@ impl Emit {
             dropped: BTreeMap::new(),
             figures: Figures::new(),
             tallies: Vec::new(),
+            taken_over: BTreeMap::new(),
             ran: None,
         }
     }
@@ -259,6 +262,47 @@ impl Emit {
         self.ran.take()
     }
 
+    /// Takes over all that `later` holds, behind what is here.
+    pub fn append(&mut self, mut later: Emit) {
+        self.batches.append(&mut later.batches);
+        self.rejections.append(&mut later.rejections);
+        for (reason, n) in std::mem::take(&mut later.dropped) {
+            *self.dropped.entry(reason).or_default() += n;
+        }
+        for (figure, counts) in later.take_figures() {
+            let own = self.figures.entry(figure).or_default();
+            for (name, n) in counts {
+                let count = own.entry(name).or_default();
+                *count = count.saturating_add(n);
+            }
+        }
+        for (name, measured) in later.take_measured() {
+            self.taken_over.entry(name).or_default().merge(measured);
+        }
+        if let Some(ran) = &later.ran {
+            self.ran(ran);
+        }
+    }
+
+    /// Makes one batch of those of a port that follow each other: what was given row by row costs as little as what was given in batches.
+    ///
+    /// # Errors
+    /// What arrow says.
+    pub fn join_batches(&mut self) -> Result<(), StageError> {
+        let mut joined: Vec<(Port, RecordBatch)> = Vec::new();
+        let mut open: Vec<RecordBatch> = Vec::new();
+        let mut batches = std::mem::take(&mut self.batches).into_iter().peekable();
+        while let Some((port, batch)) = batches.next() {
+            open.push(batch);
+            if batches.peek().is_none_or(|(next, _)| *next != port) {
+                joined.push((port, concat_batches(&open[0].schema(), &open)?));
+                open.clear();
+            }
+        }
+        self.batches = joined;
+        Ok(())
+    }
+
     /// Cuts what was given to the main output since the last [`Emit::take_batches`] to its first `rows` rows; how many are left.
     pub fn cut(&mut self, rows: u64) -> u64 {
         let mut left = rows;
@@ -272,7 +316,11 @@ impl Emit {
 
     /// What was observed since the last call, by measure; leaves nothing.
     pub fn take_measured(&mut self) -> BTreeMap<&'static str, Measured> {
-        self.tallies.iter_mut().filter_map(Tally::finish).collect()
+        let mut measured = std::mem::take(&mut self.taken_over);
+        for (name, own) in self.tallies.iter_mut().filter_map(Tally::finish) {
+            measured.entry(name).or_default().merge(own);
+        }
+        measured
     }
 
     /// What was counted since the last call; leaves nothing.
