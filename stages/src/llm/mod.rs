@@ -1,8 +1,13 @@
 //! Endpoints of language models: what is asked, how it is sent, what is kept of the answers, and the stages that ask.
 
+mod answers;
 mod ask;
+mod budget;
 mod client;
 mod figures;
+mod http;
+mod live;
+mod served;
 mod settings;
 
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
