@@ -9,6 +9,8 @@ mod ledger;
 mod own;
 mod record;
 mod scan;
+#[cfg(test)]
+mod tests;
 
 use std::fmt;
 use std::io;
@@ -299,6 +301,23 @@ impl Answers {
         let names = self.names(llm);
         let number = self.inner.writer.reserve(&names, most)?;
         Ok(Receipt { number, names })
+    }
+
+    /// Notes what a request may cost at most, if `fits` says yes to what would be spent with it then. Of all processes that ask so with this
+    /// folder, one at a time is heard: together they pass no bound that each holds.
+    ///
+    /// # Errors
+    /// As [`Answers::reserve`], or if the folder cannot be read.
+    pub fn reserve_within(&self, llm: &str, most: Spent, fits: &dyn Fn(Spent) -> bool) -> Result<Option<Receipt>, AnswersError> {
+        let names = self.names(llm);
+        let _turn = self.inner.writer.turn()?;
+        self.inner.index.refresh_now()?;
+        let spent = ledger::plus(self.inner.index.total(&names), self.inner.writer.total(&names));
+        if !fits(ledger::plus(spent, most)) {
+            return Ok(None);
+        }
+        let number = self.inner.writer.reserve(&names, most)?;
+        Ok(Some(Receipt { number, names }))
     }
 
     /// Notes what a request cost that brought no answer.

@@ -167,7 +167,7 @@ impl Index {
     /// Reads the heads of all records in `folder`.
     pub(super) fn open(folder: &Path) -> Result<Self, AnswersError> {
         let index = Self { folder: folder.to_owned(), state: RwLock::default(), refreshed: Mutex::default() };
-        index.refresh(&mut index.refreshed())?;
+        index.refresh_now()?;
         Ok(index)
     }
 
@@ -185,6 +185,12 @@ impl Index {
 
     fn refreshed(&self) -> MutexGuard<'_, Option<Instant>> {
         self.refreshed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Lets others' segments be looked at again before a second is over.
+    #[cfg(test)]
+    pub(super) fn forget_refresh(&self) {
+        *self.refreshed() = None;
     }
 
     pub(super) fn len(&self) -> usize {
@@ -255,6 +261,10 @@ impl Index {
     }
 
     /// Looks at what other processes wrote.
+    pub(super) fn refresh_now(&self) -> Result<(), AnswersError> {
+        self.refresh(&mut self.refreshed())
+    }
+
     fn refresh(&self, refreshed: &mut Option<Instant>) -> Result<(), AnswersError> {
         let mut is_changed = self.grow()?;
         // What vanishes between being listed and being read was joined into a segment that stands in the next list.
@@ -380,7 +390,7 @@ impl Index {
         let mut file = self.file(segment).map(|(file, path)| (file, path, offset));
         if file.is_none() {
             // Another process has joined it with others.
-            self.refresh(&mut self.refreshed())?;
+            self.refresh_now()?;
             file = find().and_then(|place| self.file(segment_of(place)).map(|(file, path)| (file, path, offset_of(place))));
         }
         let Some((file, path, offset)) = file else { return Ok(None) };

@@ -25,6 +25,9 @@ const BATCH_BYTES: usize = 32 << 20;
 /// Ending of a segment's name before others see it.
 pub(super) const UNDER_WAY: &str = ".new";
 
+/// Who holds it may reserve.
+const TURNS: &str = ".turn.lock";
+
 /// As good as higher levels on texts of this length, in half the time.
 const LEVEL: i32 = 1;
 
@@ -51,14 +54,26 @@ pub(super) struct Writer {
     thread: Mutex<Option<(Sender<Job>, JoinHandle<()>)>>,
 }
 
+/// Ends a turn when it is dropped.
+pub(super) struct Turn<'w>(MutexGuard<'w, Option<File>>);
+
+impl Drop for Turn<'_> {
+    fn drop(&mut self) {
+        let _ = self.0.as_ref().map(File::unlock);
+    }
+}
+
 /// The segment that this process writes.
 struct Own {
     index: Arc<Index>,
     segment: Mutex<Segment>,
     books: Mutex<Books>,
+    /// The file by which processes take turns at reserving, once it is needed.
+    turns: Mutex<Option<File>>,
     /// Reservations made so far.
     receipts: AtomicU64,
-    /// Times that the disk was waited for.
+    /// Answers handed in, and times that the disk was waited for.
+    sent: AtomicU64,
     syncs: AtomicU64,
 }
 
@@ -94,7 +109,9 @@ impl Writer {
             index,
             segment: Mutex::new(Segment::None),
             books: Mutex::default(),
+            turns: Mutex::default(),
             receipts: AtomicU64::new(0),
+            sent: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
         };
         Self { own: Arc::new(own), thread: Mutex::default() }
@@ -111,9 +128,27 @@ impl Writer {
             *thread = Some((sender, spawned.map_err(|error| AnswersError::io("write", self.own.index.folder(), error))?));
         }
         match &*thread {
-            Some((sender, _)) => sender.send(job).map_err(|_| stopped(self.own.index.folder())),
+            Some((sender, _)) => {
+                sender.send(job).map_err(|_| stopped(self.own.index.folder()))?;
+                self.own.sent.fetch_add(1, Ordering::Relaxed);
+                Ok(())
+            }
             None => Err(stopped(self.own.index.folder())),
         }
+    }
+
+    /// Waits until no other thread and no other process has its turn.
+    pub(super) fn turn(&self) -> Result<Turn<'_>, AnswersError> {
+        let mut turns = self.own.turns.lock().unwrap_or_else(PoisonError::into_inner);
+        if turns.is_none() {
+            let path = self.own.index.folder().join(TURNS);
+            make_folder(self.own.index.folder())?;
+            let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path);
+            *turns = Some(file.map_err(|error| AnswersError::io("write", &path, error))?);
+        }
+        // Where files can't be locked, the threads of this process still take turns.
+        let _ = turns.as_ref().map(File::lock);
+        Ok(Turn(turns))
     }
 
     /// Writes a reservation; gives its number.
@@ -134,18 +169,27 @@ impl Writer {
     }
 
     #[cfg(test)]
+    pub(super) fn sent(&self) -> u64 {
+        self.own.sent.load(Ordering::Relaxed)
+    }
+
+    #[cfg(test)]
     pub(super) fn syncs(&self) -> u64 {
         self.own.syncs.load(Ordering::Relaxed)
     }
 
-    /// Holds up all writing until it is dropped.
+    /// Holds up all writing until what it gives is dropped.
     #[cfg(test)]
-    pub(super) fn hold(&self) -> impl Drop {
-        struct Held<'o>(#[expect(dead_code, reason = "held")] MutexGuard<'o, Segment>);
-        impl Drop for Held<'_> {
-            fn drop(&mut self) {}
+    pub(super) fn hold(&self) -> impl Sized {
+        self.own.segment()
+    }
+
+    /// Has all that is written from now on go to `file`.
+    #[cfg(test)]
+    pub(super) fn write_to(&self, file: File) {
+        if let Segment::Open { file: to, .. } = &mut *self.own.segment() {
+            *to = Arc::new(file);
         }
-        Held(self.own.segment())
     }
 }
 
