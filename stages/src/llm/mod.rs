@@ -10,6 +10,7 @@ mod live;
 mod served;
 mod settings;
 
+pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
 pub use figures::{LlmFigures, Spent};
