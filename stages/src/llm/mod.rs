@@ -4,10 +4,12 @@ mod answers;
 mod ask;
 mod client;
 mod figures;
+mod rouge;
 mod settings;
 
 pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
 pub use figures::{LlmFigures, Spent};
+pub use rouge::{RougeL, Tokens, lcs};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
