@@ -44,6 +44,13 @@ impl Llms {
         self.entries.get(name).or(self.any.as_ref())
     }
 
+    /// Those of them that are called so; they are shared, not made again.
+    #[must_use]
+    pub fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let wanted = self.entries.iter().filter(|(name, _)| is_wanted(name)).map(|(name, llm)| (name.clone(), Arc::clone(llm)));
+        Self { entries: Arc::new(wanted.collect()), any: self.any.clone() }
+    }
+
     /// Makes them ready to be asked. Nothing is opened, connected or started before the first is.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ mod client;
 mod figures;
 mod http;
 mod live;
+mod rouge;
 mod served;
 mod settings;
 
@@ -14,4 +15,5 @@ pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
 pub use figures::{LlmFigures, Spent};
+pub use rouge::{RougeL, Tokens, lcs};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
