@@ -9,5 +9,6 @@ mod settings;
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
 pub use figures::{LlmFigures, Spent};
+pub(crate) use rouge::{Lcs, Vocabulary};
 pub use rouge::{RougeL, Tokens, lcs};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
