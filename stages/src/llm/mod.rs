@@ -20,6 +20,7 @@ pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Mess
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
 pub use count::count;
 pub use figures::{LlmFigures, Spent};
+pub(crate) use rouge::{Lcs, Vocabulary};
 pub use rouge::{RougeL, Tokens, lcs};
 pub use prompt::{FewShot, NoPrompt, Prompt, Template};
 pub use provenance::{Provenance, extend, kept, with_provenance};
