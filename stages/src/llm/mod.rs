@@ -2,12 +2,20 @@
 
 mod ask;
 mod client;
+mod count;
 mod figures;
 mod rouge;
+mod prompt;
+mod provenance;
 mod settings;
+mod structured;
 
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
+pub use count::count;
 pub use figures::{LlmFigures, Spent};
 pub use rouge::{RougeL, Tokens, lcs};
+pub use prompt::{FewShot, NoPrompt, Prompt, Template};
+pub use provenance::{Provenance, extend, kept, with_provenance};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
+pub use structured::{AnswerField, AnswerFields};
