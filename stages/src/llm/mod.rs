@@ -12,7 +12,9 @@ mod rouge;
 mod served;
 mod prompt;
 mod provenance;
+mod rouge;
 mod settings;
+mod split_context;
 mod structured;
 
 pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
@@ -24,5 +26,7 @@ pub(crate) use rouge::{Lcs, Vocabulary};
 pub use rouge::{RougeL, Tokens, lcs};
 pub use prompt::{FewShot, NoPrompt, Prompt, Template};
 pub use provenance::{Provenance, extend, kept, with_provenance};
+pub use rouge::{RougeL, Tokens, lcs};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
+pub use split_context::SplitContextConfig;
 pub use structured::{AnswerField, AnswerFields};
