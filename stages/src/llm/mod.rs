@@ -2,14 +2,26 @@
 
 mod answers;
 mod ask;
+mod budget;
 mod client;
+mod count;
 mod figures;
+mod http;
+mod live;
 mod rouge;
+mod served;
+mod prompt;
+mod provenance;
 mod settings;
+mod structured;
 
 pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
+pub use count::count;
 pub use figures::{LlmFigures, Spent};
 pub use rouge::{RougeL, Tokens, lcs};
+pub use prompt::{FewShot, NoPrompt, Prompt, Template};
+pub use provenance::{Provenance, extend, kept, with_provenance};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
+pub use structured::{AnswerField, AnswerFields};
