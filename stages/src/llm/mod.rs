@@ -24,6 +24,7 @@ pub use count::count;
 pub use figures::{LlmFigures, Spent};
 pub use prompt::{FewShot, NoPrompt, Prompt, Template};
 pub use provenance::{Provenance, extend, kept, with_provenance};
+pub(crate) use rouge::{Lcs, Vocabulary};
 pub use rouge::{RougeL, Tokens, lcs};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
 pub use split_context::SplitContextConfig;
