@@ -80,7 +80,7 @@ impl Keys for Cell {
     }
 }
 
-/// The answers that rows are looked up in, and whether the keys are shown as a column as well.
+/// The answers that rows are looked up in.
 pub(super) struct Lookup {
     answers: Answers,
     folder: PathBuf,
