@@ -36,7 +36,7 @@ fn run() -> Result<(), String> {
         max_in_flight: NonZeroU32::new(at_once).ok_or("wanted one at once at least")?,
         ..LlmSettings::of_model("scripted")
     };
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|error| error.to_string())?;
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().map_err(|error| error.to_string())?;
     let session = LlmSession {
         answers: folder.into(),
         account: "compare".to_owned(),
