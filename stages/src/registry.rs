@@ -184,6 +184,7 @@ mod tests {
     use arrow::datatypes::SchemaRef;
 
     use super::*;
+    use crate::llm::Llms;
     use crate::testing::{self, Built};
     use crate::{Port, reference};
 
@@ -203,6 +204,7 @@ mod tests {
             column.check(schema).unwrap_or_else(|error| panic!("EXAMPLE of `{}` on the sample: {error}", spec.name));
         }
         let mut cx = BuildContext::new(spec.name, &crate_dir().join("../examples"), 7, inputs);
+        cx.llms = Llms::stand_ins();
         let outputs = config.outputs(&cx).unwrap_or_else(|error| panic!("EXAMPLE of `{}`: {error}", spec.name));
         cx.outputs = Some(outputs.clone());
         let stage = config.build(&cx).unwrap_or_else(|error| panic!("EXAMPLE of `{}`: {error}", spec.name));
