@@ -10,6 +10,8 @@ use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Stage, StageConfig, Stag
 
 /// Every stage type, sorted by name.
 pub static STAGES: &[StageSpec] = &[
+    StageSpec::of::<crate::AnswerQueriesConfig>(),
+    StageSpec::of::<crate::AskLlmConfig>(),
     StageSpec::of::<crate::ChunkTextConfig>(),
     StageSpec::of::<crate::CommandConfig>(),
     StageSpec::of::<crate::ComposeFractalsConfig>(),
@@ -27,6 +29,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::GroupByConfig>(),
     StageSpec::of::<crate::IdentifyLanguageConfig>(),
     StageSpec::of::<crate::JoinConfig>(),
+    StageSpec::of::<crate::JudgeRowsConfig>(),
     StageSpec::of::<crate::MixSourcesConfig>(),
     StageSpec::of::<crate::NearestRowsConfig>(),
     StageSpec::of::<crate::NormalizeTextConfig>(),
