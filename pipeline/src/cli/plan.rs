@@ -33,6 +33,9 @@ pub struct Args {
     /// List the tasks that can be done now, a name and what it is on each line, and leave in the output what `pipeline worker` needs
     #[arg(long)]
     tasks: bool,
+    /// With `--tasks`: workers are to ask no model anything
+    #[arg(long, requires = "tasks")]
+    offline_llm: bool,
     /// Print the stages as a Mermaid flow chart
     #[arg(long, conflicts_with_all = ["json", "tasks"])]
     mermaid: bool,
@@ -50,7 +53,7 @@ pub struct Args {
 /// # Errors
 /// A wrong file, or an output that cannot be read.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    let graph = args.file.load(args.limit)?;
+    let graph = args.file.load(args.limit, false)?;
     if args.mermaid {
         super::print(&mermaid(&graph))?;
         return Ok(Exit::Done);
@@ -59,6 +62,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         to: args.to.clone(),
         device: args.file.device.clone(),
         limit: args.limit,
+        offline_llm: args.offline_llm,
         #[cfg(debug_assertions)]
         shard_rows: args.shard_rows,
         ..args.resources.options()

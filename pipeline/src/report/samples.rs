@@ -86,6 +86,7 @@ fn stage(of: Of<'_>) -> StageRecord {
             measured: BTreeMap::new(),
             ran_on: BTreeMap::new(),
             busy_seconds: of.busy_seconds,
+            waited_seconds: 0.0,
             peak_bytes: of.peak_bytes,
             profile: Profile::default(),
         },
@@ -399,6 +400,8 @@ pub(crate) fn web() -> RunRecord {
         memory_bytes: 4 << 30,
         machine: Machine { cores: 8, os: "linux".to_owned(), arch: "x86_64".to_owned() },
         device: None,
+        answers: None,
+        llms: BTreeMap::new(),
         stages: vec![pages, books, clean, all, unique, split, stats],
     }
 }

@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use stages::Port;
+use stages::llm::LlmFigures;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::asked::money;
 use super::context::Context;
 use super::engine::Engine;
 use super::lock::Lock;
@@ -17,7 +19,7 @@ use super::{Options, RunError, publish, usage};
 use crate::graph::Edge;
 use crate::marks::{self, DoneMark, Form, StoredFile};
 use crate::plan::Unit;
-use crate::record::{Machine, Published, RunRecord, StageRecord};
+use crate::record::{LlmRecord, Machine, Published, RunRecord, StageRecord};
 use crate::store::Store;
 use crate::{card, report};
 
@@ -81,7 +83,7 @@ pub(super) fn conclude(
         Err(error) => {
             let state = match error {
                 RunError::Interrupted => "interrupted",
-                RunError::TooManyRejected { .. } | RunError::Unexpected { .. } => "stopped",
+                RunError::TooManyRejected { .. } | RunError::Unexpected { .. } | RunError::Stopped { .. } => "stopped",
                 _ => "failed",
             };
             state.clone_into(&mut record.state);
@@ -124,13 +126,29 @@ fn log_end(log: &RunLog, record: &RunRecord, error: Option<&RunError>) {
         let out = grouped(totals.rows_out.get("out").copied().unwrap_or(0));
         let (rows, dropped, rejected) = (grouped(totals.rows_in), sum(&totals.dropped), sum(&totals.rejected));
         let busy = totals.busy_seconds;
-        log.line(Level::Info, about, format!("{rows} rows in, {out} out, {dropped} dropped, {rejected} rejected, busy for {busy:.1} s"));
+        let waited = if totals.waited_seconds > 0.0 { format!(", waited for {:.1} s", totals.waited_seconds) } else { String::new() };
+        log.line(
+            Level::Info,
+            about,
+            format!("{rows} rows in, {out} out, {dropped} dropped, {rejected} rejected, busy for {busy:.1} s{waited}"),
+        );
         if totals.fell_back() > 0 {
             log.line(Level::Warn, about, format!("ran on {}", totals.ran_on_in_words().unwrap_or_default()));
         }
         for (what, names) in &totals.counted {
             names.iter().for_each(|(name, times)| log.line(Level::Warn, about, format!("{what} `{name}`: {}", grouped(*times))));
         }
+    }
+    for (name, llm) in &record.llms {
+        let LlmFigures { requests, answers, stored, retries, throttled, prompt_tokens, completion_tokens, .. } = llm.figures;
+        let spent = llm.figures.spent;
+        let text = format!(
+            "model `{name}`: {requests} requests, {answers} new answers, {stored} stored ones, {retries} sent again, {throttled} throttled, {prompt_tokens} + {completion_tokens} tokens; spent in all runs: {} requests, {} tokens, cost {}",
+            spent.requests,
+            spent.tokens,
+            money(spent.cost)
+        );
+        log.line(Level::Info, About::RUN, text);
     }
     let crate::record::TaskCounts { done, reused } = record.tasks;
     let (wall, cpu, peak) = (record.wall_seconds, record.cpu_seconds, record.peak_memory_bytes / 1_000_000);
@@ -205,6 +223,8 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             arch: std::env::consts::ARCH.to_owned(),
         },
         device: graph.device.clone(),
+        answers: (engine.cx.llms.iter().next().is_some()).then(|| graph.answers.to_string_lossy().into_owned()),
+        llms: engine.cx.llms.iter().map(|(name, llm)| (name.to_owned(), LlmRecord::of(llm))).collect(),
         stages: stages.collect(),
     }
 }

@@ -43,6 +43,26 @@ impl Llms {
         self.entries.get(name).or(self.any.as_ref())
     }
 
+    /// Those of them that are called so; they are shared, not made again.
+    #[must_use]
+    pub fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let wanted = self.entries.iter().filter(|(name, _)| is_wanted(name)).map(|(name, llm)| (name.clone(), Arc::clone(llm)));
+        Self { entries: Arc::new(wanted.collect()), any: self.any.clone() }
+    }
+
+    /// Makes them ready to be asked.
+    ///
+    /// # Errors
+    /// What makes the whole run wrong: answers that cannot be read, say.
+    pub fn open(&self, _session: &LlmSession) -> Result<(), StageError> {
+        Ok(())
+    }
+
+    /// Ends what was started for them.
+    pub fn close(&self) {
+        self.iter().for_each(|(_, llm)| llm.close());
+    }
+
     /// All of them, by name.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Arc<Llm>)> {
         self.entries.iter().map(|(name, llm)| (name.as_str(), llm))

@@ -1,11 +1,15 @@
 //! Endpoints of language models: what is asked, how it is sent, what is kept of the answers, and the stages that ask.
 
+mod answers;
 mod ask;
 mod client;
 mod figures;
+mod rouge;
 mod settings;
 
+pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
 pub use figures::{LlmFigures, Spent};
+pub use rouge::{RougeL, Tokens, lcs};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};

@@ -8,6 +8,8 @@ use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
+use crate::StageError;
+
 /// An OpenAI-compatible endpoint: which model, where, and how hard it may be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -96,6 +98,16 @@ impl LlmSettings {
             budget: LlmBudget::default(),
             price: None,
         }
+    }
+
+    /// What is wrong with them: each with its setting, as `budget.max_cost`.
+    pub fn problems(&self) -> Vec<StageError> {
+        Vec::new()
+    }
+
+    /// What is right and yet not as one would want it: for people to read.
+    pub fn warnings(&self) -> Vec<String> {
+        Vec::new()
     }
 
     /// What answers depend on besides the request: the model, its revision, and `extra`.
