@@ -2,9 +2,13 @@
 
 mod answers;
 mod ask;
+mod budget;
 mod client;
 mod figures;
 mod rouge;
+mod http;
+mod live;
+mod served;
 mod settings;
 
 pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
