@@ -235,3 +235,6 @@ pub(crate) fn answers_folder(root: &Node, base_dir: &Path, output: Option<&Path>
     }
     folder
 }
+
+#[cfg(test)]
+mod tests;
