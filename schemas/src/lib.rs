@@ -6,6 +6,8 @@ mod column;
 pub mod document;
 pub mod dropped;
 pub mod fractal;
+pub mod llm;
+pub mod sft;
 mod size;
 
 pub use column::{Column, ColumnSpec, MODEL_HASH, SchemaError, describe};

@@ -346,8 +346,9 @@ fn looks_like_a_script(argument: &str) -> bool {
     !argument.starts_with('-') && !argument.contains(char::is_whitespace) && extension.is_some_and(|extension| SCRIPTS.contains(&extension))
 }
 
-/// The same text for as long as the program runs: reasons are compared and counted by reference. Pipeline files name few, so none is given back.
-fn lasting(reason: &str) -> &'static str {
+/// The same text for as long as the program runs: reasons are compared and counted by reference, templates are compiled once. Pipeline files
+/// hold few, so none is given back.
+pub(crate) fn lasting(reason: &str) -> &'static str {
     static ALL: Mutex<BTreeSet<&'static str>> = Mutex::new(BTreeSet::new());
     let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
     if let Some(known) = all.get(reason) {
