@@ -673,3 +673,6 @@ async fn watch(inner: std::sync::Weak<Inner>) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,5 +1,7 @@
 //! The entries of `llms` in a pipeline file.
 
+mod check;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};
@@ -7,8 +9,6 @@ use std::num::{NonZeroU32, NonZeroU64};
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-
-use crate::StageError;
 
 /// An OpenAI-compatible endpoint: which model, where, and how hard it may be asked.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -98,16 +98,6 @@ impl LlmSettings {
             budget: LlmBudget::default(),
             price: None,
         }
-    }
-
-    /// What is wrong with them: each with its setting, as `budget.max_cost`.
-    pub fn problems(&self) -> Vec<StageError> {
-        Vec::new()
-    }
-
-    /// What is right and yet not as one would want it: for people to read.
-    pub fn warnings(&self) -> Vec<String> {
-        Vec::new()
     }
 
     /// What answers depend on besides the request: the model, its revision, and `extra`.
