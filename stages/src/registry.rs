@@ -43,6 +43,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ScrubPiiConfig>(),
     StageSpec::of::<crate::ShuffleConfig>(),
     StageSpec::of::<crate::SortRowsConfig>(),
+    StageSpec::of::<crate::SplitContextConfig>(),
     StageSpec::of::<crate::SplitHoldoutConfig>(),
     StageSpec::of::<crate::SqlConfig>(),
 ];

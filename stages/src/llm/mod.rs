@@ -12,7 +12,9 @@ mod rouge;
 mod served;
 mod prompt;
 mod provenance;
+mod rouge;
 mod settings;
+mod split_context;
 mod structured;
 
 pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
@@ -20,8 +22,9 @@ pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Mess
 pub use client::{Answerer, Llm, LlmSession, Llms, Script};
 pub use count::count;
 pub use figures::{LlmFigures, Spent};
-pub use rouge::{RougeL, Tokens, lcs};
 pub use prompt::{FewShot, NoPrompt, Prompt, Template};
 pub use provenance::{Provenance, extend, kept, with_provenance};
+pub use rouge::{RougeL, Tokens, lcs};
 pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
+pub use split_context::SplitContextConfig;
 pub use structured::{AnswerField, AnswerFields};

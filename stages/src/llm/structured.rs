@@ -1,6 +1,6 @@
 //! Answers that are JSON objects with declared fields: what the endpoint is told, how an answer is read, and what is wrong with it.
 
-mod dig;
+pub(super) mod dig;
 mod field;
 
 use std::fmt;
