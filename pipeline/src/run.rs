@@ -37,7 +37,7 @@ use std::sync::atomic::AtomicBool;
 pub use amount::Amount;
 pub use engine::run;
 pub use error::RunError;
-pub use estimate::{Estimate, StageEstimate, estimate};
+pub use estimate::{AsksEstimate, Estimate, StageEstimate, estimate};
 pub use outputs::rejected_schema;
 pub use progress::Show;
 pub use survey::{NamedTask, Survey, Todo, survey, survey_for_workers};

@@ -21,7 +21,7 @@ mod text;
 pub mod units;
 
 pub use command::{CommandConfig, interrupt_programs};
-pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
+pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig, FilterSimilarConfig};
 pub use embed::NearestRowsConfig;
 pub use error::StageError;
 pub use filter::{DecontaminateConfig, FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};

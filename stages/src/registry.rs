@@ -21,6 +21,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::DedupMinhashConfig>(),
     StageSpec::of::<crate::ExtractTextConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
+    StageSpec::of::<crate::FilterSimilarConfig>(),
     StageSpec::of::<crate::FilterTextConfig>(),
     StageSpec::of::<crate::FilterUrlConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),

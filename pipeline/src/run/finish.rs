@@ -20,6 +20,7 @@ use crate::graph::Edge;
 use crate::marks::{self, DoneMark, Form, StoredFile};
 use crate::plan::Unit;
 use crate::record::{LlmRecord, Machine, Published, RunRecord, StageRecord};
+use crate::report::FromRows;
 use crate::store::Store;
 use crate::{card, report};
 
@@ -97,12 +98,14 @@ pub(super) fn conclude(
     log_end(&engine.cx.log, &record, finished.as_ref().err());
     // An output that was taken away in mid-run is not made again just to say so: the next run would take it for somebody else's folder.
     let is_there = Lock::is_held(&engine.cx.store);
-    // Only of an output that is done, and only where a column can hold pictures: storage is asked for nothing else.
-    let may_have =
-        |schema: &arrow::datatypes::SchemaRef| schema.fields().iter().any(|field| field.data_type().to_string().contains("Binary"));
+    // Only of an output that is done, and only where columns can be pictures or trees: storage is asked for nothing else.
+    let may_have = |schema: &arrow::datatypes::SchemaRef| {
+        let is_binary = |field: &arrow::datatypes::FieldRef| field.data_type().to_string().contains("Binary");
+        schema.fields().iter().any(is_binary) || report::trees::are_nodes(schema.fields().iter().map(|field| field.name().as_str()))
+    };
     let may_have = engine.cx.graph.nodes.iter().any(|node| node.outputs.iter().any(|(_, schema)| may_have(schema)));
-    let pictures = if finished.is_ok() && may_have { crate::gallery::of_output(engine.cx.store.root(), &record) } else { String::new() };
-    let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record, &pictures) } else { Ok(()) };
+    let rows = if finished.is_ok() && may_have { FromRows::of_output(engine.cx.store.root(), &record) } else { FromRows::default() };
+    let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record, &rows) } else { Ok(()) };
     (finished.and(written), record)
 }
 
@@ -160,8 +163,8 @@ fn log_end(log: &RunLog, record: &RunRecord, error: Option<&RunError>) {
     log.end();
 }
 
-fn write_record(store: &Store, record: &RunRecord, pictures: &str) -> Result<(), RunError> {
-    store.put_durable("report.html", Bytes::from(report::render_with(record, pictures)))?;
+fn write_record(store: &Store, record: &RunRecord, rows: &FromRows) -> Result<(), RunError> {
+    store.put_durable("report.html", Bytes::from(report::render_with(record, rows)))?;
     let json = serde_json::to_vec_pretty(record).map_err(|error| RunError::Internal(format!("the record does not serialize: {error}")))?;
     Ok(store.put_durable(RECORD, Bytes::from(json))?)
 }

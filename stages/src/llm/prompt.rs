@@ -136,9 +136,10 @@ impl Template {
             (ErrorKind::OutOfFuel, _) => {
                 NoPrompt::new("prompt_failed", format!("the template takes more than {FUEL} steps for this row{line}"))
             }
-            (ErrorKind::InvalidOperation, Some(NULL)) => {
-                NoPrompt::new("null_in_prompt", format!("{part}{line} is null; the template can ask: `{{% if … %}}`, or `{{{{ … or \"\" }}}}`"))
-            }
+            (ErrorKind::InvalidOperation, Some(NULL)) => NoPrompt::new(
+                "null_in_prompt",
+                format!("{part}{line} is null; the template can ask: `{{% if … %}}`, or `{{{{ … or \"\" }}}}`"),
+            ),
             (kind, Some(detail)) => NoPrompt::new("prompt_failed", format!("{part}{line}: {kind}: {detail}")),
             (kind, None) => NoPrompt::new("prompt_failed", format!("{part}{line}: {kind}")),
         }
@@ -206,7 +207,8 @@ impl Prompt {
         let columns = input.fields().iter().map(|field| field.name().as_str());
         let known: Vec<&str> = given.iter().copied().chain(columns.filter(|column| !given.contains(column))).collect();
         let user = Template::new(setting, user, &known)?;
-        let system = system.map(|(setting, source)| Template::new(setting, source, &known).map(|template| (setting, template))).transpose()?;
+        let system =
+            system.map(|(setting, source)| Template::new(setting, source, &known).map(|template| (setting, template))).transpose()?;
         let mut columns: Vec<(String, usize)> = Vec::new();
         for (setting, template) in system.iter().map(|(setting, template)| (*setting, template)).chain([(setting, &user)]) {
             for name in template.names().iter().filter(|name| !given.contains(&name.as_str())) {
@@ -275,9 +277,7 @@ pub fn source(
     (file_setting, file): (&str, Option<&str>),
 ) -> Result<Option<String>, StageError> {
     match (text, file) {
-        (Some(_), Some(_)) => {
-            Err(StageError::setting(file_setting, format!("wanted either `{setting}` or `{file_setting}`, found both")))
-        }
+        (Some(_), Some(_)) => Err(StageError::setting(file_setting, format!("wanted either `{setting}` or `{file_setting}`, found both"))),
         (Some(text), None) => Ok(Some(text.to_owned())),
         (None, Some(file)) => {
             let path: PathBuf = base_dir.join(file);
@@ -330,7 +330,8 @@ pub fn value(array: &ArrayRef, row: usize) -> Result<Value, NoPrompt> {
         }
         DataType::Map(..) => {
             let entries = array.as_map().value(row);
-            let pair = |at| Ok((array_value_to_string(entries.column(0), at).map_err(|error| cannot(&error))?, value(entries.column(1), at)?));
+            let pair =
+                |at| Ok((array_value_to_string(entries.column(0), at).map_err(|error| cannot(&error))?, value(entries.column(1), at)?));
             (0..entries.len()).map(pair).collect::<Result<Vec<_>, NoPrompt>>()?.into_iter().collect()
         }
         DataType::Dictionary(..) => {
@@ -446,7 +447,10 @@ mod tests {
         assert_eq!(reason("{{ meta.titel }}").0, "prompt_failed");
         assert_eq!(reason("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}").0, "prompt_failed");
         assert_eq!(reason("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}").0, "prompt_too_long");
-        assert_eq!(reason("{% if not flag %}x{% endif %} "), ("empty_prompt", "the template leaves nothing but white space for this row".to_owned()));
+        assert_eq!(
+            reason("{% if not flag %}x{% endif %} "),
+            ("empty_prompt", "the template leaves nothing but white space for this row".to_owned())
+        );
     }
 
     #[test]

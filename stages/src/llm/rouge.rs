@@ -230,7 +230,14 @@ pub(crate) struct Lcs {
     b: Vec<u32>,
     /// For each token of the other text, whether the block before carries into this one: a bit each.
     carries: Vec<u64>,
+    /// As `masks`, for each block of the text that is held; 0 while none is.
+    held: Vec<u64>,
+    /// Masks of a block of that text.
+    n_tokens: usize,
 }
+
+/// A held text has at most so many blocks of 64 tokens, since each takes a mask for every token that there is.
+const MOST_BLOCKS: usize = 8;
 
 impl Lcs {
     /// Of tokens by their numbers in one [`Vocabulary`].
@@ -239,6 +246,48 @@ impl Lcs {
         let (a, b) = (&a[first..], &b[first..]);
         let last = a.iter().rev().zip(b.iter().rev()).take_while(|(a, b)| a == b).count();
         first + last + self.between(&a[..a.len() - last], &b[..b.len() - last])
+    }
+
+    /// Makes a text ready to be compared with many by [`Lcs::with_held`], until [`Lcs::release`]. Of the vocabulary there are `n_tokens` so far.
+    pub(crate) fn hold(&mut self, a: &[u32], n_tokens: usize) {
+        if a.len() > 64 * MOST_BLOCKS {
+            return;
+        }
+        self.n_tokens = n_tokens;
+        let n_masks = n_tokens * a.len().div_ceil(64).max(1);
+        if self.held.len() < n_masks {
+            self.held.resize(n_masks, 0);
+        }
+        for (place, token) in a.iter().enumerate() {
+            self.held[place / 64 * n_tokens + *token as usize] |= 1 << (place % 64);
+        }
+    }
+
+    /// Of `a`, which is held, and `b`. A question of at most 64 tokens takes a nanosecond or two for each token of the other.
+    pub(crate) fn with_held(&mut self, a: &[u32], b: &[u32]) -> usize {
+        if a.len() > 64 * MOST_BLOCKS {
+            return self.of(a, b);
+        }
+        if a.len() <= 64 {
+            let mut column = u64::MAX;
+            for token in b {
+                let mask = self.held[*token as usize];
+                column = column.wrapping_add(column & mask) | (column & !mask);
+            }
+            // Beyond the text the bits stay 1.
+            return column.count_zeros() as usize;
+        }
+        self.carries.clear();
+        self.carries.resize(b.len().div_ceil(64), 0);
+        let blocks = self.held.chunks(self.n_tokens).take(a.len().div_ceil(64));
+        blocks.map(|masks| column(masks, b, &mut self.carries).count_zeros() as usize).sum()
+    }
+
+    /// Makes an end of [`Lcs::hold`].
+    pub(crate) fn release(&mut self, a: &[u32]) {
+        if a.len() <= 64 * MOST_BLOCKS {
+            a.iter().enumerate().for_each(|(place, token)| self.held[place / 64 * self.n_tokens + *token as usize] = 0);
+        }
     }
 
     fn between(&mut self, a: &[u32], b: &[u32]) -> usize {
@@ -265,35 +314,40 @@ impl Lcs {
         others.iter().for_each(|token| self.masks[*token as usize] = 0);
     }
 
-    /// A column of the table of common lengths is a number of a bit for each token of `a`: 0 where the length grows. The next column follows by
-    /// an addition, here 64 tokens of `a` at a time over all of `b`, so that no block needs more than what the one before carries into it.
-    ///
-    /// Source: Hyyrö, *Bit-parallel LCS-length computation revisited*, 2004, figure 3 (after Crochemore et al., 2001).
     fn by_blocks(&mut self, a: &[u32], b: &[u32]) -> usize {
         self.carries.clear();
         self.carries.resize(b.len().div_ceil(64), 0);
         let mut common = 0;
         for block in a.chunks(64) {
-            for (bit, token) in block.iter().enumerate() {
-                self.masks[*token as usize] |= 1 << bit;
-            }
-            let mut column = u64::MAX;
-            for (b, carries) in b.chunks(64).zip(&mut self.carries) {
-                let mut out = 0;
-                for (bit, token) in b.iter().enumerate() {
-                    let mask = self.masks[*token as usize];
-                    let (sum, over) = column.overflowing_add(column & mask);
-                    let (sum, again) = sum.overflowing_add((*carries >> bit) & 1);
-                    out |= u64::from(over | again) << bit;
-                    column = sum | (column & !mask);
-                }
-                *carries = out;
-            }
-            common += (!column & (u64::MAX >> (64 - block.len()))).count_ones() as usize;
+            block.iter().enumerate().for_each(|(bit, token)| self.masks[*token as usize] |= 1 << bit);
+            common += column(&self.masks, b, &mut self.carries).count_zeros() as usize;
             block.iter().for_each(|token| self.masks[*token as usize] = 0);
         }
         common
     }
+}
+
+/// The last column of the table of common lengths, of a block of 64 tokens of one text: a bit for each, 0 where the length grows, and 1 beyond the
+/// text.
+///
+/// Each column follows from the one before by an addition. It goes over all of `b` for one block, and leaves in `carries` what goes over into the
+/// next block.
+///
+/// Source: Hyyrö, *Bit-parallel LCS-length computation revisited*, 2004, figure 3 (after Crochemore et al., 2001).
+fn column(masks: &[u64], b: &[u32], carries: &mut [u64]) -> u64 {
+    let mut column = u64::MAX;
+    for (b, carries) in b.chunks(64).zip(carries) {
+        let mut out = 0;
+        for (bit, token) in b.iter().enumerate() {
+            let mask = masks[*token as usize];
+            let (sum, over) = column.overflowing_add(column & mask);
+            let (sum, again) = sum.overflowing_add((*carries >> bit) & 1);
+            out |= u64::from(over | again) << bit;
+            column = sum | (column & !mask);
+        }
+        *carries = out;
+    }
+    column
 }
 
 #[cfg(test)]
@@ -460,6 +514,12 @@ mod tests {
             let mut finder = Lcs::default();
             for (a, b) in [(&a, &b), (&b, &a), (&a, &a), (&a, &c), (&c, &c)] {
                 prop_assert_eq!(finder.of(a, b), plain(a, b));
+            }
+            let long: Vec<u32> = a.iter().chain(&b).copied().cycle().take(3 * a.len()).collect();
+            for a in [a.as_slice(), &b[..b.len().min(64)], &long, &c] {
+                finder.hold(a, 12);
+                prop_assert_eq!([a, &b, &c].map(|b| finder.with_held(a, b)), [a, &b, &c].map(|b| plain(a, b)));
+                finder.release(a);
             }
         }
 

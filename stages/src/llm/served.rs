@@ -123,7 +123,7 @@ impl Served {
             if !running.has_ended() {
                 return Ok(running.at.clone());
             }
-            let died = self.last_words(running).await;
+            let died = self.last_words(running, "").await;
             if state.starts > RESTARTS {
                 let problem = format!("died {} times; the last time it {died}", state.starts);
                 return Err(state.fail(NotServed { run: self.run.join(" "), problem, died: true }));
@@ -222,7 +222,7 @@ impl Served {
                 ready = is_ready(&running.at.url, transport) => ready,
             };
             if running.has_ended() {
-                return Err(format!("{} (it never answered)", self.last_words(running).await));
+                return Err(self.last_words(running, " before it answered").await);
             }
             if ready {
                 return Ok(());
@@ -243,9 +243,9 @@ impl Served {
     }
 
     /// How it ended, and what it said last.
-    async fn last_words(&self, running: &Arc<Running>) -> String {
+    async fn last_words(&self, running: &Arc<Running>, when: &'static str) -> String {
         let (running, secrets) = (Arc::clone(running), Arc::clone(&self.secrets));
-        let words = tokio::task::spawn_blocking(move || running.last_words(&secrets)).await;
+        let words = tokio::task::spawn_blocking(move || running.last_words(when, &secrets)).await;
         words.unwrap_or_else(|_| "ended".to_owned())
     }
 
@@ -295,7 +295,7 @@ impl Running {
     }
 
     /// How it ended, and what it said last.
-    fn last_words(&self, secrets: &Secrets) -> String {
+    fn last_words(&self, when: &str, secrets: &Secrets) -> String {
         // What it wrote is all there when nobody can write any more.
         self.end();
         let how = match *self.ended.borrow() {
@@ -306,7 +306,7 @@ impl Running {
             },
             None => "ended".to_owned(),
         };
-        how + &self.said(secrets)
+        how + when + &self.said(secrets)
     }
 
     fn said(&self, secrets: &Secrets) -> String {

@@ -163,7 +163,11 @@ impl AnswerField {
                 for (name, field) in fields {
                     match found.get_mut(name) {
                         Some(value) => self.check_of(field, &format!("{path}.{name}"), value, problems),
-                        None => problems.push(format!("{path}: wanted {}, found no {}", self.wanted_of(column_type), Value::from(name.as_str()))),
+                        None => problems.push(format!(
+                            "{path}: wanted {}, found no {}",
+                            self.wanted_of(column_type),
+                            Value::from(name.as_str())
+                        )),
                     }
                 }
                 if let Some(more) = found.keys().find(|name| fields.iter().all(|(field, _)| field != *name)) {
@@ -319,8 +323,7 @@ impl<'de> Deserialize<'de> for AnswerField {
                 while let Some(text) = seq.next_element::<String>()? {
                     one_of.push(text);
                 }
-                let written =
-                    Written { column_type: None, one_of: Some(one_of), min: None, max: None, nullable: false, description: None };
+                let written = Written { column_type: None, one_of: Some(one_of), min: None, max: None, nullable: false, description: None };
                 AnswerField::try_from(written).map_err(A::Error::custom)
             }
 
@@ -370,7 +373,9 @@ fn parse(text: &str) -> Result<ColumnType, String> {
     }
     let column_type: ColumnType = text.parse().map_err(|error: datasets::formats::TypeError| error.to_string())?;
     match unanswerable(&column_type) {
-        Some(part) => Err(format!("`{part}` is no type that a model answers in; wanted string, bool, a number, date, timestamp, list or struct")),
+        Some(part) => {
+            Err(format!("`{part}` is no type that a model answers in; wanted string, bool, a number, date, timestamp, list or struct"))
+        }
         None => Ok(column_type),
     }
 }
