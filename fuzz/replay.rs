@@ -13,7 +13,8 @@ use std::time::{Duration, Instant};
 
 type Target = (&'static str, fn(&[u8]));
 
-const TARGETS: [Target; 10] = [
+const TARGETS: [Target; 11] = [
+    ("answers", targets::engine::answers),
     ("csv", targets::readers::csv),
     ("jsonl", targets::readers::jsonl),
     ("parquet", targets::readers::parquet),
@@ -112,4 +113,4 @@ macro_rules! replays {
     };
 }
 
-replays!(csv, jsonl, parquet, text, languages, safetensors, warc, marks, spill, yaml);
+replays!(answers, csv, jsonl, parquet, text, languages, safetensors, warc, marks, spill, yaml);

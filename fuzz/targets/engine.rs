@@ -12,12 +12,13 @@ use pipeline::ipc::{decode, decode_checkpoint};
 use pipeline::marks::{DoneMark, path_of};
 use pipeline::record::RunRecord;
 use pipeline::store::Store;
+use stages::llm::{AnswerKey, Answers, Spent, StoredAnswer};
 use tempfile::TempDir;
 
 struct Place {
     folder: TempDir,
     store: Store,
-    _runtime: tokio::runtime::Runtime,
+    runtime: tokio::runtime::Runtime,
 }
 
 static PLACE: LazyLock<Place> = LazyLock::new(|| {
@@ -25,7 +26,7 @@ static PLACE: LazyLock<Place> = LazyLock::new(|| {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().expect("a runtime");
     let store = Store::open(&folder.path().join("out"), runtime.handle().clone(), None).expect("an empty store");
     std::fs::write(folder.path().join("a.jsonl"), "{\"id\": \"1\", \"text\": \"a\"}\n").expect("an input");
-    Place { folder, store, _runtime: runtime }
+    Place { folder, store, runtime }
 });
 
 /// The pipeline file: a graph, or problems that can be shown.
@@ -59,6 +60,28 @@ pub fn marks(data: &[u8]) {
         drop(pipeline::card::render(&record, &BTreeMap::new()));
     }
     assert!(Path::new(&place.folder.path().join("out/.pipeline/inputs.json")).exists());
+}
+
+/// A segment of answers: those that are whole, and whatever is wrong with it, what is put beside it is kept.
+pub fn answers(data: &[u8]) {
+    let folder = tempfile::tempdir().expect("a temporary folder");
+    std::fs::write(folder.path().join("0-1-1.seg"), data).expect("written");
+    let answers = Answers::open(folder.path(), "out").expect("a folder");
+    let read = |answers: &Answers, key: &AnswerKey| answers.get(key).expect("read");
+    let there: Vec<_> = answers.keys().into_iter().filter_map(|key| Some((key, read(&answers, &key)?))).collect();
+    for (key, answer) in &there {
+        // A transcript holds more than the answer, which may be what is amiss.
+        assert!(answers.transcript(key).expect("read").is_none_or(|transcript| transcript.answer == *answer));
+    }
+    let spent = answers.spent("local");
+    assert!(spent.cost.is_finite() && spent.cost >= 0.0);
+    let (key, answer, one) = (AnswerKey([0xAB; 16]), StoredAnswer::default(), Spent { requests: 1, tokens: 1, cost: 0.0 });
+    PLACE.runtime.block_on(answers.put("local", key, &answer, &serde_json::Value::Null, None, one)).expect("kept");
+    drop(answers);
+    let answers = Answers::open(folder.path(), "out").expect("a folder");
+    assert_eq!(read(&answers, &key), Some(answer));
+    assert!(there.iter().all(|(other, answer)| *other == key || read(&answers, other).as_ref() == Some(answer)));
+    assert_eq!(answers.spent("local").requests, spent.requests.saturating_add(1));
 }
 
 /// Checkpoints and tables: rows, or an error.

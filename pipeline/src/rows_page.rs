@@ -54,6 +54,21 @@ pub(crate) struct Page {
     rows: usize,
 }
 
+/// What is folded under a row.
+#[derive(Debug)]
+pub(crate) struct Fold {
+    pub(crate) title: String,
+    pub(crate) entries: Vec<Folded>,
+}
+
+/// A conversation in it.
+#[derive(Debug)]
+pub(crate) struct Folded {
+    pub(crate) heading: String,
+    pub(crate) note: Option<String>,
+    pub(crate) chat: Cell,
+}
+
 /// What the rows of a section are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kind {
@@ -274,19 +289,19 @@ impl Page {
         self.out
     }
 
-    /// A row, of `file` if there are several.
-    pub(crate) fn row(&mut self, row: &Row<Cell>, file: Option<&str>) {
+    /// A row, of `file` if there are several, with what is folded under it.
+    pub(crate) fn row(&mut self, row: &Row<Cell>, file: Option<&str>, fold: Option<&Fold>) {
         let picture = Picture::of(row);
         if picture.is_none() {
-            return self.write_row(row, file, None);
+            return self.write_row(row, file, None, fold);
         }
         // Cards come after the other rows of the section.
         std::mem::swap(&mut self.out, &mut self.cards);
-        self.write_row(row, file, picture.as_ref());
+        self.write_row(row, file, picture.as_ref(), fold);
         std::mem::swap(&mut self.out, &mut self.cards);
     }
 
-    fn write_row(&mut self, row: &Row<Cell>, file: Option<&str>, picture: Option<&Picture<'_>>) {
+    fn write_row(&mut self, row: &Row<Cell>, file: Option<&str>, picture: Option<&Picture<'_>>, fold: Option<&Fold>) {
         self.rows += 1;
         let kind = Kind::of(row);
         let get = |name: &str| row.values.iter().find(|(column, _)| column == name).map(|(_, value)| value);
@@ -336,7 +351,24 @@ impl Page {
         } else {
             self.write_values(&values);
         }
+        if let Some(fold) = fold {
+            self.write_fold(fold);
+        }
         self.out.push_str("</article>\n");
+    }
+
+    fn write_fold(&mut self, fold: &Fold) {
+        let _ = write!(self.out, "<details class=\"asked\"><summary>{}</summary>", esc(&fold.title));
+        for entry in &fold.entries {
+            let _ = write!(self.out, "<p class=\"heading\"><bdi>{}</bdi></p>", esc(&show::visible_line(&entry.heading)));
+            if let Some(note) = &entry.note {
+                let _ = write!(self.out, "<p class=\"cut\" dir=\"auto\">{}</p>", esc(&show::visible_line(note)));
+            }
+            if entry.chat != (Cell::List { items: Vec::new(), len: 0 }) {
+                self.write_value(&entry.chat);
+            }
+        }
+        self.out.push_str("</details>");
     }
 
     fn write_dropped<'r>(&mut self, get: &impl Fn(&str) -> Option<&'r Cell>) {
@@ -556,7 +588,7 @@ mod tests {
     fn page_of(rows: &[Row<Cell>]) -> String {
         let mut page = Page::new("data/a.parquet");
         page.begin_section("data/a.parquet", Some(rows.len() as u64), &[]);
-        rows.iter().for_each(|row| page.row(row, None));
+        rows.iter().for_each(|row| page.row(row, None, None));
         page.end_section(None);
         page.finish()
     }
@@ -693,9 +725,12 @@ mod tests {
             "duplicate_of": PLANTED,
         });
         let mut page = Page::new(PLANTED);
+        let chat = Cell::of_json(&json!([{"role": PLANTED, "content": PLANTED}]), 0);
+        let entries = vec![Folded { heading: PLANTED.to_owned(), note: Some(PLANTED.to_owned()), chat }];
+        let planted_fold = Fold { title: PLANTED.to_owned(), entries };
         let column = ColumnInfo { name: PLANTED.to_owned(), data_type: PLANTED.to_owned(), description: PLANTED.to_owned() };
         page.begin_section(PLANTED, None, &[column]);
-        page.row(&row(value), Some(PLANTED));
+        page.row(&row(value), Some(PLANTED), Some(&planted_fold));
         page.end_section(Some(PLANTED));
         let page = page.finish();
         assert!(!page.contains("<script") && !page.contains("<img") && !page.contains("onerror=\"") && !page.contains("x\"'>"), "{page}");
@@ -714,7 +749,7 @@ mod tests {
         page.begin_section("a", None, &[]);
         let row = row(json!({"a": "x".repeat(30_000), "b": "y".repeat(30_000)}));
         while !page.is_full() && page.rows() < 100_000 {
-            page.row(&row, None);
+            page.row(&row, None, None);
         }
         assert!((300..1000).contains(&page.rows()), "{}", page.rows());
     }

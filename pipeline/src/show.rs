@@ -36,6 +36,19 @@ pub fn visible_line(text: &str) -> String {
     visible(text).replace("\r\n", "⏎").replace('\n', "⏎").replace('\t', " ")
 }
 
+/// JSON with the same characters as their escapes: they stand in its strings alone, which stay what they are.
+pub(crate) fn visible_json(json: &str) -> String {
+    let mut out = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_hidden(c) {
+            c.encode_utf16(&mut [0; 2]).iter().for_each(|unit| out.push_str(&format!("\\u{unit:04x}")));
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
 /// Whether `c` is shown by a stand-in. Joiners stay: scripts and emoji need them.
 fn is_hidden(c: char) -> bool {
     match c {

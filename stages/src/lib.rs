@@ -27,6 +27,7 @@ pub use error::StageError;
 pub use filter::{DecontaminateConfig, FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
 pub use fractal::{ComposeFractalsConfig, RenderFractaldbConfig, RenderFractalsConfig, SampleIfsConfig};
 pub use llm::SplitContextConfig;
+pub use llm::{AnswerQueriesConfig, AskLlmConfig, JudgeRowsConfig};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
 pub use score::{HeadActivation, ScoreHeadsConfig, safetensors};
 pub use stage::*;

@@ -10,6 +10,8 @@ use crate::{BuildContext, Inputs, Kind, Makes, Outputs, Stage, StageConfig, Stag
 
 /// Every stage type, sorted by name.
 pub static STAGES: &[StageSpec] = &[
+    StageSpec::of::<crate::AnswerQueriesConfig>(),
+    StageSpec::of::<crate::AskLlmConfig>(),
     StageSpec::of::<crate::ChunkTextConfig>(),
     StageSpec::of::<crate::CommandConfig>(),
     StageSpec::of::<crate::ComposeFractalsConfig>(),
@@ -27,6 +29,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::GroupByConfig>(),
     StageSpec::of::<crate::IdentifyLanguageConfig>(),
     StageSpec::of::<crate::JoinConfig>(),
+    StageSpec::of::<crate::JudgeRowsConfig>(),
     StageSpec::of::<crate::MixSourcesConfig>(),
     StageSpec::of::<crate::NearestRowsConfig>(),
     StageSpec::of::<crate::NormalizeTextConfig>(),
@@ -184,6 +187,7 @@ mod tests {
     use arrow::datatypes::SchemaRef;
 
     use super::*;
+    use crate::llm::Llms;
     use crate::testing::{self, Built};
     use crate::{Port, reference};
 
@@ -203,6 +207,7 @@ mod tests {
             column.check(schema).unwrap_or_else(|error| panic!("EXAMPLE of `{}` on the sample: {error}", spec.name));
         }
         let mut cx = BuildContext::new(spec.name, &crate_dir().join("../examples"), 7, inputs);
+        cx.llms = Llms::stand_ins();
         let outputs = config.outputs(&cx).unwrap_or_else(|error| panic!("EXAMPLE of `{}`: {error}", spec.name));
         cx.outputs = Some(outputs.clone());
         let stage = config.build(&cx).unwrap_or_else(|error| panic!("EXAMPLE of `{}`: {error}", spec.name));

@@ -7,7 +7,7 @@ mod files;
 mod tables;
 
 pub use files::{read_all, samples};
-pub use tables::{codes, example_inputs, maps, sample, strings, vectors};
+pub use tables::{codes, example_inputs, maps, questions, sample, strings, vectors};
 
 use std::collections::BTreeMap;
 use std::path::Path;

@@ -8,7 +8,9 @@ use std::path::{Path, PathBuf};
 use miette::{IntoDiagnostic, WrapErr, miette};
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
+use crate::cells::Cell;
 use crate::cli::Exit;
+use crate::cli::transcript::{ANSWER_KEYS, Lookup, Shown};
 use crate::gallery;
 use crate::rows::{self, ColumnInfo, Query, Row, Table};
 use crate::rows_page::Page;
@@ -46,6 +48,51 @@ pub struct Args {
     /// `.html` file that needs nothing but itself; `-` writes it to stdout.
     #[arg(long, value_name = "FILE", value_hint = clap::ValueHint::FilePath)]
     pub html: Option<PathBuf>,
+    /// With each row, what models were asked for it and what they answered, answers that could not be used too. Rows that a stage made which
+    /// asks models have a column `answer_keys`; the answers are looked up where the run kept them.
+    #[arg(long)]
+    pub transcript: bool,
+    /// The folder where answers are kept [default: the one that the run used]
+    #[arg(long, value_name = "DIR", requires = "transcript", value_hint = clap::ValueHint::DirPath)]
+    pub answers: Option<PathBuf>,
+    /// Write the transcripts as JSON, a row a line.
+    #[arg(long, requires = "transcript", conflicts_with = "html")]
+    pub json: bool,
+}
+
+impl Args {
+    /// The columns to be read, if not all: the keys of answers too where those are looked up.
+    fn read_columns(&self) -> Option<Vec<String>> {
+        let mut columns = self.columns.clone();
+        if self.adds_keys() {
+            columns.push(ANSWER_KEYS.to_owned());
+        }
+        (!columns.is_empty()).then_some(columns)
+    }
+
+    /// Whether the keys of answers are read only to look them up.
+    fn adds_keys(&self) -> bool {
+        self.transcript && !self.columns.is_empty() && !self.columns.iter().any(|column| column == ANSWER_KEYS)
+    }
+
+    /// Takes the columns out of a row that nobody asked for.
+    fn without_added<V>(&self, mut row: Row<V>) -> Row<V> {
+        if self.adds_keys() {
+            row.values.retain(|(name, _)| name != ANSWER_KEYS);
+        }
+        row
+    }
+}
+
+fn has_keys(columns: &[ColumnInfo]) -> bool {
+    columns.iter().any(|column| column.name == ANSWER_KEYS)
+}
+
+/// These rows came of no stage that asks models.
+fn holds_no_keys(path: &Path) -> miette::Report {
+    let message = format!("no stage that asks models made the rows of {}: they have no column `{ANSWER_KEYS}`", path.display());
+    let help = Some("name the folder of a stage that asks models, or of one after it that keeps its columns".to_owned());
+    super::UsageError { message, help }.into()
 }
 
 fn condition(text: &str) -> Result<(String, String), String> {
@@ -84,6 +131,11 @@ fn terminal_width() -> usize {
 fn inspect(args: &Args, width: usize, out: &mut dyn Write) -> miette::Result<Exit> {
     let (text, files) = if is_folder(&args.path) {
         let files = rows::files_in(&args.path)?;
+        if files.is_empty() && args.transcript {
+            let message = format!("{} is no file and no folder of rows", args.path.display());
+            let help = Some("name the folder of a stage that asks models, or add `--html` to see all of an output".to_owned());
+            return Err(super::UsageError { message, help }.into());
+        }
         if files.is_empty() {
             return listing(&args.path, width, out);
         }
@@ -98,12 +150,16 @@ fn inspect(args: &Args, width: usize, out: &mut dyn Write) -> miette::Result<Exi
     if let Some(total) = total {
         let _ = write!(head, ", {} {}", show::count(total), if total == 1 { "row" } else { "rows" });
     }
-    if !say(out, &format!("{head}\n{}", schema_text(&first.columns, width)))? {
+    if args.transcript && !has_keys(&first.columns) {
+        return Err(holds_no_keys(&args.path));
+    }
+    let lookup = if args.transcript { Some(Lookup::open(&args.path, args.answers.as_deref())?) } else { None };
+    if !args.json && !say(out, &format!("{head}\n{}", schema_text(&first.columns, width)))? {
         return Ok(Exit::Done);
     }
-    let columns = (!args.columns.is_empty()).then_some(args.columns.as_slice());
+    let columns = args.read_columns();
     let filter = args.r#where.as_ref().map(|(column, value)| (column.as_str(), value.as_str()));
-    let query = Query { filter, columns, max_chars: MAX_CHARS };
+    let query = Query { filter, columns: columns.as_deref(), max_chars: MAX_CHARS };
     let (wanted, mut shown, mut problem) = (args.rows.unwrap_or(ROWS), 0, None);
     for file in &files {
         let name = if files.len() > 1 { file.file_name().map(|name| name.to_string_lossy().into_owned()) } else { None };
@@ -111,7 +167,8 @@ fn inspect(args: &Args, width: usize, out: &mut dyn Write) -> miette::Result<Exi
             break;
         }
         let flow = rows::scan(file, query, &mut |row| {
-            match say(out, &row_text(&row, name.as_deref(), width)) {
+            let said = text_of(args, row, name.as_deref(), lookup.as_ref(), width).and_then(|text| say(out, &text));
+            match said {
                 Ok(true) => shown += 1,
                 Ok(false) => return ControlFlow::Break(()),
                 Err(error) => {
@@ -133,6 +190,18 @@ fn inspect(args: &Args, width: usize, out: &mut dyn Write) -> miette::Result<Exi
         return Ok(Exit::Failed);
     }
     Ok(Exit::Done)
+}
+
+/// A row as it is shown, with what models were asked for it.
+fn text_of(args: &Args, row: Row<Shown>, file: Option<&str>, lookup: Option<&Lookup>, width: usize) -> miette::Result<String> {
+    if args.json {
+        let json = lookup.map(|lookup| lookup.json(&row, file)).transpose()?.unwrap_or_default();
+        return Ok(format!("{}\n", show::visible_json(&json.to_string())));
+    }
+    let told = lookup.map(|lookup| lookup.text(&row, width)).transpose()?.unwrap_or_default();
+    let Row { number, values } = args.without_added(row);
+    let row = Row { number, values: values.into_iter().map(|(name, value)| (name, value.text)).collect() };
+    Ok(row_text(&row, file, width) + &told)
 }
 
 /// Files of rows that are shown together.
@@ -164,9 +233,14 @@ fn write_page(args: &Args, to: &Path) -> miette::Result<Exit> {
     if groups.is_empty() {
         return Err(holds_no_rows(&args.path));
     }
+    let has_keys = |file: &PathBuf| rows::describe(file).is_ok_and(|table| has_keys(&table.columns));
+    if args.transcript && !groups.iter().any(|group| group.files.iter().any(has_keys)) {
+        return Err(holds_no_keys(&args.path));
+    }
+    let lookup = if args.transcript { Some(Lookup::open(&args.path, args.answers.as_deref())?) } else { None };
     let mut page = Page::new(&args.path.display().to_string());
     for group in &groups {
-        match add_section(&mut page, group, args) {
+        match add_section(&mut page, group, args, lookup.as_ref()) {
             Ok(()) => {}
             // One damaged folder does not hide the others.
             Err(problem) if groups.len() > 1 => page.end_section(Some(&problem.to_string())),
@@ -201,13 +275,24 @@ fn check_page_path(data: &Path, to: &Path) -> Result<(), super::UsageError> {
 }
 
 /// Adds a section of rows to a page. When there is an error, the section is still open, if it was begun at all.
-fn add_section(page: &mut Page, group: &Group, args: &Args) -> Result<(), rows::ReadError> {
+fn add_section(page: &mut Page, group: &Group, args: &Args, lookup: Option<&Lookup>) -> Result<(), rows::ReadError> {
     let described: Result<Vec<Table>, _> = group.files.iter().map(|file| rows::describe(file)).collect();
     let tables = described.as_deref().unwrap_or_default();
     let total = tables.iter().map(|table| table.rows).try_fold(0u64, |sum, rows| rows.and_then(|rows| sum.checked_add(rows)));
     page.begin_section(&group.name, total.filter(|_| !tables.is_empty()), tables.first().map_or(&[], |table| &table.columns));
     let tables = described?;
-    let columns = (!args.columns.is_empty()).then_some(args.columns.as_slice());
+    let columns = args.read_columns();
+    let columns = columns.as_deref();
+    // Of an output's folders, some are of stages that ask models.
+    let lookup = lookup.filter(|_| tables.iter().all(|table| has_keys(&table.columns)));
+    let columns = if lookup.is_none() && args.adds_keys() { Some(args.columns.as_slice()) } else { columns };
+    let add = |page: &mut Page, row: Row<Cell>, name: Option<&str>| {
+        let fold = lookup.and_then(|lookup| {
+            let fold = lookup.fold(&row);
+            fold.inspect_err(|error| tracing::warn!("{error}")).ok().flatten()
+        });
+        page.row(&args.without_added(row), name, fold.as_ref());
+    };
     let filter = args.r#where.as_ref().map(|(column, value)| (column.as_str(), value.as_str()));
     let query = Query { filter, columns, max_chars: MAX_CHARS };
     let name_of =
@@ -221,7 +306,7 @@ fn add_section(page: &mut Page, group: &Group, args: &Args) -> Result<(), rows::
     for (file, numbers) in pictures.map(|counts| gallery::spread(&counts, wanted)).unwrap_or_default() {
         let name = name_of(&group.files[file]);
         let _ = rows::pick(&group.files[file], columns, &numbers, &mut |row| {
-            page.row(&row, name.as_deref());
+            add(page, row, name.as_deref());
             shown += 1;
             if page.is_full() { ControlFlow::Break(()) } else { ControlFlow::Continue(()) }
         })?;
@@ -232,7 +317,7 @@ fn add_section(page: &mut Page, group: &Group, args: &Args) -> Result<(), rows::
         }
         let name = name_of(file);
         let _ = rows::scan(file, query, &mut |row| {
-            page.row(&row, name.as_deref());
+            add(page, row, name.as_deref());
             shown += 1;
             if shown < wanted && !page.is_full() { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
         })?;
@@ -456,7 +541,7 @@ fn line_end(text: &str, width: usize) -> usize {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
     use std::sync::Arc;
 
     use arrow::array::{ArrayRef, Int64Array, RecordBatch, StringArray};
@@ -466,11 +551,20 @@ mod tests {
     use super::*;
     use crate::rows::tests::{batch, ids, write_parquet};
 
-    fn args(path: &Path) -> Args {
-        Args { path: path.to_owned(), rows: None, columns: Vec::new(), r#where: None, html: None }
+    pub(in crate::cli) fn args(path: &Path) -> Args {
+        Args {
+            path: path.to_owned(),
+            rows: None,
+            columns: Vec::new(),
+            r#where: None,
+            html: None,
+            transcript: false,
+            answers: None,
+            json: false,
+        }
     }
 
-    fn shown(args: &Args) -> (Exit, String) {
+    pub(in crate::cli) fn shown(args: &Args) -> (Exit, String) {
         let mut out = Vec::new();
         let exit = inspect(args, 60, &mut out).unwrap();
         let text = String::from_utf8(out).unwrap();

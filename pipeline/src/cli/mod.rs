@@ -14,6 +14,7 @@ pub mod run;
 pub mod stages;
 pub mod status;
 pub mod trace;
+mod transcript;
 pub mod worker;
 
 use std::io::{ErrorKind, Write};

@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_millis(100);
 /// Failures of a request after which a small one is sent, if nobody else is answered: it shows whose fault they are.
 const DOUBTS: u32 = 2;
 
+/// How long a small request may take.
+const PROBE: Duration = Duration::from_secs(60);
+
 /// The answers of a run: opened when the first is asked for, and shared by all models.
 pub(super) struct Store {
     folder: PathBuf,
@@ -124,8 +127,8 @@ struct Sender {
     urls: Vec<Url>,
     gate: Arc<Gate>,
     budget: Arc<Budget>,
-    /// How many times what was held for a request it took, in thousandths; at least 1,000.
-    beyond: AtomicU64,
+    /// How many times what was held for a request it took, in thousandths; at least 1,000. Then the same of the answer.
+    beyond: [AtomicU64; 2],
     /// Which start of the program it was that was asked last.
     start: AtomicU32,
     probing: tokio::sync::Mutex<()>,
@@ -314,7 +317,7 @@ impl Inner {
         let mut tries = Tries { counted: 0, failures: 0, seen: sender.gate.successes(), avoid: None, is_again: false };
         loop {
             let cleared = self.clear(sender, answers, request, &tries).await?;
-            let reply = sender.transport.send(&cleared.url, request.body.clone()).await;
+            let reply = sender.transport.send(&cleared.url, request.body.clone(), Duration::MAX).await;
             let is_sent = !matches!(reply, Reply::Failed { bill: Bill::Nothing, .. });
             self.counts.requests.fetch_add(u64::from(is_sent), Ordering::Relaxed);
             let url = cleared.url.clone();
@@ -325,7 +328,8 @@ impl Inner {
                     return Err(Failure::Refused { reason: "request_refused", detail: self.clean(&said) });
                 }
                 Reply::Dead(dead) => {
-                    drop(self.book(answers, cleared, Bill::Request)?);
+                    let bill = if matches!(dead, Dead::Untrusted(_)) { Bill::Nothing } else { Bill::Request };
+                    drop(self.book(answers, cleared, bill)?);
                     return Err(self.end(self.dead(&url, &dead)));
                 }
                 Reply::Throttled { wait, said } => {
@@ -373,8 +377,10 @@ impl Inner {
 
     /// What a request may cost, and its tokens without those of the answer.
     fn most(&self, sender: &Sender, request: &Request) -> (Spent, u64) {
-        let prompt = (request.prompt_most * sender.beyond.load(Ordering::Relaxed)).div_ceil(1000);
-        (self.spent(prompt, request.max_tokens), prompt)
+        let [prompt, answer] = &sender.beyond;
+        let times = |tokens: u64, beyond: &AtomicU64| tokens.saturating_mul(beyond.load(Ordering::Relaxed)).div_ceil(1000);
+        let prompt = times(request.prompt_most, prompt);
+        (self.spent(prompt, times(request.max_tokens, answer)), prompt)
     }
 
     fn spent(&self, prompt: u64, completion: u64) -> Spent {
@@ -410,9 +416,14 @@ impl Inner {
         permit.answered(said_tokens.unwrap_or(prompt_most + request.max_tokens));
         let spent = match said {
             Some(usage) => {
-                if usage.prompt_tokens > prompt_most {
-                    let times = (usage.prompt_tokens * 1100).div_ceil(request.prompt_most.max(1));
-                    sender.beyond.fetch_max(times, Ordering::Relaxed);
+                // An endpoint that counts otherwise, or does not end where it should, is held to what it does.
+                let [prompt, answer] = &sender.beyond;
+                for (took, most, beyond) in
+                    [(usage.prompt_tokens, request.prompt_most, prompt), (usage.completion_tokens, request.max_tokens, answer)]
+                {
+                    if took > most {
+                        beyond.fetch_max(took.saturating_mul(1100).div_ceil(most.max(1)), Ordering::Relaxed);
+                    }
                 }
                 self.spent(usage.prompt_tokens, usage.completion_tokens)
             }
@@ -448,17 +459,23 @@ impl Inner {
     ) -> Result<(), Failure> {
         tries.failures += 1;
         tries.is_again = true;
-        if let Some(silent) = standing.dead_for {
-            return Err(self.end(self.gone(url, said, silent, "give_up_after_seconds")));
-        }
         let mut successes = standing.successes;
-        if successes <= tries.seen && tries.failures >= DOUBTS {
-            self.unless_ended(self.probe(sender, answers)).await??;
+        if successes <= tries.seen && (tries.failures >= DOUBTS || standing.dead_for.is_some()) {
+            // One is enough for all who doubt. Who is about to give up waits for it, and asks itself if it brought nothing.
+            let probing = match standing.dead_for {
+                Some(_) => Some(self.unless_ended(sender.probing.lock()).await?),
+                None => sender.probing.try_lock().ok(),
+            };
+            if probing.is_some() && sender.gate.successes() <= tries.seen {
+                self.unless_ended(self.probe(sender, answers)).await??;
+            }
             successes = sender.gate.successes();
         }
         if successes > tries.seen {
             tries.seen = successes;
             tries.counted += 1;
+        } else if let Some(silent) = standing.dead_for {
+            return Err(self.end(self.gone(url, said, silent, "give_up_after_seconds")));
         }
         if tries.counted >= self.settings.max_attempts.get() {
             let detail = format!("sent {} times while others were answered; the last time: {said}", tries.failures);
@@ -469,14 +486,12 @@ impl Inner {
 
     /// Sends a small request. If it is answered, the endpoint is well, and requests that fail are at fault themselves.
     async fn probe(self: &Arc<Self>, sender: &Sender, answers: &Answers) -> Result<(), Failure> {
-        // One is enough for all who doubt.
-        let Ok(_probing) = sender.probing.try_lock() else { return Ok(()) };
         let ask = Ask::new(vec![Message::text(Role::User, "Hello")], 1);
         let request = self.prepare(ask.key(&self.identity), &ask)?;
         let tries = Tries { counted: 0, failures: 0, seen: 0, avoid: None, is_again: true };
         let cleared = self.clear(sender, answers, &request, &tries).await?;
         let (url, prompt_most) = (cleared.url.clone(), cleared.prompt_most);
-        match sender.transport.send(&url, request.body).await {
+        match sender.transport.send(&url, request.body, PROBE).await {
             Reply::Answer(_, usage) => {
                 let usage = usage.unwrap_or(Usage { prompt_tokens: prompt_most, completion_tokens: 1, guessed: true });
                 let spent = self.spent(usage.prompt_tokens, usage.completion_tokens);
@@ -523,7 +538,7 @@ impl Inner {
             gate: Gate::new(&self.settings, urls.len().max(1), self.runtime.clone()),
             urls,
             budget: Budget::new(&self.name, &self.settings.budget, spent),
-            beyond: AtomicU64::new(1000),
+            beyond: [AtomicU64::new(1000), AtomicU64::new(1000)],
             start: AtomicU32::new(0),
             probing: tokio::sync::Mutex::new(()),
         })

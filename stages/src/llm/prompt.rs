@@ -7,6 +7,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
+use arrow::compute::cast;
 use arrow::datatypes::{
     DataType, Float16Type, Float32Type, Float64Type, Int8Type, Int16Type, Int32Type, Int64Type, Schema, UInt8Type, UInt16Type, UInt32Type,
     UInt64Type,
@@ -100,7 +101,25 @@ impl Template {
         if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
             return Err(unknown_name(setting, unknown, known));
         }
-        Ok(Self { environment, source, names })
+        let template = Self { environment, source, names };
+        template.check_filters(setting)?;
+        Ok(template)
+    }
+
+    /// Filters, tests and functions are looked up when they are met: the template is filled with nothing once, to meet them.
+    fn check_filters(&self, setting: &str) -> Result<(), StageError> {
+        let mut lenient = self.environment.clone();
+        lenient.set_undefined_behavior(UndefinedBehavior::Chainable);
+        lenient.set_formatter(escape_formatter);
+        let met = lenient.get_template(NAME).and_then(|template| template.render_captured_to((), Bounded(Vec::new())).map(drop));
+        match met {
+            Err(error) if matches!(error.kind(), ErrorKind::UnknownFilter | ErrorKind::UnknownTest | ErrorKind::UnknownFunction) => {
+                let line = error.line().map(|line| format!(" in line {line}")).unwrap_or_default();
+                let what = error.detail().map_or_else(|| error.kind().to_string(), ToOwned::to_owned);
+                Err(StageError::setting(setting, format!("wanted a template, found an error{line}: {what}")))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The names that it uses, sorted.
@@ -109,7 +128,7 @@ impl Template {
     }
 
     /// Its text.
-    pub fn source(&self) -> &str {
+    pub(crate) fn source(&self) -> &str {
         self.source
     }
 
@@ -176,7 +195,7 @@ fn unknown_name(setting: &str, unknown: &str, known: &[&str]) -> StageError {
 }
 
 /// The one of `known` that `name` may have been meant to be.
-pub fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
+pub(crate) fn nearest<'k>(name: &str, known: impl Iterator<Item = &'k str>) -> Option<&'k str> {
     let distance = |other: &str| strsim::damerau_levenshtein(&name.to_lowercase(), &other.to_lowercase());
     let most = (name.chars().count() / 3).max(2);
     known.map(|other| (distance(other), other)).min().filter(|(distance, _)| *distance <= most).map(|(_, other)| other)
@@ -271,7 +290,7 @@ impl Prompt {
 ///
 /// # Errors
 /// [`StageError::Setting`] if it is neither or both, or can't be read.
-pub fn source(
+pub(crate) fn source(
     base_dir: &Path,
     (setting, text): (&str, Option<&str>),
     (file_setting, file): (&str, Option<&str>),
@@ -297,7 +316,7 @@ fn is_bytes(data_type: &DataType) -> bool {
 ///
 /// # Errors
 /// [`NoPrompt`] if its type is none that can be shown.
-pub fn value(array: &ArrayRef, row: usize) -> Result<Value, NoPrompt> {
+pub(crate) fn value(array: &ArrayRef, row: usize) -> Result<Value, NoPrompt> {
     if array.is_null(row) {
         return Ok(Value::from(()));
     }
@@ -338,6 +357,11 @@ pub fn value(array: &ArrayRef, row: usize) -> Result<Value, NoPrompt> {
             let dictionary = array.as_any_dictionary();
             let key = dictionary.normalized_keys().get(row).copied().unwrap_or_default();
             value(dictionary.values(), key)?
+        }
+        // Names of zones are in no table here; a moment is the same in any zone.
+        DataType::Timestamp(unit, Some(zone)) if !zone.starts_with(['+', '-']) => {
+            let utc = cast(array, &DataType::Timestamp(*unit, Some("+00:00".into()))).map_err(|error| cannot(&error))?;
+            Value::from(array_value_to_string(&utc, row).map_err(|error| cannot(&error))?)
         }
         DataType::Binary => Value::from_bytes(array.as_binary::<i32>().value(row).to_vec()),
         DataType::LargeBinary => Value::from_bytes(array.as_binary::<i64>().value(row).to_vec()),
@@ -409,8 +433,8 @@ mod tests {
     #[test]
     fn every_type_shows_as_a_person_would_write_it() {
         for (source, text) in [
-            ("{{ n }} {{ score }} {{ flag }}", "42 0.1 true"),
-            ("{{ tags }} {{ tags | length }}", "[1, none] 2"),
+            ("{{ n }} {{ score }} {{ flag }}", "42 0.1 True"),
+            ("{{ tags }} {{ tags | length }}", "[1, None] 2"),
             ("{{ meta.title }} {{ meta | tojson }}", "A title {\"title\":\"A title\"}"),
             ("{{ day }} {{ time }}", "2024-05-31 1970-01-01T00:00:00Z"),
             ("{{ kind }} {{ first }}", "blog one"),

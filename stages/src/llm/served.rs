@@ -36,7 +36,7 @@ const RESTARTS: u32 = 3;
 const LOOK: Duration = Duration::from_secs(2);
 
 /// Starts a program as the leader of its group, with the guard beside it.
-const GUARD: &str = r#"exec 3<&0 </dev/null
+pub(super) const GUARD: &str = r#"exec 3<&0 </dev/null
 (trap '' TERM INT HUP; read -r _ <&3; kill -s KILL 0) >/dev/null 2>&1 &
 exec 3<&-
 exec "$@""#;

@@ -46,7 +46,7 @@ use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Measure, Outputs, Port, R
 ///
 /// A node whose answers can't be used, in `tries` askings, is rejected (`unusable_answer`) with the last raw answer; the rest of its tree goes on.
 /// Documents without text (`no_text`), whose paragraphs are all too short (`too_short`), or that have no letter or digit (`no_letters`) are dropped.
-/// What is left out of others is counted for the report.
+/// What is left out of others is counted for the report. Rows have none of the document's other columns but those of `carry`.
 #[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SplitContextConfig {

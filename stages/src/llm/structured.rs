@@ -14,6 +14,7 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
+pub(crate) use self::dig::without_thoughts;
 pub use self::field::AnswerField;
 
 use super::AnswerSchema;
@@ -91,7 +92,7 @@ impl AnswerFields {
         }
         if problems.is_empty() {
             // Dates and the widths of numbers: what columns say.
-            self.records([&values]).map_err(|problem| problem.to_string())?;
+            self.records([&values])?;
             return Ok(values);
         }
         let more = problems.len().saturating_sub(MAX_PROBLEMS);

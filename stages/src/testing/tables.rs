@@ -12,11 +12,12 @@ use serde_json::Value;
 
 use crate::{Inputs, Port};
 
-/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names; [`codes`] or [`vectors`] if that is its name.
+/// The inputs an EXAMPLE is tried on: [`sample`] for each port its `from` names; [`codes`], [`questions`] or [`vectors`] if that is its name.
 pub fn example_inputs(inputs: Inputs, from: &Value) -> Vec<(Port, RecordBatch)> {
     match (inputs, from) {
         (Inputs::None, _) => Vec::new(),
         (_, Value::String(id)) if id == "codes" => vec![(Port::FROM, codes())],
+        (_, Value::String(id)) if id == "questions" => vec![(Port::FROM, questions())],
         (_, Value::String(id)) if id == "vectors" => vec![(Port::FROM, vectors())],
         (Inputs::OneOrNamed, Value::Object(ports)) => ports.keys().map(|port| (Port::named(port), sample())).collect(),
         _ => vec![(Port::FROM, sample())],
@@ -76,6 +77,27 @@ pub fn sample() -> RecordBatch {
         ("tags", Arc::new(tags), true),
     ];
     RecordBatch::try_from_iter_with_nullable(columns).expect("columns of one length")
+}
+
+/// Questions with the texts they are about, some of them null or empty.
+///
+/// # Panics
+/// Never.
+pub fn questions() -> RecordBatch {
+    strings(&[
+        ("id", vec![Some("q0"), Some("q1"), Some("q2"), Some("q3"), Some("q4")]),
+        ("question", vec![Some("How tall is the tower?"), Some("Who built it?"), None, Some("Why?"), Some("塔の高さは？")]),
+        (
+            "context",
+            vec![
+                Some("The Eiffel Tower in Paris is 330 metres tall. It was opened in 1889, and 1,665 steps lead up."),
+                Some("The company of Gustave Eiffel built the tower from 1887 to 1889."),
+                Some("A text without a question."),
+                Some(" "),
+                Some("エッフェル塔の高さは330メートルです。"),
+            ],
+        ),
+    ])
 }
 
 /// Three iterated function systems: the Sierpinski gasket, a fern's leaf and a dragon.

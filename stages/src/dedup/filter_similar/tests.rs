@@ -167,6 +167,8 @@ fn the_quota_is_filled_if_there_are_enough() {
         (kept(&got), dropped(&got)),
         (vec!["q0".into(), "q2".into()], vec!["q1 similar 0.75/0.7 q0".into(), "q3 over_quota 2.0/2.0".into()])
     );
+    // A row that is not compared has no similarity, nor has the first.
+    assert_eq!(got.measured["similarity"].counts(), [1, 1]);
 }
 
 #[test]
@@ -233,6 +235,17 @@ fn alike_across_groups_is_held_to_its_bound() {
 }
 
 #[test]
+fn of_the_rows_of_other_groups_the_most_similar_is_named() {
+    let text =
+        |shared: usize, own: char| (0..10).map(|n| if n < shared { format!("w{n} ") } else { format!("{own}{n} ") }).collect::<String>();
+    let texts = [text(6, 'x'), text(9, 'y'), text(10, 'z')];
+    let input = rows(&(1..).zip(&texts).map(|(root, text)| (Some(root), None, None, Some(text.as_str()))).collect::<Vec<_>>());
+    let got = checked(json!({"across": {"jaccard_threshold": 0.3, "ngram": 1}}), &input);
+    // 6 of 14 words are in both, and 9 of 11.
+    assert_eq!(dropped(&got), [format!("q1 similar_across {}/0.3 q0", 6.0 / 14.0), format!("q2 similar_across {}/0.3 q1", 9.0 / 11.0)]);
+}
+
+#[test]
 fn thousands_of_equal_questions_are_not_compared_with_each_other() {
     let n = 20_000;
     let input = rows(&(0..n).map(|row| (Some(row / 2), None, None, Some("What is the capital of France?"))).collect::<Vec<_>>());
@@ -263,11 +276,12 @@ fn hostile_texts_are_kept_dropped_or_rejected() {
         &just,
         &over,
         "\u{0}",
+        &just,
     ]);
     let got = checked(json!({"across": {}}), &input);
     assert_eq!(kept(&got), ["q0", "q1", "q3", "q5", "q6", "q7", "q8", "q9", "q11"]);
     // 10 of 12 characters stand in the first.
-    assert_eq!(dropped(&got), ["q4 similar 0.8333333333333334/0.7 q3"]);
+    assert_eq!(dropped(&got), ["q4 similar 0.8333333333333334/0.7 q3", "q12 similar 1.0/0.7 q9"]);
     let rejected: Vec<(Option<&str>, &str)> = got.rejected.iter().map(|row| (row.id.as_deref(), row.reason)).collect();
     assert_eq!(rejected, [(Some("q2"), "too_long"), (Some("q10"), "too_long")]);
     assert_eq!(got.rejected[1].detail, "wanted a text of at most 65536 bytes in `question`, found 65537");

@@ -130,7 +130,7 @@ fn remove_begun(folder: &Path) {
         let is_begun = entry.file_name().to_str().is_some_and(|name| name.starts_with('.') && name.ends_with(UNDER_WAY));
         // Only old ones: a writer makes its file and then locks it.
         let is_old = || {
-            entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_secs(3600)))
+            entry.metadata().and_then(|meta| meta.modified()).is_ok_and(|at| at.elapsed().is_ok_and(|age| age > Duration::from_hours(1)))
         };
         if is_begun && is_old() && fs::File::open(entry.path()).is_ok_and(|file| file.try_lock_shared().is_ok()) {
             let _ = fs::remove_file(entry.path());

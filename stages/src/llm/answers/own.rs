@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
 
 use tokio::sync::oneshot;
 
@@ -21,6 +22,10 @@ use super::{AnswersError, now_ms};
 
 /// Bytes of JSON that are written at once.
 const BATCH_BYTES: usize = 32 << 20;
+
+/// From one waiting for the disk to the next. It takes a core 0.2 ms: at 1,280 answers a second, each at once took 75 µs of a core an answer,
+/// and with this pause 50.
+const PAUSE: Duration = Duration::from_millis(10);
 
 /// Ending of a segment's name before others see it.
 pub(super) const UNDER_WAY: &str = ".new";
@@ -271,7 +276,13 @@ impl Own {
     /// Keeps answers as long as there are any to come.
     fn run(&self, jobs: &Receiver<Job>) {
         let mut compressor = zstd::bulk::Compressor::new(LEVEL);
+        let mut last: Option<Instant> = None;
         while let Ok(first) = jobs.recv() {
+            // A lone answer goes at once; of many, those that come meanwhile go along.
+            if let Some(left) = last.and_then(|last| PAUSE.checked_sub(last.elapsed())) {
+                std::thread::sleep(left);
+            }
+            last = Some(Instant::now());
             let mut bytes = first.json.len();
             let mut batch = vec![first];
             while bytes < BATCH_BYTES

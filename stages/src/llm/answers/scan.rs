@@ -10,6 +10,9 @@ use super::record::{HEAD, Head, MARK, PREAMBLE};
 const CHUNK: usize = 1 << 20;
 const LEAP: usize = 4 << 10;
 
+/// What takes the place, the head and the meta of a record; no meta if it is damaged.
+pub(super) type Each<'e> = &'e mut dyn FnMut(u64, &Head, Option<&[u8]>);
+
 /// What was found in a segment.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub(super) struct Scanned {
@@ -19,11 +22,11 @@ pub(super) struct Scanned {
     pub(super) gaps: u64,
 }
 
-/// Calls `each` with place, head and meta (none if it is damaged) of every record of `file` from `from` on that is there to its end.
+/// Calls `each` with every record of `file` from `from` on that is there to its end.
 ///
 /// # Errors
 /// If it cannot be read.
-pub(super) fn scan(file: &File, from: u64, each: &mut dyn FnMut(u64, &Head, Option<&[u8]>)) -> io::Result<Scanned> {
+pub(super) fn scan(file: &File, from: u64, each: Each<'_>) -> io::Result<Scanned> {
     let mut window = Window { file, end: file.metadata()?.len(), start: 0, bytes: Vec::new() };
     let mut scanned = Scanned { end: from, ..Scanned::default() };
     // The first bytes are for people: where they are damaged, what follows may be whole.

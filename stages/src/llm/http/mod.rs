@@ -122,11 +122,12 @@ impl Transport {
         Ok(Self { client: client(false)?, loopback: client(true)?, settings: limits })
     }
 
-    /// Sends a request to `url` (`…/chat/completions`).
-    pub(super) async fn send(&self, url: &Url, body: Bytes) -> Reply {
-        match tokio::time::timeout(self.settings.timeout, self.exchange(url, body)).await {
+    /// Sends a request to `url` (`…/chat/completions`), which takes no longer than `within`.
+    pub(super) async fn send(&self, url: &Url, body: Bytes, within: Duration) -> Reply {
+        let within = within.min(self.settings.timeout);
+        match tokio::time::timeout(within, self.exchange(url, body)).await {
             Ok(reply) => reply,
-            Err(_) => failed(format!("no whole answer within {} s", self.settings.timeout.as_secs()), Bill::Everything),
+            Err(_) => failed(format!("no whole answer within {} s", within.as_secs()), Bill::Everything),
         }
     }
 

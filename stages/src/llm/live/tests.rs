@@ -464,6 +464,25 @@ fn one_request_that_always_fails_is_given_up_when_nobody_else_asks() {
 }
 
 #[test]
+fn one_request_that_always_hangs_does_not_make_the_endpoint_dead() {
+    let endpoint = Endpoint::start(|got| match got.prompt().as_str() {
+        "poison" => Says::hang(),
+        _ => Says::text("fine"),
+    });
+    // It hangs as long as a dead endpoint may.
+    let rig = Rig::new(LlmSettings { max_attempts: wide(2), give_up_after_seconds: wide(1), ..settings(&endpoint) });
+    assert_eq!(refused(rig.ask("poison")).0, "request_failed");
+    assert_eq!(text(rig.ask("other")), "fine", "the endpoint is well");
+}
+
+#[test]
+fn an_endpoint_that_only_hangs_is_dead() {
+    let endpoint = Endpoint::start(|_| Says::hang());
+    let rig = Rig::new(settings(&endpoint));
+    assert!(rig.ask_all(20).into_iter().map(stopped).all(|(problem, _)| problem.ends_with("no whole answer within 1 s")));
+}
+
+#[test]
 fn a_request_that_is_wrong_is_refused_at_once() {
     for status in [400, 413, 422] {
         let endpoint = Endpoint::start(move |got| match got.prompt().as_str() {
@@ -732,15 +751,12 @@ fn a_missing_key_is_named_before_the_run() {
 
 #[test]
 fn a_program_serves_while_it_is_asked_and_no_longer() {
-    // A server in the shell's words: it answers whatever comes, one connection at a time.
-    let Some(python) = ["/usr/bin/python3", "/usr/local/bin/python3"].into_iter().find(|path| std::path::Path::new(path).exists()) else {
-        assert!(std::env::var_os("CI").is_none(), "no python3");
-        eprintln!("skipped: no python3");
+    if !has(&["python3", "--version"]) {
         return;
-    };
+    }
     let folder = tempfile::tempdir().expect("a folder");
     std::fs::write(folder.path().join("serve.py"), SERVE).expect("written");
-    let command = [python, "serve.py", "--port", "{port}"].map(str::to_owned).to_vec();
+    let command = ["python3", "serve.py", "--port", "{port}"].map(str::to_owned).to_vec();
     let settings = LlmSettings {
         endpoint: None,
         command: Some(command),
@@ -764,6 +780,65 @@ fn a_program_serves_while_it_is_asked_and_no_longer() {
     let log = std::fs::read_to_string(rig.folder.path().join("logs/llm-small.log")).expect("a log");
     assert_eq!(log.matches("serving").count(), 2, "{log}");
 }
+
+/// Whether there is such a program; where tests must all run, there is.
+fn has(command: &[&str]) -> bool {
+    let quiet = std::process::Stdio::null;
+    let ran = std::process::Command::new(command[0]).args(&command[1..]).stdout(quiet()).stderr(quiet()).status();
+    let is_there = ran.is_ok_and(|status| status.success());
+    if !is_there {
+        assert!(std::env::var_os("CI").is_none(), "no {}", command[0]);
+        eprintln!("skipped: no {}", command[0]);
+    }
+    is_there
+}
+
+#[test]
+fn who_cannot_prove_who_it_is_gets_no_key() {
+    if !has(&["python3", "--version"]) || !has(&["openssl", "version"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    let quiet = std::process::Stdio::null;
+    let made = std::process::Command::new("openssl")
+        .args("req -x509 -newkey rsa:2048 -nodes -keyout key.pem -out own.pem -days 2 -subj /CN=localhost".split(' '))
+        .args(["-addext", "subjectAltName=IP:127.0.0.1"])
+        .current_dir(folder.path())
+        .stderr(quiet())
+        .status();
+    assert!(made.is_ok_and(|status| status.success()));
+    let mut server = std::process::Command::new("python3")
+        .args(["-u", "-c", SERVE_TLS])
+        .current_dir(folder.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .stderr(quiet())
+        .spawn()
+        .expect("it starts");
+    let mut said = std::io::BufReader::new(server.stdout.take().expect("a pipe"));
+    let mut port = String::new();
+    std::io::BufRead::read_line(&mut said, &mut port).expect("a port");
+    let rig = Rig::new(of_url(&format!("https://127.0.0.1:{}/v1", port.trim())));
+    let error = ended(rig.ask("x"));
+    assert!(error.contains("invalid peer certificate") && error.contains("can't prove who it is"), "{error}");
+    assert_eq!(rig.figures().spent, Spent::default());
+    server.kill().expect("it runs");
+    server.wait().expect("it ended");
+}
+
+/// A server with a certificate that it signed itself.
+const SERVE_TLS: &str = r#"
+import socket, ssl
+context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+context.load_cert_chain("own.pem", "key.pem")
+listener = socket.create_server(("127.0.0.1", 0))
+print(listener.getsockname()[1])
+while True:
+    try:
+        context.wrap_socket(listener.accept()[0], server_side=True).close()
+    except OSError:
+        pass
+"#;
 
 /// Answers with its own number and that of a program that it started.
 const SERVE: &str = r#"
@@ -793,6 +868,30 @@ http.server.ThreadingHTTPServer(("127.0.0.1", int(sys.argv[2])), Handler).serve_
 fn is_running(pid: &str) -> bool {
     // A zombie is nobody.
     std::fs::read_to_string(format!("/proc/{}/stat", pid.trim())).is_ok_and(|stat| !stat.contains(") Z "))
+}
+
+#[test]
+fn a_program_ends_when_who_started_it_is_gone() {
+    // Its guard sees that a pipe closes, which it does however a process ends.
+    let folder = tempfile::tempdir().expect("a folder");
+    let mut guarded = std::process::Command::new("/bin/sh");
+    guarded.args(["-c", crate::llm::served::GUARD, "guard", "/bin/sh", "-c", "sleep 1000 & echo $$ $!; wait"]);
+    std::os::unix::process::CommandExt::process_group(&mut guarded, 0);
+    let mut child = guarded
+        .current_dir(folder.path())
+        .stdin(std::process::Stdio::piped())
+        .stdout(std::process::Stdio::piped())
+        .spawn()
+        .expect("a shell");
+    let mut line = String::new();
+    let mut said = std::io::BufReader::new(child.stdout.take().expect("a pipe"));
+    std::io::BufRead::read_line(&mut said, &mut line).expect("two numbers");
+    let pids: Vec<&str> = line.split_whitespace().collect();
+    assert!(pids.len() == 2 && pids.iter().all(|pid| is_running(pid)), "{line}");
+    assert_eq!(pids[0], child.id().to_string(), "the program is the leader of its group");
+    drop(child.stdin.take());
+    until("they end", || pids.iter().all(|pid| !is_running(pid)));
+    child.wait().expect("it ended");
 }
 
 #[test]

@@ -36,6 +36,19 @@ pub(super) struct NodePrompt {
     language: Language,
     form: AnswerForm,
     examples: &'static [Example],
+    /// The examples as the template sees them, for each of [`KINDS`].
+    shown: [Value; 3],
+}
+
+/// What a node can be asked for, as `wants` says it.
+const KINDS: [&str; 3] = ["question", "number", "halves"];
+
+fn kind(wanted: Wanted) -> usize {
+    match wanted {
+        Wanted::Question => 0,
+        Wanted::Number(_) => 1,
+        Wanted::Halves => 2,
+    }
 }
 
 impl NodePrompt {
@@ -45,7 +58,10 @@ impl NodePrompt {
     /// [`StageError::Setting`] at `prompt` if the template can't work.
     pub(super) fn new(source: &str, language: Language, form: AnswerForm, examples: usize) -> Result<Self, StageError> {
         let all = examples_of(language);
-        let prompt = Self { template: Template::new("prompt", source, &NAMES)?, language, form, examples: &all[..examples.min(all.len())] };
+        let template = Template::new("prompt", source, &NAMES)?;
+        let examples = &all[..examples.min(all.len())];
+        let mut prompt = Self { template, language, form, examples, shown: Default::default() };
+        prompt.shown = [Wanted::Question, Wanted::Number(3), Wanted::Halves].map(|wanted| prompt.show(wanted));
         let wrong = |problem: String| StageError::setting("prompt", problem);
         for wanted in [Wanted::Question, Wanted::Number(3), Wanted::Halves] {
             let messages =
@@ -71,39 +87,32 @@ impl NodePrompt {
     pub(super) fn messages(&self, wanted: Wanted, text: &str, parts: &[&str]) -> Result<Vec<Message>, NoPrompt> {
         let clean = |text: &str| Value::from(one_line(&text.replace(MARK, " ")));
         let parts = if matches!(wanted, Wanted::Number(_)) { parts } else { &[] };
-        let examples = self.examples.iter().map(|example| {
-            let parts = if matches!(wanted, Wanted::Number(_)) { example.parts } else { &[] };
-            let answer = match wanted {
-                Wanted::Question => self.answer(example.question, None, None),
-                Wanted::Number(_) => self.answer(example.question, Some(example.after), None),
-                Wanted::Halves => self.answer(example.question, None, Some(example.halves)),
-            };
-            [
-                ("text", Value::from(example.text(self.language))),
-                ("parts", parts.iter().map(|part| Value::from(*part)).collect()),
-                ("answer", Value::from(answer)),
-            ]
-            .into_iter()
-            .collect::<Value>()
-        });
         let mut values: BTreeMap<&str, Value> = BTreeMap::new();
-        values.insert("examples", examples.collect());
+        values.insert("examples", self.shown[kind(wanted)].clone());
         values.insert("form", Value::from(if self.form == AnswerForm::Json { "json" } else { "labels" }));
         values.insert("language", Value::from(if self.language == Language::Zh { "zh" } else { "en" }));
         values.insert("parts", parts.iter().map(|part| clean(part)).collect());
         values.insert("text", clean(text));
-        values.insert(
-            "wants",
-            Value::from(match wanted {
-                Wanted::Question => "question",
-                Wanted::Number(_) => "number",
-                Wanted::Halves => "halves",
-            }),
-        );
+        values.insert("wants", Value::from(KINDS[kind(wanted)]));
         for (name, _) in TURNS {
             values.insert(name, Value::from(format!("{MARK}{name}{MARK}")));
         }
         Ok(turns(&self.template.render(&values)?))
+    }
+
+    /// The examples as the template sees them.
+    fn show(&self, wanted: Wanted) -> Value {
+        let show = |example: &Example| {
+            let (parts, answer): (&[&str], String) = match wanted {
+                Wanted::Question => (&[], self.answer(example.question, None, None)),
+                Wanted::Number(_) => (example.parts, self.answer(example.question, Some(example.after), None)),
+                Wanted::Halves => (&[], self.answer(example.question, None, Some(example.halves))),
+            };
+            let parts: Value = parts.iter().map(|part| Value::from(*part)).collect();
+            let text = Value::from(example.text(self.language));
+            [("text", text), ("parts", parts), ("answer", Value::from(answer))].into_iter().collect::<Value>()
+        };
+        self.examples.iter().map(show).collect()
     }
 
     /// An answer in the form that is asked for.

@@ -544,6 +544,18 @@ fn hostile_texts_take_time_in_proportion() {
     }
 }
 
+#[test]
+fn a_long_line_is_many_roots() {
+    for (line, roots) in [("x".repeat(1 << 20), 2098), ("word, ".repeat(1 << 17), 1580)] {
+        let got = testing::run::<SplitContextConfig>(
+            settings(json!({"max_depth": 0, "max_trees": 1, "examples": 0})),
+            &[(Port::FROM, documents(&[&line]))],
+        );
+        assert_eq!(got.rows().num_rows(), roots);
+        check_spans(&line, &got, 20).expect("spans");
+    }
+}
+
 fn texts() -> impl Strategy<Value = String> {
     let pieces = prop::sample::select(vec![
         "a",
