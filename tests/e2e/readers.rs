@@ -8,7 +8,7 @@ use crate::harness::{Project, repository};
 use crate::samples::curate;
 
 /// What every reader finds in `out`; `None`, with a word why, where the readers are not installed.
-fn read(project: &Project) -> Option<Value> {
+pub(crate) fn read(project: &Project) -> Option<Value> {
     let python = std::env::var_os("GRANARY_READERS_PYTHON").map_or_else(|| repository().join(".assets/readers/bin/python"), Into::into);
     if !python.exists() {
         assert!(std::env::var_os("CI").is_none(), "CI has to have the readers: {}", python.display());
