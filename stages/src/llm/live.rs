@@ -32,7 +32,7 @@ const LOOK: Duration = Duration::from_millis(100);
 const DOUBTS: u32 = 2;
 
 /// How long a small request may take.
-const PROBE: Duration = Duration::from_secs(60);
+const PROBE: Duration = Duration::from_mins(1);
 
 /// The answers of a run: opened when the first is asked for, and shared by all models.
 pub(super) struct Store {

@@ -402,10 +402,10 @@ async fn serve(mut stream: TcpStream, shared: &Shared) -> io::Result<()> {
         let (reply, slot) = take(request, shared);
         if !reply.delay.is_zero() || reply.hangs {
             let wait = async {
-                match reply.hangs {
-                    true => std::future::pending().await,
-                    false => tokio::time::sleep(reply.delay).await,
+                if reply.hangs {
+                    std::future::pending::<()>().await;
                 }
+                tokio::time::sleep(reply.delay).await;
             };
             let mut byte = [0];
             tokio::select! {
@@ -561,7 +561,7 @@ async fn write_reply(stream: &mut TcpStream, reply: &Reply, response: &mut Vec<u
         }
     }
     if matches!(reply.body, Body::Endless(_)) && reply.cut_after.is_none() {
-        let more = [b' '; 16 << 10];
+        let more = vec![b' '; 16 << 10];
         loop {
             stream.write_all(&more).await?;
         }

@@ -1,6 +1,7 @@
 //! Every fault that an endpoint has, against a real server on this machine. The windows are two seconds; `GRANARY_FAULT_SECONDS=60` makes them
 //! a minute.
 
+use std::io::Write as _;
 use std::num::{NonZeroU32, NonZeroU64};
 use std::sync::LazyLock;
 use std::sync::atomic::AtomicUsize;
@@ -127,7 +128,7 @@ fn refused(answer: Result<Answer, AskError>) -> (&'static str, String) {
 
 /// Waits for what happens on other threads, and fails if it never does.
 fn until(what: &str, happens: impl Fn() -> bool) {
-    let late = Instant::now() + Duration::from_secs(60);
+    let late = Instant::now() + Duration::from_mins(1);
     while !happens() {
         assert!(Instant::now() < late, "{what}");
         std::thread::sleep(Duration::from_millis(2));
@@ -238,7 +239,7 @@ fn asked_too_often_it_waits_until_the_date_it_is_told() {
     let now = SystemTime::now();
     let date = |time| httpdate::fmt_http_date(time);
     // By the server's clock, which is an hour behind.
-    let hour = Duration::from_secs(3600);
+    let hour = Duration::from_hours(1);
     let fault = Says::status(429, "slow down").header("date", date(now - hour));
     let (waited, _) = heals(fault.header("retry-after", date(now - hour + Duration::from_secs(1))));
     assert!((1.0..1.9).contains(&waited), "{waited}");
@@ -788,7 +789,7 @@ fn has(command: &[&str]) -> bool {
     let is_there = ran.is_ok_and(|status| status.success());
     if !is_there {
         assert!(std::env::var_os("CI").is_none(), "no {}", command[0]);
-        eprintln!("skipped: no {}", command[0]);
+        _ = writeln!(std::io::stderr(), "skipped: no {}", command[0]);
     }
     is_there
 }
