@@ -1,6 +1,6 @@
 //! Where rows come from and go to: file formats, and the bundled samples.
 
-mod base64;
+pub mod base64;
 mod error;
 mod folder;
 pub mod formats;

@@ -33,8 +33,19 @@ pub struct Graph {
     pub device: Option<DeviceRecord>,
     /// The models that stages ask.
     pub llms: Llms,
+    /// The folder where their answers are kept, absolute.
+    pub answers: PathBuf,
+    /// What is worth knowing of the file and wrong in no stage.
+    pub notes: Vec<String>,
     /// The stages, each after what it reads; otherwise in the order of the file.
     pub nodes: Vec<Node>,
+}
+
+impl Graph {
+    /// The models that stages do ask.
+    pub fn asked(&self) -> Llms {
+        self.llms.only(|name| self.nodes.iter().any(|node| node.models.iter().any(|model| model.name == name)))
+    }
 }
 
 /// One stage of a graph.
@@ -47,8 +58,8 @@ pub struct Node {
     pub settings: Value,
     /// Files besides its inputs that its rows depend on: name and content hash.
     pub files: Vec<(String, String)>,
-    /// Models it asks: the setting that names each, and what its answers depend on.
-    pub models: Vec<(&'static str, String)>,
+    /// Models it asks.
+    pub models: Vec<AskedModel>,
     /// What feeds it, by port; empty for a source.
     pub inputs: Vec<NodeInput>,
     /// Schemas of what leaves it; [`Outputs::is_tagged`] where rows that it decides against stay.
@@ -69,6 +80,17 @@ pub struct Node {
     pub dropped: DroppedRows,
     /// What building it found out.
     pub notes: Vec<String>,
+}
+
+/// A model that a stage asks.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AskedModel {
+    /// The setting that names it.
+    pub setting: &'static str,
+    /// Its name in `llms`.
+    pub name: String,
+    /// What its answers depend on.
+    pub identity: String,
 }
 
 impl Node {

@@ -221,8 +221,8 @@ pub fn own_fingerprint(graph: &Graph, node: usize) -> Fingerprint {
     for (name, hash) in &stage.files {
         hasher.add("file").add(name).add(hash);
     }
-    for (setting, identity) in &stage.models {
-        hasher.add("model").add(setting).add(identity);
+    for model in &stage.models {
+        hasher.add("model").add(model.setting).add(&model.identity);
     }
     for (port, schema) in stage.outputs.iter() {
         hasher.add(port.as_str());

@@ -41,6 +41,9 @@ pub struct Recipe {
     limit: Option<u64>,
     /// The stage to run to.
     to: Option<String>,
+    /// Whether no model is asked anything.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    offline_llm: bool,
     /// What kernels run on, where there are any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     device: Option<PlannedDevice>,
@@ -68,6 +71,7 @@ impl Recipe {
             shard_rows: options.shard_rows,
             limit: options.limit,
             to: options.to.clone(),
+            offline_llm: options.offline_llm,
             device: graph.device.as_ref().map(|device| PlannedDevice { choice: options.device.to_string(), class: device.class }),
         }
     }
@@ -110,11 +114,12 @@ impl Recipe {
         Ok(recipe)
     }
 
-    /// Makes the graph again, with a device that was asked for here, or else with such a one as was planned with.
+    /// Makes the graph again, with a device that was asked for here, or else with such a one as was planned with. Models are going to be asked
+    /// unless it was planned without, or `offline` says so here.
     ///
     /// # Errors
     /// What is wrong with it here: an input that this machine does not have, above all, or a device of another class.
-    pub fn graph(&self, own: Option<DeviceChoice>) -> Result<Graph, Problems> {
+    pub fn graph(&self, own: Option<DeviceChoice>, offline: bool) -> Result<Graph, Problems> {
         let variables = self.variables.clone();
         let planned = self.device.as_ref();
         let choice = own.or_else(|| planned?.choice.parse().ok()).unwrap_or_default();
@@ -123,12 +128,19 @@ impl Recipe {
             env: Box::new(move |name| variables.get(name).cloned()),
             device: DeviceWish { choice, planned: planned.map(|device| device.class) },
             limit: self.limit,
+            keys: if offline || self.offline_llm { None } else { Some(Box::new(|name| std::env::var(name).ok())) },
         };
         load_text(&self.file, &self.text, &options)
     }
 
     /// The options of a run that decide which tasks there are, the others as they stand in `rest`.
     pub fn options(&self, rest: Options) -> Options {
-        Options { shard_rows: self.shard_rows, limit: self.limit, to: self.to.clone(), ..rest }
+        Options {
+            shard_rows: self.shard_rows,
+            limit: self.limit,
+            to: self.to.clone(),
+            offline_llm: rest.offline_llm || self.offline_llm,
+            ..rest
+        }
     }
 }

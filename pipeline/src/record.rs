@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use stages::Measured;
+use stages::llm::{Llm, LlmBudget, LlmFigures, Price};
 
 use crate::device::DeviceRecord;
 use crate::profile::{add, add_counts};
@@ -46,8 +47,54 @@ pub struct RunRecord {
     /// What kernels ran on; none where no stage has any.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub device: Option<DeviceRecord>,
+    /// The folder where the answers of models are kept; none where no stage asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub answers: Option<String>,
+    /// The models that were asked, by their name in `llms`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub llms: BTreeMap<String, LlmRecord>,
     /// The stages, each after what it reads.
     pub stages: Vec<StageRecord>,
+}
+
+/// A model that a run asked, and what this run's requests came to.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LlmRecord {
+    /// The model's name, as the endpoint knows it.
+    pub model: String,
+    /// What tells one state of it from another, where the name does not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revision: Option<String>,
+    /// What its answers depend on besides the request.
+    pub identity: String,
+    /// What tokens cost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub price: Option<Price>,
+    /// What the output may spend.
+    #[serde(default)]
+    pub budget: LlmBudget,
+    /// What is not as one would want it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub warnings: Vec<String>,
+    /// What the requests of this run came to, and what the output has spent in all its runs.
+    #[serde(flatten)]
+    pub figures: LlmFigures,
+}
+
+impl LlmRecord {
+    /// The record of a model, as it stands.
+    pub fn of(llm: &Llm) -> Self {
+        let settings = llm.settings();
+        Self {
+            model: settings.model.clone(),
+            revision: settings.revision.clone(),
+            identity: llm.identity().to_owned(),
+            price: settings.price,
+            budget: settings.budget.clone(),
+            warnings: settings.warnings(),
+            figures: llm.figures(),
+        }
+    }
 }
 
 /// In [`StageTotals::ran_on`]: on a GPU, and where that failed (the device was lost, say) on the processor.
@@ -143,6 +190,9 @@ pub struct StageTotals {
     pub ran_on: BTreeMap<String, u64>,
     /// Time spent in the stage's own code, summed over threads.
     pub busy_seconds: f64,
+    /// Time in which its tasks did nothing but wait for those that it asks over the network, summed over tasks.
+    #[serde(default, skip_serializing_if = "is_nothing")]
+    pub waited_seconds: f64,
     /// Most bytes of rows that came into one of its tasks.
     pub peak_bytes: u64,
     /// What its rows look like.
@@ -219,6 +269,11 @@ mod number_keys {
         let number = |key: String| key.parse().map_err(|_| D::Error::custom(format!("key `{key}` is no number from 0 to 255")));
         map.into_iter().map(|(key, n)| Ok((number(key)?, n))).collect()
     }
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde asks so")]
+fn is_nothing(seconds: &f64) -> bool {
+    *seconds == 0.0
 }
 
 /// Why there is no record to read.
@@ -317,6 +372,7 @@ impl StageTotals {
         }
         add_counts(&mut self.ran_on, other.ran_on);
         self.busy_seconds += other.busy_seconds;
+        self.waited_seconds += other.waited_seconds;
         self.peak_bytes = self.peak_bytes.max(other.peak_bytes);
         self.profile.merge(other.profile);
     }
@@ -381,6 +437,7 @@ mod tests {
             measured: BTreeMap::new(),
             ran_on: [("gpu".to_owned(), 1)].into(),
             busy_seconds: 0.5,
+            waited_seconds: 0.25,
             peak_bytes: n,
             profile: Profile::default(),
         };
@@ -388,6 +445,7 @@ mod tests {
         totals.merge(task(3, "too_long"));
         totals.merge(task(2, "too_short"));
         assert_eq!((totals.rows_in, totals.rows_through("out"), totals.bytes_out, totals.peak_bytes), (10, 7, 10, 5));
+        assert!((totals.busy_seconds - 1.5).abs() + (totals.waited_seconds - 0.75).abs() < 1e-9);
         assert_eq!(totals.dropped, [("too_long".to_owned(), 1), ("too_short".to_owned(), 2)].into());
         assert_eq!(totals.ran_on, [("gpu".to_owned(), 3)].into());
         assert_eq!(totals.counted["field_not_in_schema"], totals.dropped);

@@ -7,6 +7,7 @@ mod dag;
 mod details;
 pub(crate) mod html;
 mod mixtures;
+mod models;
 mod near;
 pub(crate) mod overlay;
 mod plot;
@@ -14,6 +15,7 @@ mod rows;
 #[cfg(test)]
 pub(crate) mod samples;
 mod thresholds;
+pub(crate) mod trees;
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
@@ -29,26 +31,46 @@ use crate::show::{self, count, share};
 
 /// The report of a run, as an HTML page.
 pub fn render(record: &RunRecord) -> String {
-    render_with(record, "")
+    render_with(record, &FromRows::default())
 }
 
-/// The same with the pictures of its output, where there are any: see [`crate::gallery::of_output`].
-pub(crate) fn render_with(record: &RunRecord, pictures: &str) -> String {
+/// What a report shows of the rows of an output, as sections; empty where there is nothing of that kind.
+#[derive(Debug, Default)]
+pub(crate) struct FromRows {
+    /// Rows that are pictures: see [`crate::gallery::of_output`].
+    pub(crate) pictures: String,
+    /// Rows that are nodes of a tree: see [`trees::of_output`].
+    pub(crate) trees: String,
+}
+
+impl FromRows {
+    /// What there is in the output of a run.
+    pub(crate) fn of_output(output: &std::path::Path, record: &RunRecord) -> Self {
+        Self { pictures: crate::gallery::of_output(output, record), trees: trees::of_output(output, record) }
+    }
+}
+
+/// The same with rows of its output.
+pub(crate) fn render_with(record: &RunRecord, FromRows { pictures, trees }: &FromRows) -> String {
+    let styles: Vec<&str> = [(pictures, crate::gallery::STYLE), (trees, trees::STYLE)]
+        .into_iter()
+        .filter(|(section, _)| !section.is_empty())
+        .map(|(_, style)| style)
+        .collect();
     let figures = Figures::of(record);
     let nears = Near::all_of(record);
-    let mut out = html::begin(
-        &format!("{} · run report", show::visible_line(&record.name)),
-        if pictures.is_empty() { &[] } else { &[crate::gallery::STYLE] },
-    );
+    let mut out = html::begin(&format!("{} · run report", show::visible_line(&record.name)), &styles);
     out.push_str("<a class=\"skip\" href=\"#graph\">Skip to the graph</a>\n");
     write_head(record, &figures, &mut out);
     out.push_str("<nav aria-label=\"Sections\"><ul>");
     for (id, title, is_there) in [
         ("graph", "Graph", true),
         ("pictures", "Pictures", !pictures.is_empty()),
+        ("trees", "A tree", !trees.is_empty()),
         ("funnel", "Funnel", true),
         ("reasons", "Reasons", true),
         ("thresholds", "Thresholds", !thresholds::is_empty(record)),
+        ("models", "Models", !models::is_empty(record)),
         ("near", "Near-duplicates", nears.iter().any(|near| !near.is_empty())),
         ("mixtures", "Mixtures", !mixtures::is_empty(record)),
         ("counts", "Counts", nears.iter().any(|near| !near.rest.is_empty())),
@@ -67,9 +89,11 @@ pub(crate) fn render_with(record: &RunRecord, pictures: &str) -> String {
     out.push_str("</ul></nav>\n<main>\n");
     write_graph(record, &mut out);
     out.push_str(pictures);
+    out.push_str(trees);
     write_funnel(record, &mut out);
     write_reasons(record, &mut out);
     thresholds::write(record, &mut out);
+    models::write(record, &mut out);
     near::write(&nears, &mut out);
     mixtures::write(record, &mut out);
     counts::write(&nears, &mut out);
@@ -119,7 +143,7 @@ fn state_of(record: &RunRecord) -> (&'static str, String, &'static str) {
         "stopped" => (
             "held",
             "stopped".to_owned(),
-            "It stopped tidily. Look at the rejected rows below or raise the limit that was reached, then run the same command again: it goes on from what is finished.",
+            "It stopped tidily. Look at the rejected rows below, or raise the limit or the budget that was reached, then run the same command again: it goes on from what is finished.",
         ),
         "interrupted" => (
             "held",

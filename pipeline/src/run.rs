@@ -3,6 +3,8 @@
 mod added;
 mod again;
 mod amount;
+pub(crate) mod asked;
+mod asking;
 mod cache;
 mod context;
 mod engine;
@@ -35,7 +37,7 @@ use std::sync::atomic::AtomicBool;
 pub use amount::Amount;
 pub use engine::run;
 pub use error::RunError;
-pub use estimate::{Estimate, StageEstimate, estimate};
+pub use estimate::{AsksEstimate, Estimate, StageEstimate, estimate};
 pub use outputs::rejected_schema;
 pub use progress::Show;
 pub use survey::{NamedTask, Survey, Todo, survey, survey_for_workers};
@@ -49,6 +51,9 @@ const TASK_BYTES: u64 = 320 << 20;
 
 /// A shard holds at most this many rows.
 pub const SHARD_ROWS: u64 = 65_536;
+
+/// The same where each row is asked about over the network: what is lost with a task is then little, and others have something to do.
+const ASKED_SHARD_ROWS: u64 = 4096;
 
 /// How a run is done. Nothing here changes a row, except `limit`.
 #[derive(Debug, Clone)]
@@ -69,6 +74,8 @@ pub struct Options {
     pub device: gpu::DeviceChoice,
     /// Forget what earlier runs did.
     pub fresh: bool,
+    /// Ask no model anything: what was answered before is all there is.
+    pub offline_llm: bool,
     /// How progress is shown.
     pub show: Show,
     /// How the run was called, for its log.
@@ -90,6 +97,7 @@ impl Default for Options {
             to: None,
             device: gpu::DeviceChoice::Auto,
             fresh: false,
+            offline_llm: false,
             show: Show::Auto,
             command_line: String::new(),
             crash_at: None,

@@ -30,7 +30,41 @@ pub fn summary(graph: &Graph) -> String {
             _ = writeln!(text, "  note: {note}");
         }
     }
+    write_models(graph, &mut text);
     text
+}
+
+/// An address without what may be secret in it.
+fn without_secrets(url: &str) -> String {
+    let url = url.split(['?', '#']).next().unwrap_or_default();
+    match url.split_once("://").map(|(scheme, rest)| (scheme, rest.split_once('/').unwrap_or((rest, "")))) {
+        Some((scheme, (host, path))) => format!("{scheme}://{}/{path}", host.rsplit('@').next().unwrap_or_default()),
+        None => url.to_owned(),
+    }
+}
+
+/// The models that stages ask, and what is worth knowing of them.
+fn write_models(graph: &Graph, text: &mut String) {
+    for (name, llm) in graph.asked().iter() {
+        let settings = llm.settings();
+        let by = match (&settings.command, &settings.endpoint) {
+            (Some(command), _) => format!("served by `{}`", command.first().map_or("", String::as_str)),
+            (None, Some(endpoint)) => {
+                format!("at {}", endpoint.urls().iter().map(|url| without_secrets(url)).collect::<Vec<_>>().join(", "))
+            }
+            (None, None) => String::new(),
+        };
+        let asked_by: Vec<&str> =
+            graph.nodes.iter().filter(|node| node.models.iter().any(|model| model.name == name)).map(|node| node.id.as_str()).collect();
+        let line = format!("\nmodel {name} ({}) {by}, asked by {}", settings.model, asked_by.join(", "));
+        _ = writeln!(text, "{}", show::visible(&line));
+    }
+    if graph.nodes.iter().any(|node| !node.models.is_empty()) {
+        _ = writeln!(text, "  answers are kept in {}", graph.answers.display());
+    }
+    for note in &graph.notes {
+        _ = writeln!(text, "note: {}", show::visible_line(note));
+    }
 }
 
 /// How much a stage is going to make.

@@ -1,17 +1,21 @@
 //! Small stage types that tests of the file, the manual and `check` are made with: a source, a filter, a global one; and for those of runs one
 //! that makes rows of nothing, and one that has kernels.
 
+use std::collections::BTreeMap;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use arrow::array::{AsArray, Int64Array, RecordBatch, StringArray};
 use arrow::datatypes::{DataType, Field, Schema};
+use futures::future::BoxFuture;
 use schemars::JsonSchema;
 use schemas::{ColumnSpec, document};
 use serde::{Deserialize, Serialize};
 use stages::registry::StageSpec;
 use stages::{
-    BuildContext, Done, Emit, Global, Inputs, Kind, Makes, Outputs, PartIn, RowLocal, RowSink, Source, Split, SplitFile, Stage,
+    BuildContext, Done, Emit, Global, Inputs, Kind, Makes, Outputs, PartIn, RowAsync, RowLocal, RowSink, Source, Split, SplitFile, Stage,
     StageConfig, StageError, Step, TableSpec, Tables, WholeIn,
 };
 
@@ -343,6 +347,135 @@ impl RowLocal for RunKernel {
     }
 }
 
+/// Waits for each row as if somebody was asked about it, and may ask a model. What only says how long that takes, and how it ends, is no part of
+/// the fingerprint.
+#[derive(Debug, Clone, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+struct AskSlowlyConfig {
+    /// What its observations are kept under.
+    #[serde(skip_serializing)]
+    seen: String,
+    /// Milliseconds that a row takes at most.
+    #[serde(default, skip_serializing)]
+    most_ms: u64,
+    /// Rows under way at once.
+    #[serde(skip_serializing)]
+    window: usize,
+    /// The row that ends the run tidily.
+    #[serde(skip_serializing)]
+    stops_at: Option<i64>,
+    /// The row at which the person ends the run.
+    #[serde(skip_serializing)]
+    interrupts_at: Option<i64>,
+    /// The row that is a bug.
+    #[serde(skip_serializing)]
+    panics_at: Option<i64>,
+    /// The row that takes a minute.
+    #[serde(skip_serializing)]
+    hangs_at: Option<i64>,
+    /// Every so many rows one is rejected.
+    rejects: Option<i64>,
+    /// Each row is given so many times.
+    #[serde(default = "once")]
+    times: usize,
+    /// The model that is asked about each row, besides.
+    llm: Option<stages::llm::LlmName>,
+}
+
+fn once() -> usize {
+    1
+}
+
+/// What was seen of an [`AskSlowly`]; no row depends on it.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Seen {
+    pub(crate) begun: usize,
+    pub(crate) ended: usize,
+    pub(crate) most_at_once: usize,
+    /// Set when the person is to end the run.
+    pub(crate) interrupt: Option<Arc<AtomicBool>>,
+}
+
+static SEEN: Mutex<BTreeMap<String, Seen>> = Mutex::new(BTreeMap::new());
+
+/// What was seen under `name`, to look at or to prepare.
+pub(crate) fn seen<T>(name: &str, with: impl FnOnce(&mut Seen) -> T) -> T {
+    let mut all = SEEN.lock().unwrap_or_else(PoisonError::into_inner);
+    with(all.entry(name.to_owned()).or_default())
+}
+
+struct AskSlowly(AskSlowlyConfig, Option<Arc<stages::llm::Llm>>);
+
+impl StageConfig for AskSlowlyConfig {
+    const NAME: &'static str = "ask_slowly";
+    const VERSION: u32 = 1;
+    const KIND: Kind = Kind::RowAsync;
+    const INPUTS: Inputs = Inputs::One;
+    const EXAMPLE: &'static str = "{use: ask_slowly, from: rows, seen: example, window: 8}";
+
+    fn llms(&self) -> Vec<(&'static str, &stages::llm::LlmName)> {
+        self.llm.iter().map(|llm| ("llm", llm)).collect()
+    }
+
+    fn build(&self, cx: &BuildContext) -> Result<Stage, StageError> {
+        let llm = self.llm.as_ref().map(|llm| cx.llm("llm", llm)).transpose()?;
+        Ok(Stage::RowAsync(Box::new(AskSlowly(self.clone(), llm))))
+    }
+}
+
+impl RowAsync for AskSlowly {
+    fn window(&self) -> usize {
+        self.0.window
+    }
+
+    fn process<'a>(&'a self, row: RecordBatch, out: &'a mut Emit) -> BoxFuture<'a, Result<(), StageError>> {
+        Box::pin(async move {
+            let n = row.column_by_name("n").expect("n").as_primitive::<arrow::datatypes::Int64Type>().value(0);
+            let settings = &self.0;
+            let interrupt = seen(&settings.seen, |seen| {
+                seen.begun += 1;
+                seen.most_at_once = seen.most_at_once.max(seen.begun - seen.ended);
+                seen.interrupt.clone().filter(|_| settings.interrupts_at == Some(n))
+            });
+            if let Some(interrupt) = interrupt {
+                interrupt.store(true, Ordering::Relaxed);
+            }
+            assert!(settings.panics_at != Some(n), "a bug at {n}");
+            if settings.most_ms > 0 {
+                // Differs from call to call: no byte may depend on it.
+                let random = std::hash::BuildHasher::hash_one(&std::collections::hash_map::RandomState::new(), n);
+                tokio::time::sleep(Duration::from_millis(random % settings.most_ms)).await;
+            }
+            if settings.hangs_at == Some(n) {
+                tokio::time::sleep(Duration::from_secs(60)).await;
+            }
+            if let Some(llm) = &self.1 {
+                let text = document::TEXT.of(&row).value(0).to_owned();
+                let mut ask = stages::llm::Ask::new(vec![stages::llm::Message::text(stages::llm::Role::User, text)], 50);
+                ask.stand_in = "x".repeat(40);
+                match llm.ask(&ask).await {
+                    Ok(_) => {}
+                    Err(stages::llm::AskError::Refused { reason, detail, .. }) => out.reject_row(&row, 0, reason, detail),
+                    Err(stages::llm::AskError::Stop(error)) => return Err(error),
+                }
+            }
+            seen(&settings.seen, |seen| seen.ended += 1);
+            if settings.stops_at == Some(n) {
+                return Err(StageError::Stopped { problem: format!("the budget ends at {n}"), help: "raise it".to_owned() });
+            }
+            if settings.rejects.is_some_and(|every| n % every == 0) {
+                out.reject_row(&row, 0, "refused", format!("row {n}"));
+                return Ok(());
+            }
+            (0..settings.times).try_for_each(|_| out.rows(row.clone()))
+        })
+    }
+}
+
 /// Types that run, beside a true one.
-pub(crate) static MAKERS: &[StageSpec] =
-    &[StageSpec::of::<stages::DedupExactConfig>(), StageSpec::of::<MakeRowsConfig>(), StageSpec::of::<RunKernelConfig>()];
+pub(crate) static MAKERS: &[StageSpec] = &[
+    StageSpec::of::<AskSlowlyConfig>(),
+    StageSpec::of::<stages::DedupExactConfig>(),
+    StageSpec::of::<MakeRowsConfig>(),
+    StageSpec::of::<RunKernelConfig>(),
+];

@@ -7,6 +7,7 @@ pub mod document;
 pub mod dropped;
 pub mod fractal;
 pub mod llm;
+pub mod query;
 pub mod sft;
 mod size;
 

@@ -25,7 +25,7 @@ pub use self::process::interrupt_programs;
 
 use self::ask::{Programs, Work};
 use self::judge::{Judge, about_dropping};
-use self::process::Program;
+pub(crate) use self::process::Program;
 use self::session::Protocol;
 use crate::read::RecordBytes;
 use crate::units::ColumnNames;

@@ -83,6 +83,14 @@ pub enum StageError {
         /// What to do before it is run again.
         help: String,
     },
+    /// The endpoint of a model answers nobody, and will not the next time: its key or its URL is wrong, say.
+    #[error("{problem}; {help}")]
+    Endpoint {
+        /// What it said.
+        problem: String,
+        /// The next step.
+        help: String,
+    },
     /// A person ended the run.
     #[error("interrupted")]
     Interrupted,

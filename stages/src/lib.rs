@@ -21,11 +21,12 @@ mod text;
 pub mod units;
 
 pub use command::{CommandConfig, interrupt_programs};
-pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig};
+pub use dedup::{DedupExactConfig, DedupLinesConfig, DedupMinhashConfig, FilterSimilarConfig};
 pub use embed::NearestRowsConfig;
 pub use error::StageError;
 pub use filter::{DecontaminateConfig, FilterLengthConfig, FilterTextConfig, FilterUrlConfig, UrlList, UrlListFiles, WithoutUrl};
 pub use fractal::{ComposeFractalsConfig, RenderFractaldbConfig, RenderFractalsConfig, SampleIfsConfig};
+pub use llm::SplitContextConfig;
 pub use llm::{AnswerQueriesConfig, AskLlmConfig, JudgeRowsConfig};
 pub use read::{ReadCsvConfig, ReadJsonlConfig, ReadParquetConfig, ReadTextConfig, ReadWarcConfig};
 pub use score::{HeadActivation, ScoreHeadsConfig, safetensors};

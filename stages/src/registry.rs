@@ -23,6 +23,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::DedupMinhashConfig>(),
     StageSpec::of::<crate::ExtractTextConfig>(),
     StageSpec::of::<crate::FilterLengthConfig>(),
+    StageSpec::of::<crate::FilterSimilarConfig>(),
     StageSpec::of::<crate::FilterTextConfig>(),
     StageSpec::of::<crate::FilterUrlConfig>(),
     StageSpec::of::<crate::GroupByConfig>(),
@@ -46,6 +47,7 @@ pub static STAGES: &[StageSpec] = &[
     StageSpec::of::<crate::ScrubPiiConfig>(),
     StageSpec::of::<crate::ShuffleConfig>(),
     StageSpec::of::<crate::SortRowsConfig>(),
+    StageSpec::of::<crate::SplitContextConfig>(),
     StageSpec::of::<crate::SplitHoldoutConfig>(),
     StageSpec::of::<crate::SqlConfig>(),
 ];

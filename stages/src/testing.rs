@@ -2,6 +2,7 @@
 //!
 //! Everything here panics where a check fails: it is for tests, of this crate and of others.
 
+pub mod endpoint;
 mod files;
 mod tables;
 

@@ -84,7 +84,7 @@ pub fn objects_below(address: &Address) -> std::io::Result<Arc<dyn ObjectStore>>
 }
 
 /// TLS asks for its cryptography by process; a provider that is there already stays.
-pub(crate) fn install_cryptography() {
+pub fn install_cryptography() {
     let _ = rustls::crypto::ring::default_provider().install_default();
 }
 

@@ -12,7 +12,7 @@ use std::io;
 
 pub use address::Address;
 pub(crate) use client::wait;
-pub use client::{objects_below, provide, runtime};
+pub use client::{install_cryptography, objects_below, provide, runtime};
 pub use file::{RemoteFile, RemoteReader};
 pub(crate) use list::list_address;
 

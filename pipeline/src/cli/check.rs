@@ -15,7 +15,7 @@ pub struct Args {
 /// # Errors
 /// All that is wrong with the file.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    let graph = args.file.load(None)?;
+    let graph = args.file.load(None, true)?;
     print(&summary(&graph))?;
     Ok(Exit::Done)
 }

@@ -26,7 +26,7 @@ use gpu::DeviceChoice;
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 
 use crate::device::DeviceWish;
-use crate::file::{LoadOptions, Problems, load};
+use crate::file::{Env, LoadOptions, Problems, load};
 use crate::graph::Graph;
 
 /// Turns raw data into training data: one file says what happens, one command does it.
@@ -80,7 +80,7 @@ pub enum Exit {
     Usage,
     /// More rows were rejected than allowed; nothing downstream was published.
     Rejected,
-    /// A budget or a dead endpoint stopped it tidily; a rerun goes on.
+    /// A budget that is used up or a dead endpoint stopped it tidily; a rerun goes on.
     Stopped,
     /// The person stopped it; a rerun goes on.
     Interrupted,
@@ -143,13 +143,15 @@ pub fn parse_device(text: &str) -> Result<DeviceChoice, String> {
 }
 
 impl FileArgs {
-    /// Reads, checks and builds the file, for a run of so many rows of each source if there is a limit.
+    /// Reads, checks and builds the file, for a run of so many rows of each source if there is a limit; `asks`: models are going to be asked, so
+    /// that their keys must be there.
     ///
     /// # Errors
     /// All that is wrong with it, as a [`Problems`].
-    pub fn load(&self, limit: Option<u64>) -> miette::Result<Graph> {
+    pub fn load(&self, limit: Option<u64>, asks: bool) -> miette::Result<Graph> {
         let device = DeviceWish { choice: self.device.clone(), planned: None };
-        Ok(load(&self.file, &LoadOptions { sets: self.sets.clone(), device, limit, ..LoadOptions::default() })?)
+        let keys: Option<Env> = if asks { Some(Box::new(|name| std::env::var(name).ok())) } else { None };
+        Ok(load(&self.file, &LoadOptions { sets: self.sets.clone(), device, limit, keys, ..LoadOptions::default() })?)
     }
 }
 

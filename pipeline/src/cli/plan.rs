@@ -8,8 +8,9 @@ use stages::{Port, Stage};
 use super::run::{Resources, RunFailure};
 use super::{Exit, FileArgs};
 use crate::graph::Graph;
+use crate::run::asked::money;
 use crate::run::progress::{duration, grouped};
-use crate::run::{Amount, Estimate, Options, Survey, Todo, estimate, survey, survey_for_workers};
+use crate::run::{Amount, AsksEstimate, Estimate, Options, Survey, Todo, estimate, survey, survey_for_workers};
 use crate::show;
 use crate::show_graph::makes_text;
 
@@ -33,6 +34,9 @@ pub struct Args {
     /// List the tasks that can be done now, a name and what it is on each line, and leave in the output what `pipeline worker` needs
     #[arg(long)]
     tasks: bool,
+    /// With `--tasks`: workers are to ask no model anything
+    #[arg(long, requires = "tasks")]
+    offline_llm: bool,
     /// Print the stages as a Mermaid flow chart
     #[arg(long, conflicts_with_all = ["json", "tasks"])]
     mermaid: bool,
@@ -50,7 +54,7 @@ pub struct Args {
 /// # Errors
 /// A wrong file, or an output that cannot be read.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    let graph = args.file.load(args.limit)?;
+    let graph = args.file.load(args.limit, false)?;
     if args.mermaid {
         super::print(&mermaid(&graph))?;
         return Ok(Exit::Done);
@@ -59,6 +63,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         to: args.to.clone(),
         device: args.file.device.clone(),
         limit: args.limit,
+        offline_llm: args.offline_llm,
         #[cfg(debug_assertions)]
         shard_rows: args.shard_rows,
         ..args.resources.options()
@@ -164,7 +169,49 @@ fn estimate_table(estimate: &Estimate) -> String {
     for note in &estimate.notes {
         let _ = writeln!(text, "note     {note}");
     }
-    text
+    text + &asks_table(estimate)
+}
+
+/// What stages ask models, and what it costs.
+fn asks_table(estimate: &Estimate) -> String {
+    if estimate.llms.is_empty() {
+        return String::new();
+    }
+    let of_stages = estimate.stages.iter().flat_map(|stage| stage.asks.iter().map(|asks| (stage.id.as_str(), asks)));
+    let of_stages: Vec<(&str, &AsksEstimate)> = of_stages.collect();
+    // The sum of one is that one.
+    let sums =
+        estimate.llms.iter().filter(|llm| of_stages.iter().filter(|(_, asks)| asks.llm == llm.llm).count() > 1).map(|llm| ("all", llm));
+    let mut rows = vec![["asks", "model", "requests", "tokens in", "tokens out", "cost"].map(str::to_owned)];
+    for (stage, asks) in of_stages.iter().copied().chain(sums) {
+        let count = |amount: Amount| likely_and_most(amount, &|number| grouped(whole(number)));
+        let cost = asks.cost.map_or_else(|| "no price".to_owned(), |cost| likely_and_most(cost, &money));
+        let [calls, prompt, completion] = [asks.calls, asks.prompt_tokens, asks.completion_tokens].map(count);
+        rows.push([stage.to_owned(), asks.llm.clone(), calls, prompt, completion, cost]);
+    }
+    let mut widths = [0; 6];
+    for row in &rows {
+        widths.iter_mut().zip(row).for_each(|(width, cell)| *width = cell.chars().count().max(*width));
+    }
+    let mut text = "\n".to_owned();
+    for row in rows {
+        let [stage, model, rest @ ..] = &row;
+        let _ = write!(text, "{stage:<0$}  {model:<1$}", widths[0], widths[1]);
+        rest.iter().zip(&widths[2..]).for_each(|(cell, width)| _ = write!(text, "  {cell:>width$}"));
+        text.push('\n');
+    }
+    text + "\nnobody was asked: ~ with stand-ins for answers, all of them right at once; ≤ with answers as long as `max_tokens` allows, asked for as\n\
+            often as `tries` allows; a token is taken for four bytes. Answers that are stored cost nothing, and are counted all the same\n"
+}
+
+/// What is likely, and what it is at most.
+fn likely_and_most(amount: Amount, text: &dyn Fn(f64) -> String) -> String {
+    match (amount.likely, amount.high) {
+        _ if amount.is_known() => text(amount.low),
+        (Some(likely), Some(high)) => format!("~{} ≤ {}", text(likely), text(high)),
+        (None, Some(high)) => format!("≤ {}", text(high)),
+        _ => "?".to_owned(),
+    }
 }
 
 fn about(amount: Amount, text: impl Fn(f64) -> String) -> String {

@@ -41,7 +41,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         return Ok(Exit::Done);
     }
     let path = args.output.join("report.html");
-    super::write_whole(&path, &report::render_with(&record, &crate::gallery::of_output(&args.output, &record)))?;
+    super::write_whole(&path, &report::render_with(&record, &report::FromRows::of_output(&args.output, &record)))?;
     tracing::info!("wrote {}", path.display());
     Ok(Exit::Done)
 }

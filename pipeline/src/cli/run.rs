@@ -8,7 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use miette::{Diagnostic, IntoDiagnostic, WrapErr};
 
 use super::{Exit, FileArgs, UsageError};
-use crate::record::RunRecord;
+use crate::record::{LlmRecord, RunRecord};
+use crate::run::asked::money;
 use crate::run::progress::{duration, grouped};
 use crate::run::{Options, RunError, Show};
 use crate::store::StoreError;
@@ -23,6 +24,9 @@ pub struct Args {
     /// Forget what earlier runs did and start over
     #[arg(long)]
     fresh: bool,
+    /// Ask no model anything: answers that are stored are all there is, and where one is missing the run stops
+    #[arg(long)]
+    offline_llm: bool,
     /// Run only this stage and what it needs
     #[arg(long, value_name = "STAGE")]
     to: Option<String>,
@@ -96,7 +100,7 @@ fn parse_bytes(text: &str) -> Result<u64, String> {
 /// # Errors
 /// What stopped it.
 pub fn execute(args: Args) -> miette::Result<Exit> {
-    let graph = args.file.load(args.limit)?;
+    let graph = args.file.load(args.limit, !args.offline_llm)?;
     let interrupted = end_tidily()?;
     let options = Options {
         batch_rows: args.batch_rows,
@@ -104,6 +108,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         to: args.to.clone(),
         device: args.file.device.clone(),
         fresh: args.fresh,
+        offline_llm: args.offline_llm,
         show: if args.json { Show::Json } else { Show::Auto },
         #[cfg(debug_assertions)]
         crash_at: args.crash_at,
@@ -117,6 +122,9 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         for note in &node.notes {
             tracing::info!("{}: {note}", node.id);
         }
+    }
+    for note in &graph.notes {
+        tracing::warn!("{}", crate::show::visible_line(note));
     }
     let output = options.output_of(&graph.output);
     let (result, record) = crate::run::run(graph, &options);
@@ -193,9 +201,28 @@ fn summary(record: &RunRecord, output: &Path) -> String {
             }
         }
     }
+    for (name, llm) in &record.llms {
+        lines.push(format!("  model {name}: {}", told_of(llm)));
+    }
     lines.push(format!("output  {}", output.display()));
     lines.push(format!("report  {}", output.join("report.html").display()));
     lines.join("\n")
+}
+
+/// What a model was asked, and at what cost.
+fn told_of(llm: &LlmRecord) -> String {
+    let figures = &llm.figures;
+    let mut text = format!(
+        "{} new answers, {} stored ones, {} + {} tokens",
+        grouped(figures.answers),
+        grouped(figures.stored),
+        grouped(figures.prompt_tokens),
+        grouped(figures.completion_tokens)
+    );
+    if llm.price.is_some() {
+        text += &format!(", cost {} ({} in all runs)", money(figures.cost), money(figures.spent.cost));
+    }
+    text
 }
 
 /// What stopped a run, with what to do about it.
@@ -221,6 +248,10 @@ impl RunFailure {
             RunError::Unexpected { stage, .. } => Some(format!(
                 "nothing of `{stage}` or after it was published, but for what it dropped and rejected; mend the input or change `expect`, and run again: what is done stays done"
             )),
+            RunError::Stopped { help, .. } => {
+                let again = format!("`pipeline run {file}` goes on where this stopped: what was answered is kept");
+                Some(if help.is_empty() { again } else { format!("{help}; then {again}") })
+            }
             RunError::Locked { .. } => Some("wait for it, or end it; `pipeline status OUTPUT` shows how far it is".to_owned()),
             RunError::WorkersAtWork { .. } => Some("wait until they end, or end them: what they have done stays done".to_owned()),
             RunError::NoPlan { .. } => Some("`pipeline plan FILE --tasks` leaves one there".to_owned()),
@@ -247,6 +278,7 @@ impl RunFailure {
         match self.error {
             RunError::Interrupted => Exit::Interrupted,
             RunError::TooManyRejected { .. } | RunError::Unexpected { .. } => Exit::Rejected,
+            RunError::Stopped { .. } => Exit::Stopped,
             RunError::TooLittleMemory { .. }
             | RunError::NoStage(_)
             | RunError::NoPlan { .. }

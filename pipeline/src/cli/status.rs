@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use super::Exit;
 use super::run::check_output;
 use crate::record::RunRecord;
+use crate::run::asked::describe;
 use crate::run::lock::Lock;
 use crate::run::log::latest;
 use crate::run::progress::{self, Snapshot, duration, grouped};
@@ -44,6 +45,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
         let status = serde_json::json!({"state": state, "running": holder.is_some(), "progress": snapshot, "log": log});
         format!("{status:#}\n")
     } else {
+        let llms = snapshot.as_ref().map(|snapshot| snapshot.llms.clone()).unwrap_or_default();
         let device = snapshot.as_ref().and_then(|snapshot| snapshot.device.clone());
         let mut text = format!("{}: {}\n", args.output.display(), crate::show::visible(&state));
         if let Some(snapshot) = snapshot {
@@ -65,6 +67,9 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
                 let _ =
                     writeln!(text, "{:<width$}  {rows_in:>12}  {rows_out:>12}  {dropped:>10}  {rejected:>10}  {tasks}{tagged}", stage.id);
             }
+        }
+        for llm in &llms {
+            let _ = writeln!(text, "{}model {}: {}", if llm.name == llms[0].name { "\n" } else { "" }, llm.name, describe(llm));
         }
         if let Some(device) = device {
             let _ = writeln!(text, "\ndevice  {}", crate::show::visible_line(&device));

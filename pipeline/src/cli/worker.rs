@@ -22,6 +22,9 @@ pub struct Args {
     /// The adapter to run kernels on, by a part of its name, or `gpu` or `cpu`: of the class that was planned with [default: as was planned]
     #[arg(long, value_name = "DEVICE", value_parser = parse_device)]
     device: Option<DeviceChoice>,
+    /// Ask no model anything: what was answered before is all there is [default: as was planned]
+    #[arg(long)]
+    offline_llm: bool,
     #[command(flatten)]
     resources: Resources,
     /// Stop dead after the K-th side effect
@@ -41,12 +44,13 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
     if job.left.is_empty() {
         return Ok(Exit::Done);
     }
-    let graph = job.recipe.graph(args.device.clone())?;
+    let graph = job.recipe.graph(args.device.clone(), args.offline_llm)?;
     let file = graph.file.clone();
     let options = Options {
         #[cfg(debug_assertions)]
         crash_at: args.crash_at,
         interrupted: end_tidily()?,
+        offline_llm: args.offline_llm,
         ..args.resources.options()
     };
     let each = |label: &str, seconds: f64| {

@@ -7,7 +7,7 @@ use arrow::datatypes::{Field, Schema, SchemaRef};
 use datasets::{DataError, WriteSettings};
 use schemas::{ColumnSpec, SchemaError};
 use serde_json::Value as Json;
-use stages::llm::Llms;
+use stages::llm::{LlmName, Llms};
 use stages::registry::{AnyConfig, StageSpec};
 use stages::{BuildContext, Outputs, Port, Source, Stage, StageError};
 
@@ -18,7 +18,7 @@ use super::problem::{Place, Problem, Sources, did_you_mean, quoted};
 use super::room;
 use crate::device::LazyDevice;
 use crate::expect::{BOUNDS, Bound};
-use crate::graph::{DroppedRows, Edge, MaxRejected, Node, NodeInput, OnFail};
+use crate::graph::{AskedModel, DroppedRows, Edge, MaxRejected, Node, NodeInput, OnFail};
 use crate::inputs::hash_file;
 
 /// What all stages are built with.
@@ -120,8 +120,10 @@ impl Builder<'_> {
             }
         }
         let built = config.build(&cx).and_then(|stage| Ok((stage, config.settings()?, hashes(config.files(&cx)?)?)));
-        let models = config.llms().into_iter().filter_map(|(setting, name)| Some((setting, self.llms.get(&name.0)?.identity().to_owned())));
-        let models = models.collect();
+        let model = |(setting, name): (&'static str, &LlmName)| {
+            Some(AskedModel { setting, name: name.0.clone(), identity: self.llms.get(&name.0)?.identity().to_owned() })
+        };
+        let models = config.llms().into_iter().filter_map(model).collect();
         let (stage, settings, files) = built.map_err(|error| problems.push(self.stage_problem(draft, error))).ok()?;
         if let Stage::Source(source) = &stage
             && let Some(problem) = self.input_problem(draft, source.as_ref())

@@ -72,20 +72,7 @@ impl Draft<'_> {
 
     /// Where an error about setting `path` (`a.b`, `a[1].b` for a nested one) is shown: at its value, else at the stage's id.
     pub(crate) fn setting_place(&self, path: &str) -> &Place {
-        let mut node = self.node;
-        let mut place = &self.place;
-        // `a[1].b` is `b` of the second item of `a`.
-        for part in path.split(['.', '[']) {
-            let item = part.strip_suffix(']').and_then(|index| node.items().get(index.parse::<usize>().ok()?));
-            let Some((key_place, value)) =
-                item.map(|item| (&item.place, item)).or_else(|| node.entry(part).map(|(key, value)| (&key.place, value)))
-            else {
-                break;
-            };
-            place = if value.place.span.is_empty() { key_place } else { &value.place };
-            node = value;
-        }
-        place
+        self.node.place_of(&self.place, path)
     }
 }
 

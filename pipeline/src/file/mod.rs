@@ -3,6 +3,7 @@
 mod build;
 mod draft;
 mod expand;
+mod models;
 mod node;
 mod output;
 mod problem;
@@ -20,7 +21,6 @@ use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use stages::llm::Llms;
 use stages::registry::{STAGES, StageSpec};
 
 pub(crate) use problem::nearest;
@@ -31,6 +31,7 @@ pub(crate) use validate::{number_text, wanted};
 use crate::device::{DeviceWish, LazyDevice};
 use crate::graph::{Checkpoints, Graph, MaxRejected};
 use build::Builder;
+use models::Models;
 use node::{MAX_BYTES, Node, Value};
 use problem::{Place, Sources};
 use validate::Validator;
@@ -45,6 +46,8 @@ pub struct LoadOptions {
     pub device: DeviceWish,
     /// Only so many rows of each source are read, and made by stages that make rows.
     pub limit: Option<u64>,
+    /// Where the keys of models are looked up, if they are going to be asked: then those must be there, and answers must have a place.
+    pub keys: Option<Env>,
 }
 
 /// The value of a variable, if it is set.
@@ -52,7 +55,7 @@ pub type Env = Box<dyn Fn(&str) -> Option<String>>;
 
 impl Default for LoadOptions {
     fn default() -> Self {
-        Self { sets: Vec::new(), env: Box::new(|name| std::env::var(name).ok()), device: DeviceWish::default(), limit: None }
+        Self { sets: Vec::new(), env: Box::new(|name| std::env::var(name).ok()), device: DeviceWish::default(), limit: None, keys: None }
     }
 }
 
@@ -98,10 +101,11 @@ pub(crate) fn example_settings(example: &str) -> Option<serde_json::Value> {
 pub(crate) fn load_with(path: &Path, text: &str, options: &LoadOptions, table: &'static [StageSpec]) -> Result<Graph, Problems> {
     let sources = Arc::new(Sources::new(path, text, &options.sets));
     let mut problems = Vec::new();
-    let graph = File { path, text, options, table, sources: &sources, variables: RefCell::default() }.graph(&mut problems);
+    let file = File { path, text, options, table, sources: &sources, variables: RefCell::default(), hidden: RefCell::default() };
+    let graph = file.graph(&mut problems);
     match graph {
         Some(graph) if problems.is_empty() => Ok(graph),
-        _ => Err(Problems::new(path, &sources, problems)),
+        _ => Err(Problems::new(path, &Arc::new(sources.without(&file.hidden.take())), problems)),
     }
 }
 
@@ -138,6 +142,8 @@ struct File<'a> {
     sources: &'a Sources,
     /// The variables it names, and what they were.
     variables: RefCell<BTreeMap<String, String>>,
+    /// Where secrets stand that nobody is shown.
+    hidden: RefCell<Vec<Place>>,
 }
 
 impl File<'_> {
@@ -152,7 +158,7 @@ impl File<'_> {
         };
         check_version(&root, problems);
         let schema = schema::top_schema();
-        let validator = Validator { root: &schema, whose: "the file".to_owned(), manual: None, skip: &["version", "max_rejected"] };
+        let validator = Validator { root: &schema, whose: "the file".to_owned(), manual: None, skip: &["version", "max_rejected", "llms"] };
         problems.extend(validator.check(&root, &start));
         let max_rejected = draft::max_rejected(&root, MaxRejected::default(), "the file").unwrap_or_else(|problem| {
             problems.push(problem);
@@ -169,7 +175,8 @@ impl File<'_> {
         let order = draft::order(&drafts, problems);
         let dropped = root.get("dropped").and_then(|mode| serde_json::from_value(mode.to_json()).ok()).unwrap_or_default();
         let sources = self.sources;
-        let llms = self.llms(&root);
+        let models = Models::read(&root, problems);
+        self.hidden.replace(models.hidden.clone());
         let (device, limit) = (LazyDevice::new(&self.options.device), self.options.limit);
         let output_path = output.as_deref();
         let builder = Builder {
@@ -181,10 +188,13 @@ impl File<'_> {
             dropped,
             sources,
             device: &device,
-            llms: &llms,
+            llms: &models.llms,
             limit,
         };
         let nodes = builder.build(&drafts, &order, problems);
+        let notes = models.check(&nodes, nodes.len() == drafts.len(), self.options.keys.as_ref(), problems);
+        let asks = nodes.iter().any(|node| !node.models.is_empty());
+        let answers = models::answers_folder(&root, &base_dir, output_path, asks && self.options.keys.is_some(), problems);
         Some(Graph {
             name,
             file: self.path.to_owned(),
@@ -195,16 +205,11 @@ impl File<'_> {
             output: output?,
             checkpoints: checkpoints.unwrap_or(Checkpoints::Fast),
             device: device.opened(),
-            llms,
+            llms: models.llms,
+            answers,
+            notes,
             nodes,
         })
-    }
-
-    /// The models of `llms`.
-    fn llms(&self, root: &Node) -> Llms {
-        let entries = root.get("llms").map(Node::entries).unwrap_or_default();
-        let read = |(key, node): &(node::Key, Node)| Some((key.name.clone(), serde_json::from_value(node.to_json()).ok()?));
-        Llms::new(entries.iter().filter_map(read))
     }
 
     /// The file's tree, edited and expanded.

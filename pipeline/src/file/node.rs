@@ -53,6 +53,24 @@ pub(crate) struct Key {
 }
 
 impl Node {
+    /// Where an error about what stands at `path` below it (`a.b`, `a[1].b`) is shown, as near as there is something; `own` is the place of
+    /// its key.
+    pub(crate) fn place_of<'n>(&'n self, own: &'n Place, path: &str) -> &'n Place {
+        let (mut node, mut place) = (self, own);
+        // `a[1].b` is `b` of the second item of `a`.
+        for part in path.split(['.', '[']) {
+            let item = part.strip_suffix(']').and_then(|index| node.items().get(index.parse::<usize>().ok()?));
+            let Some((key_place, value)) =
+                item.map(|item| (&item.place, item)).or_else(|| node.entry(part).map(|(key, value)| (&key.place, value)))
+            else {
+                break;
+            };
+            place = if value.place.span.is_empty() { key_place } else { &value.place };
+            node = value;
+        }
+        place
+    }
+
     /// The entries of a mapping; none if it is something else.
     pub(crate) fn entries(&self) -> &[(Key, Node)] {
         match &self.value {

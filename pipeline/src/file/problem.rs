@@ -97,6 +97,21 @@ impl Sources {
         Self { texts: std::iter::once(file).chain(sets).collect() }
     }
 
+    /// The same with asterisks where a secret may stand.
+    pub(crate) fn without(&self, secrets: &[Place]) -> Self {
+        let mut hidden = self.clone();
+        for place in secrets {
+            if let Some((_, text)) = hidden.texts.get_mut(place.source)
+                && text.get(place.span.clone()).is_some()
+            {
+                // As many bytes, so that all places are what they were; a secret of several lines keeps them.
+                let stars: String = text[place.span.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+                text.replace_range(place.span.clone(), &stars);
+            }
+        }
+        hidden
+    }
+
     /// The texts as miette shows them; none for one with lines that no terminal can show.
     fn codes(&self) -> Vec<Option<Code>> {
         let code = |(name, text): &(String, String)| {

@@ -39,7 +39,7 @@ fn told(text: &str, sets: &[&str]) -> String {
     }
 }
 
-fn render(problems: &Problems) -> String {
+pub(super) fn render(problems: &Problems) -> String {
     let mut shown = String::new();
     let theme = GraphicalTheme::unicode_nocolor();
     let handler = GraphicalReportHandler::new_themed(theme).with_width(400).with_links(false).without_cause_chain();
@@ -645,7 +645,7 @@ fn a_stage_needs_the_right_kind_of_from() {
 
 #[test]
 fn the_top_of_the_file_is_checked_too() {
-    insta::assert_snapshot!(told("version: 2\nname: \"\"\nseed: -1\noutput: gs://bucket/x\ncheckpoints: slow\nmax_rejected: lots\nllms: {}\nstages: {}\n", &[]), @r#"
+    insta::assert_snapshot!(told("version: 2\nname: \"\"\nseed: -1\noutput: gs://bucket/x\ncheckpoints: slow\nmax_rejected: lots\nllm: {}\nstages: {}\n", &[]), @r#"
       × 8 problems in web.yaml
 
     Error:
@@ -706,25 +706,25 @@ fn the_top_of_the_file_is_checked_too() {
      6 │ max_rejected: lots
        ·               ──┬─
        ·                 ╰── found text "lots"
-     7 │ llms: {}
+     7 │ llm: {}
        ╰────
       help: write `0.001` or `0.1%`
 
     Error:
-      × the file has no setting `llms`
+      × the file has no setting `llm`
        ╭─[web.yaml:7:1]
      6 │ max_rejected: lots
-     7 │ llms: {}
-       · ──┬─
-       ·   ╰── unknown setting
+     7 │ llm: {}
+       · ─┬─
+       ·  ╰── unknown setting
      8 │ stages: {}
        ╰────
-      help: it has `version`, `name`, `seed`, `output`, `stages`, `write`, `checkpoints`, `max_rejected`, `dropped`
+      help: did you mean `llms`?
 
     Error:
       × the file: `stages` must be a mapping that is not empty
        ╭─[web.yaml:8:9]
-     7 │ llms: {}
+     7 │ llm: {}
      8 │ stages: {}
        ·         ┬
        ·         ╰── found an empty mapping

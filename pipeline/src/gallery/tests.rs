@@ -251,7 +251,7 @@ fn a_report_shows_pictures_of_every_part() {
         assert!(section.contains(&format!("<bdi>{id}</bdi>")), "{id}");
     }
     assert!(section.contains("12 of 60 rows, spread evenly over them") && section.contains("class=\"t-mask\" checked"), "{section}");
-    let page = crate::report::render_with(&record, &section);
+    let page = crate::report::render_with(&record, &crate::report::FromRows { pictures: section.clone(), ..Default::default() });
     assert!(page.contains("<li><a href=\"#pictures\">Pictures</a></li>") && !page.contains("<script"));
     assert_eq!(of_output(folder.path(), &record), section, "the same rows each time");
     if let Some(to) = std::env::var_os("REPORT_SAMPLES") {

@@ -14,7 +14,7 @@ pub(super) fn write_cost(record: &RunRecord, out: &mut String) {
         return;
     }
     out.push_str(
-        "<p class=\"lead\">Busy time is time in a stage's own code, summed over threads and over tasks that an earlier run had done. Memory is the most that one task held in rows.</p>\n\
+        "<p class=\"lead\">Busy time is time in a stage's own code, summed over threads and over tasks that an earlier run had done; waiting for models is none of it. Memory is the most that one task held in rows.</p>\n\
          <div class=\"scroll\"><table><thead><tr><th>Stage</th><th>Busy</th><th class=\"n\"></th><th class=\"n\">Rows/s busy</th><th>Rows held</th><th class=\"n\"></th><th class=\"n\">Bytes out</th></tr></thead><tbody>\n",
     );
     let busy = |seconds: f64| if seconds.is_finite() && seconds > 0.0 { seconds } else { 0.0 };
@@ -22,6 +22,7 @@ pub(super) fn write_cost(record: &RunRecord, out: &mut String) {
     let largest = record.stages.iter().map(|stage| stage.totals.peak_bytes).max().unwrap_or(0);
     for stage in &record.stages {
         let totals = &stage.totals;
+        let waited = busy(totals.waited_seconds);
         let width = if longest > 0.0 { busy(totals.busy_seconds) / longest * 100.0 } else { 0.0 };
         let _ = writeln!(
             out,
@@ -31,7 +32,11 @@ pub(super) fn write_cost(record: &RunRecord, out: &mut String) {
             esc(&show::visible_line(&stage.id)),
             esc(&show::visible_line(&stage.stage_type)),
             show::duration(totals.busy_seconds),
-            show::rate(if stage.makes { stage.rows_given() } else { totals.rows_in }, totals.busy_seconds),
+            if waited > 0.0 {
+                format!("<small>waited {}</small>", show::duration(waited))
+            } else {
+                show::rate(if stage.makes { stage.rows_given() } else { totals.rows_in }, totals.busy_seconds)
+            },
             percent(totals.peak_bytes, largest),
             show::bytes(totals.peak_bytes),
             show::bytes(totals.bytes_out),

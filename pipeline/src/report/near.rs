@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use stages::{Measured, Subject};
 
 use super::html::esc;
-use super::{bar, mixtures, plot, plural};
+use super::{bar, mixtures, models, plot, plural};
 use crate::record::{RunRecord, StageRecord};
 use crate::show::{self, count, share};
 
@@ -45,7 +45,9 @@ impl<'r> Near<'r> {
             rows: BTreeMap::new(),
             rest: BTreeMap::new(),
         };
-        for (figure, names) in stage.totals.figures.iter().filter(|(figure, _)| !mixtures::is_told(stage, figure)) {
+        for (figure, names) in
+            stage.totals.figures.iter().filter(|(figure, _)| !mixtures::is_told(stage, figure) && !models::is_told(stage, figure))
+        {
             for (name, n) in names {
                 if !near.take(figure, name, *n) {
                     near.rest.entry(figure).or_default().push((name, *n));

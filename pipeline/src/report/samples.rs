@@ -3,10 +3,11 @@
 use std::collections::BTreeMap;
 
 use serde_json::{Value, json};
+use stages::llm::{LlmBudget, LlmFigures, Price, Spent};
 use stages::{Beside, Bin, Keeps, Measured, Subject};
 use xxhash_rust::xxh3::xxh3_64;
 
-use crate::record::{Machine, Profile, Published, PublishedPart, RunRecord, Sample, StageRecord, StageTotals, TaskCounts};
+use crate::record::{LlmRecord, Machine, Profile, Published, PublishedPart, RunRecord, Sample, StageRecord, StageTotals, TaskCounts};
 
 /// What [`hostile`] plants in every string.
 pub(crate) const PLANTED: &str =
@@ -86,6 +87,7 @@ fn stage(of: Of<'_>) -> StageRecord {
             measured: BTreeMap::new(),
             ran_on: BTreeMap::new(),
             busy_seconds: of.busy_seconds,
+            waited_seconds: 0.0,
             peak_bytes: of.peak_bytes,
             profile: Profile::default(),
         },
@@ -399,7 +401,85 @@ pub(crate) fn web() -> RunRecord {
         memory_bytes: 4 << 30,
         machine: Machine { cores: 8, os: "linux".to_owned(), arch: "x86_64".to_owned() },
         device: None,
+        answers: None,
+        llms: BTreeMap::new(),
         stages: vec![pages, books, clean, all, unique, split, stats],
+    }
+}
+
+/// Questions about parts of texts, and answers to them, from a model.
+pub(crate) fn trees() -> RunRecord {
+    let mut record = web();
+    "augcon".clone_into(&mut record.name);
+    let asked = |answers: u64, again: u64, prompt: u64, completion: u64| {
+        let by_model = |n: u64| counts(&[("local", n)]);
+        let mut figures = BTreeMap::from([
+            ("answers".to_owned(), by_model(answers)),
+            ("prompt_tokens".to_owned(), by_model(prompt)),
+            ("completion_tokens".to_owned(), by_model(completion)),
+        ]);
+        if again > 0 {
+            figures.insert("asked_again".to_owned(), by_model(again));
+        }
+        figures
+    };
+    let plain = |id: &'static str, stage_type: &'static str, from: &'static [&'static str], rows_in: u64, out: u64| {
+        stage(Of {
+            id,
+            stage_type,
+            from,
+            settings: json!({}),
+            rows_in,
+            rows_out: &[],
+            dropped: &[],
+            rejected: &[],
+            busy_seconds: 0.2,
+            peak_bytes: 40_000,
+        })
+        .with_out(out)
+    };
+    let articles = plain("articles", "read_jsonl", &[], 3, 3);
+    let mut tree = plain("tree", "split_context", &["articles"], 3, 31);
+    (tree.totals.figures, tree.totals.waited_seconds) = (asked(1204, 96, 310_417, 31_004), 61.0);
+    tree.totals.rejected = counts(&[("unusable_answer", 2)]);
+    tree.published = vec![published("tree", 31)];
+    let mut unlike = plain("unlike", "filter_similar", &["tree"], 31, 24);
+    unlike.totals.dropped = counts(&[("similar", 7)]);
+    unlike.published = vec![published("dropped/unlike", 7)];
+    let mut sft = plain("sft", "answer_queries", &["unlike"], 24, 24);
+    (sft.totals.figures, sft.totals.waited_seconds) = (asked(24, 0, 9_000, 2_400), 20.0);
+    sft.published = vec![published("sft", 24)];
+    record.stages = vec![articles, tree, unlike, sft];
+    let figures = LlmFigures {
+        requests: 1241,
+        answers: 1228,
+        stored: 0,
+        retries: 11,
+        throttled: 2,
+        prompt_tokens: 319_417,
+        completion_tokens: 33_404,
+        cost: 0.0654,
+        spent: Spent { requests: 1241, tokens: 352_821, cost: 0.0654 },
+        ..LlmFigures::default()
+    };
+    let local = LlmRecord {
+        model: "smollm2-135m-instruct".to_owned(),
+        revision: Some("2025-01".to_owned()),
+        identity: String::new(),
+        price: Some(Price { prompt: 0.1, completion: 1.0 }),
+        budget: LlmBudget { max_requests: Some(2000), max_tokens: None, max_cost: Some(5.0) },
+        warnings: vec!["http://models.example/v1 is reached without TLS: whoever is between reads all".to_owned()],
+        figures,
+    };
+    record.llms = BTreeMap::from([("local".to_owned(), local)]);
+    record.answers = Some("/work/out/.answers".to_owned());
+    record
+}
+
+impl StageRecord {
+    fn with_out(mut self, rows: u64) -> Self {
+        self.totals.rows_out = counts(&[("out", rows)]);
+        self
     }
 }
 

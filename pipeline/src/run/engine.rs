@@ -5,6 +5,7 @@ mod ending;
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::time::Instant;
 
@@ -12,6 +13,7 @@ use stages::{Port, Stage};
 use time::OffsetDateTime;
 
 use super::again::ReadAgain;
+use super::asking::Asking;
 use super::cache::ShardCache;
 use super::context::Context;
 use super::finish::{conclude, sweep};
@@ -42,14 +44,19 @@ pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box
     };
     let log = Arc::clone(&engine.cx.log);
     let display = Display::start(Arc::clone(&engine.cx.progress), engine.cx.store.clone(), options.show, move || log.flush());
-    let mut result = engine.work();
+    // Dropped in whatever way this ends, which ends what serves models.
+    let (mut result, asking) = match Asking::begin(&engine.cx, options) {
+        Ok(asking) => (engine.work(), Some(asking)),
+        Err(error) => (Err(error), None),
+    };
     engine.cx.pool.close();
-    drop(display);
     for thread in threads {
         if thread.join().is_err() {
             result = result.and(Err(RunError::Internal("a worker thread died".to_owned())));
         }
     }
+    drop(asking);
+    drop(display);
     let (result, record) = conclude(&engine, result, options, started);
     drop(lock);
     (result, Some(Box::new(record)))
@@ -136,9 +143,14 @@ impl Engine {
         let runtime = storage_runtime()?;
         let store = Store::open(output, runtime.handle().clone(), options.crash_at)?;
         let inputs = InputHashes::load(&store)?;
+        let asks = |name: &str| plan.active.iter().flat_map(|&node| &graph.nodes[node].models).any(|model| model.name == name);
+        let llms = graph.llms.only(asks);
         let device = graph.device.as_ref().map(ToString::to_string);
-        let progress =
-            Progress::new(graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned(), node.makes_rows())), device);
+        let progress = Progress::new(
+            graph.nodes.iter().map(|node| (node.id.clone(), node.spec.name.to_owned(), node.makes_rows())),
+            device,
+            llms.clone(),
+        );
         let (pool, threads) = Pool::start(slots);
         let memory_slots = usize::try_from(options.memory.saturating_sub(BASE_BYTES) / TASK_BYTES).unwrap_or(usize::MAX);
         let units = plan
@@ -160,6 +172,8 @@ impl Engine {
             progress: Arc::new(progress),
             log: Arc::default(),
             interrupted: Arc::clone(&options.interrupted),
+            llms,
+            ending: AtomicBool::new(false),
             runtime: runtime.handle().clone(),
             batch_rows: options.batch_rows.max(1),
             shard_rows: options.shard_rows,
@@ -227,6 +241,7 @@ impl Engine {
         if let Some(device) = &graph.device {
             info(format!("kernels run on {device}"));
         }
+        graph.notes.iter().for_each(|note| log.line(Level::Warn, About::RUN, note));
         for node in self.cx.plan.active.iter().map(|&node| &graph.nodes[node]) {
             let about = About::stage(&node.id);
             log.line(Level::Info, about, format!("{} {}: {}", node.spec.name, node.spec.version, node.settings));
@@ -257,6 +272,7 @@ impl Engine {
 
     /// Forgets what nobody has begun, and waits for the rest: its results are kept.
     fn abandon(&mut self) {
+        self.cx.ending.store(true, Ordering::Relaxed);
         self.in_flight -= self.cx.pool.clear();
         while self.in_flight > 0
             && let Ok((_, _, result)) = self.reports.1.recv()
@@ -553,10 +569,13 @@ impl Drop for Engine {
 
 /// A panic is a bug of ours; it must not take the other tasks' results with it.
 pub(super) fn guarded<T>(what: &str, job: impl FnOnce() -> Result<T, RunError>) -> Result<T, RunError> {
-    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
-        Err(RunError::Internal(format!("{what}: {}", text.unwrap_or("a panic without a message"))))
-    })
+    catch_unwind(AssertUnwindSafe(job)).unwrap_or_else(|panic| Err(RunError::Internal(format!("{what}: {}", panic_text(panic.as_ref())))))
+}
+
+/// What a panic said.
+pub(super) fn panic_text(panic: &(dyn std::any::Any + Send)) -> &str {
+    let text = panic.downcast_ref::<String>().map(String::as_str).or_else(|| panic.downcast_ref::<&str>().copied());
+    text.unwrap_or("a panic without a message")
 }
 
 /// What storage runs on.

@@ -21,6 +21,19 @@ pub enum RunError {
         /// Why.
         source: StageError,
     },
+    /// A stage ended the run tidily before it was done: a budget is used up, an endpoint is dead. It goes on when run again.
+    #[error("stage `{stage}`: {problem}")]
+    Stopped {
+        /// The stage's id.
+        stage: String,
+        /// Why.
+        problem: String,
+        /// What to do before it is run again.
+        help: String,
+    },
+    /// The models of the run cannot be asked.
+    #[error("models can't be asked: {0}")]
+    Models(#[source] StageError),
     /// A stage's code outside a stage; a bug of ours.
     #[error(transparent)]
     Contract(#[from] StageError),

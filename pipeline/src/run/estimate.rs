@@ -4,6 +4,10 @@
 //! What a stage makes of all rows at once cannot be told from a few of them. After such a stage amounts are ranges, from nothing to what went in,
 //! if its rows look like those that went in; else they are unknown.
 
+mod asks;
+#[cfg(test)]
+mod tests;
+
 use std::collections::BTreeMap;
 use std::ops::ControlFlow;
 use std::time::Instant;
@@ -17,6 +21,9 @@ use stages::{
     Tables,
 };
 
+pub use asks::AsksEstimate;
+
+use self::asks::{Asked, Models};
 use super::amount::{Amount, LEAST_SPREAD, spread_of_mean, spread_of_times};
 use super::exchange::encode_table;
 use super::publish::PIECE_BYTES;
@@ -61,6 +68,9 @@ pub struct StageEstimate {
     pub checkpoint_bytes: Amount,
     /// What it publishes.
     pub output_bytes: Amount,
+    /// What it asks models.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub asks: Vec<AsksEstimate>,
 }
 
 /// What a run is going to take, from its beginning.
@@ -68,6 +78,9 @@ pub struct StageEstimate {
 pub struct Estimate {
     /// By stage, each after what it reads.
     pub stages: Vec<StageEstimate>,
+    /// What all stages ask models, by model. Answers that are stored cost nothing, and are counted here all the same.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub llms: Vec<AsksEstimate>,
     /// Of all stages.
     pub task_seconds: Amount,
     /// The same by as many tasks at once as there may be.
@@ -147,9 +160,13 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
         None => None,
     };
     let plan = Plan::new(graph, to);
-    let mut estimator = Estimator { graph, plan: &plan, options, rows, edges: BTreeMap::new(), notes: Vec::new() };
+    // Before anybody could be asked.
+    let models = Models::stand_in(&graph.llms);
+    let mut estimator = Estimator { graph, plan: &plan, options, rows, models, edges: BTreeMap::new(), notes: Vec::new() };
     let stages = plan.active.iter().map(|&node| estimator.stage(node)).collect::<Result<Vec<_>, _>>()?;
+    let llms = estimator.models.of_all(stages.iter().flat_map(|stage| &stage.asks));
     let mut notes = estimator.notes;
+    notes.extend(estimator.models.passes(&llms));
     let sum = |of: fn(&StageEstimate) -> Amount| stages.iter().map(of).fold(Amount::NOTHING, Amount::plus);
     let task_seconds = sum(|stage| stage.task_seconds);
     let disk_bytes = sum(|stage| stage.checkpoint_bytes.plus(stage.output_bytes));
@@ -176,7 +193,7 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
             notes.push(format!("it may take more disk than is free: {}", show::bytes(free)));
         }
     }
-    Ok(Estimate { stages, task_seconds, wall_seconds, disk_bytes, free_bytes, notes })
+    Ok(Estimate { stages, llms, task_seconds, wall_seconds, disk_bytes, free_bytes, notes })
 }
 
 struct Estimator<'g> {
@@ -184,6 +201,7 @@ struct Estimator<'g> {
     plan: &'g Plan,
     options: &'g Options,
     rows: u64,
+    models: Models,
     /// What is known of each output; nothing of those that are not here.
     edges: BTreeMap<Edge, Sampled>,
     notes: Vec<String>,
@@ -207,6 +225,7 @@ impl Estimator<'_> {
             task_seconds: Amount::UNKNOWN,
             checkpoint_bytes: Amount::NOTHING,
             output_bytes: Amount::NOTHING,
+            asks: Vec::new(),
         };
         let mut in_memory = false;
         match (&stage.stage, input) {
@@ -216,11 +235,18 @@ impl Estimator<'_> {
                 (estimate.task_seconds, estimate.input_bytes) = (seconds, Some(bytes));
                 self.edges.insert(Edge { node, port: Port::OUT }, sampled);
             }
-            (Stage::RowLocal(_) | Stage::RowAsync(_), Some(input)) => estimate.task_seconds = self.row_local(node, &input)?,
+            (Stage::RowLocal(_), Some(input)) => estimate.task_seconds = self.row_local(node, &input)?.0,
+            (Stage::RowAsync(_), Some(input)) => {
+                let (seconds, asked) = self.row_local(node, &input)?;
+                // How long others take to answer, nobody knows.
+                estimate.task_seconds = Amount::at_least(seconds.low);
+                estimate.asks = self.models.of_stage(stage, Some((&asked, input.spread, input.at_most)));
+            }
+            (Stage::RowAsync(_), None) => estimate.asks = self.models.of_stage(stage, None),
             (Stage::Global(global), input) => {
                 (estimate.task_seconds, estimate.checkpoint_bytes) = self.global(node, global.as_ref(), input)?;
             }
-            (Stage::RowLocal(_) | Stage::RowAsync(_), None) => {}
+            (Stage::RowLocal(_), None) => {}
         }
         match (self.edges.get(&Edge { node, port: Port::OUT }), &stage.makes) {
             (_, Some(makes)) if self.is_unknown(node) => estimate.rows_out = Amount::known(makes.rows as f64),
@@ -323,14 +349,17 @@ impl Estimator<'_> {
         Sampled { groups: groups.into_iter().map(|(_, batches)| (weight, batches)).collect(), spread: 0.0, counted: None, at_most: false }
     }
 
-    /// Takes rows through a stage; its time.
-    fn row_local(&mut self, node: usize, input: &Sampled) -> Result<Amount, RunError> {
+    /// Takes rows through a stage; its time, and what it asked the models that it asks.
+    fn row_local(&mut self, node: usize, input: &Sampled) -> Result<(Amount, Vec<Asked>), RunError> {
         let stage = &self.graph.nodes[node];
         let stage_error = |source| RunError::Stage { stage: stage.id.clone(), source };
         let mut given: BTreeMap<Port, Vec<Vec<RecordBatch>>> = BTreeMap::new();
         stage.outputs.iter().for_each(|(port, _)| _ = given.insert(port.clone(), Vec::new()));
         let mut emit = Emit::new(stage.outputs.clone());
+        let mut asked = vec![Asked::default(); stage.models.len()];
+        let mut weights = input.groups.iter().map(|(weight, _)| *weight);
         let (seconds, _) = input.measure(|batches| {
+            let before = self.models.now(stage);
             for of_port in given.values_mut() {
                 of_port.push(Vec::new());
             }
@@ -339,7 +368,8 @@ impl Estimator<'_> {
                     Stage::RowLocal(code) => code.process(batch.clone(), &mut emit).map_err(stage_error)?,
                     Stage::RowAsync(code) => {
                         for row in 0..batch.num_rows() {
-                            futures::executor::block_on(code.process(batch.slice(row, 1), &mut emit)).map_err(stage_error)?;
+                            let process = code.process(batch.slice(row, 1), &mut emit);
+                            futures::executor::block_on(process).map_err(stage_error)?;
                         }
                     }
                     _ => return Err(RunError::Internal(format!("`{}` does not work row by row", stage.id))),
@@ -351,13 +381,17 @@ impl Estimator<'_> {
                 }
                 emit.take_rejections();
             }
+            let weight = weights.next().unwrap_or_default();
+            for ((asked, before), now) in asked.iter_mut().zip(before).zip(self.models.now(stage)) {
+                asked.add(before, now, weight);
+            }
             Ok::<u64, RunError>(0)
         })?;
         for (port, groups) in given {
             let weights = input.groups.iter().map(|(weight, _)| *weight);
             self.edges.insert(Edge { node, port }, input.with(weights.zip(groups).collect()));
         }
-        Ok(seconds)
+        Ok((seconds, asked))
     }
 
     /// What is told of a stage that needs to see all rows: its first step, if that goes over shards. Time, and bytes between its steps.

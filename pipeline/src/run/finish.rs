@@ -5,9 +5,11 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use stages::Port;
+use stages::llm::LlmFigures;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::asked::money;
 use super::context::Context;
 use super::engine::Engine;
 use super::lock::Lock;
@@ -17,7 +19,8 @@ use super::{Options, RunError, publish, usage};
 use crate::graph::Edge;
 use crate::marks::{self, DoneMark, Form, StoredFile};
 use crate::plan::Unit;
-use crate::record::{Machine, Published, RunRecord, StageRecord};
+use crate::record::{LlmRecord, Machine, Published, RunRecord, StageRecord};
+use crate::report::FromRows;
 use crate::store::Store;
 use crate::{card, report};
 
@@ -81,7 +84,7 @@ pub(super) fn conclude(
         Err(error) => {
             let state = match error {
                 RunError::Interrupted => "interrupted",
-                RunError::TooManyRejected { .. } | RunError::Unexpected { .. } => "stopped",
+                RunError::TooManyRejected { .. } | RunError::Unexpected { .. } | RunError::Stopped { .. } => "stopped",
                 _ => "failed",
             };
             state.clone_into(&mut record.state);
@@ -95,12 +98,14 @@ pub(super) fn conclude(
     log_end(&engine.cx.log, &record, finished.as_ref().err());
     // An output that was taken away in mid-run is not made again just to say so: the next run would take it for somebody else's folder.
     let is_there = Lock::is_held(&engine.cx.store);
-    // Only of an output that is done, and only where a column can hold pictures: storage is asked for nothing else.
-    let may_have =
-        |schema: &arrow::datatypes::SchemaRef| schema.fields().iter().any(|field| field.data_type().to_string().contains("Binary"));
+    // Only of an output that is done, and only where columns can be pictures or trees: storage is asked for nothing else.
+    let may_have = |schema: &arrow::datatypes::SchemaRef| {
+        let is_binary = |field: &arrow::datatypes::FieldRef| field.data_type().to_string().contains("Binary");
+        schema.fields().iter().any(is_binary) || report::trees::are_nodes(schema.fields().iter().map(|field| field.name().as_str()))
+    };
     let may_have = engine.cx.graph.nodes.iter().any(|node| node.outputs.iter().any(|(_, schema)| may_have(schema)));
-    let pictures = if finished.is_ok() && may_have { crate::gallery::of_output(engine.cx.store.root(), &record) } else { String::new() };
-    let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record, &pictures) } else { Ok(()) };
+    let rows = if finished.is_ok() && may_have { FromRows::of_output(engine.cx.store.root(), &record) } else { FromRows::default() };
+    let written = if finished.is_ok() || is_there { write_record(&engine.cx.store, &record, &rows) } else { Ok(()) };
     (finished.and(written), record)
 }
 
@@ -124,13 +129,29 @@ fn log_end(log: &RunLog, record: &RunRecord, error: Option<&RunError>) {
         let out = grouped(totals.rows_out.get("out").copied().unwrap_or(0));
         let (rows, dropped, rejected) = (grouped(totals.rows_in), sum(&totals.dropped), sum(&totals.rejected));
         let busy = totals.busy_seconds;
-        log.line(Level::Info, about, format!("{rows} rows in, {out} out, {dropped} dropped, {rejected} rejected, busy for {busy:.1} s"));
+        let waited = if totals.waited_seconds > 0.0 { format!(", waited for {:.1} s", totals.waited_seconds) } else { String::new() };
+        log.line(
+            Level::Info,
+            about,
+            format!("{rows} rows in, {out} out, {dropped} dropped, {rejected} rejected, busy for {busy:.1} s{waited}"),
+        );
         if totals.fell_back() > 0 {
             log.line(Level::Warn, about, format!("ran on {}", totals.ran_on_in_words().unwrap_or_default()));
         }
         for (what, names) in &totals.counted {
             names.iter().for_each(|(name, times)| log.line(Level::Warn, about, format!("{what} `{name}`: {}", grouped(*times))));
         }
+    }
+    for (name, llm) in &record.llms {
+        let LlmFigures { requests, answers, stored, retries, throttled, prompt_tokens, completion_tokens, .. } = llm.figures;
+        let spent = llm.figures.spent;
+        let text = format!(
+            "model `{name}`: {requests} requests, {answers} new answers, {stored} stored ones, {retries} sent again, {throttled} throttled, {prompt_tokens} + {completion_tokens} tokens; spent in all runs: {} requests, {} tokens, cost {}",
+            spent.requests,
+            spent.tokens,
+            money(spent.cost)
+        );
+        log.line(Level::Info, About::RUN, text);
     }
     let crate::record::TaskCounts { done, reused } = record.tasks;
     let (wall, cpu, peak) = (record.wall_seconds, record.cpu_seconds, record.peak_memory_bytes / 1_000_000);
@@ -142,8 +163,8 @@ fn log_end(log: &RunLog, record: &RunRecord, error: Option<&RunError>) {
     log.end();
 }
 
-fn write_record(store: &Store, record: &RunRecord, pictures: &str) -> Result<(), RunError> {
-    store.put_durable("report.html", Bytes::from(report::render_with(record, pictures)))?;
+fn write_record(store: &Store, record: &RunRecord, rows: &FromRows) -> Result<(), RunError> {
+    store.put_durable("report.html", Bytes::from(report::render_with(record, rows)))?;
     let json = serde_json::to_vec_pretty(record).map_err(|error| RunError::Internal(format!("the record does not serialize: {error}")))?;
     Ok(store.put_durable(RECORD, Bytes::from(json))?)
 }
@@ -205,6 +226,8 @@ fn record_of(engine: &Engine, options: &Options, (clock, started): (Instant, Off
             arch: std::env::consts::ARCH.to_owned(),
         },
         device: graph.device.clone(),
+        answers: (engine.cx.llms.iter().next().is_some()).then(|| graph.answers.to_string_lossy().into_owned()),
+        llms: engine.cx.llms.iter().map(|(name, llm)| (name.to_owned(), LlmRecord::of(llm))).collect(),
         stages: stages.collect(),
     }
 }

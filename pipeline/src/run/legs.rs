@@ -1,7 +1,7 @@
 //! Tasks of a leg: read one split or stored shard, take its rows through the fused stages, store what leaves.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::ops::ControlFlow;
+use std::ops::{ControlFlow, Range};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -18,13 +18,39 @@ use super::pool::Piece;
 use crate::fingerprint::Fingerprint;
 use crate::marks::StoredFile;
 
-/// Runs a task that reads stored rows.
+/// Runs a task that reads stored rows, all of a shard or some.
 ///
 /// # Errors
 /// What stops the run.
-pub(super) fn run_stored(cx: &Arc<Context>, task: &Fingerprint, path: &[usize], file: &StoredFile) -> Result<Finished, RunError> {
+pub(super) fn run_stored(
+    cx: &Arc<Context>,
+    task: &Fingerprint,
+    path: &[usize],
+    file: &StoredFile,
+    some: Option<&Range<u64>>,
+) -> Result<Finished, RunError> {
     let batches = rows_of(cx, file)?;
+    let batches = match some {
+        Some(some) => some_of(&batches, some),
+        None => batches,
+    };
     process_shard(cx, task, 0, path, From::Stored, batches)
+}
+
+/// These of the rows of `batches`.
+fn some_of(batches: &[RecordBatch], some: &Range<u64>) -> Vec<RecordBatch> {
+    let mut before = 0;
+    let mut rows = Vec::new();
+    for batch in batches {
+        let of_batch = before..before + batch.num_rows() as u64;
+        let (start, end) = (some.start.max(of_batch.start), some.end.min(of_batch.end));
+        if start < end {
+            #[expect(clippy::cast_possible_truncation, reason = "less than the rows of a batch")]
+            rows.push(batch.slice((start - before) as usize, (end - start) as usize));
+        }
+        before = of_batch.end;
+    }
+    rows
 }
 
 /// Runs a task that reads splits of a source, one after the other: one split, or all of them when only so many rows are wanted.
@@ -48,7 +74,7 @@ pub(super) fn run_source(
         reads_again: cx.read_again.knows(task),
         path: Arc::from(path),
         left: cx.limit.unwrap_or(u64::MAX),
-        cutter: ShardCutter::new(cx.shard_rows),
+        cutter: ShardCutter::new(cx.shard_rows_of(path)),
         open: Vec::new(),
         rejected: Vec::new(),
         stored_rejected: Vec::new(),
@@ -224,9 +250,17 @@ fn process_shard(
         source_emit = Some((node, Emit::new(cx.graph.nodes[node].outputs.clone())));
     }
     let mut flight = path.last().and_then(|&node| Flight::of(cx, node));
-    for batch in batches {
+    'rows: for batch in batches {
         for start in (0..batch.num_rows()).step_by(cx.batch_rows) {
-            cx.check_interrupted()?;
+            match &mut flight {
+                None => cx.check_interrupted()?,
+                Some(flight) => {
+                    if let Err(ends) = cx.check_going_on() {
+                        flight.end(ends); // when those under way have landed
+                        break 'rows;
+                    }
+                }
+            }
             let batch = batch.slice(start, cx.batch_rows.min(batch.num_rows() - start));
             match &mut source_emit {
                 None => pass_on(cx, &mut outputs, &mut emits, flight.as_mut(), path, batch)?,
@@ -257,7 +291,6 @@ fn pass_on(
     if path_rest.is_empty()
         && let Some(flight) = flight.as_deref_mut()
     {
-        outputs.came_in(*node, batch.num_rows() as u64, schemas::batch_bytes(&batch));
         return flight.board(&batch, outputs, emit);
     }
     let Stage::RowLocal(stage) = &cx.graph.nodes[*node].stage else {

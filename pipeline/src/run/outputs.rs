@@ -162,6 +162,11 @@ impl Outputs {
         self.came_in(node, rows, bytes);
     }
 
+    /// Counts time in which a task did nothing but wait for those that a stage asks.
+    pub(super) fn has_waited(&mut self, node: usize, seconds: f64) {
+        self.stages.entry(node).or_default().0.waited_seconds += seconds;
+    }
+
     /// Counts time spent in a stage's own code.
     pub(super) fn was_busy(&mut self, node: usize, time: std::time::Duration) {
         self.stages.entry(node).or_default().0.busy_seconds += time.as_secs_f64();
@@ -280,6 +285,7 @@ impl Outputs {
         }
         let totals = std::mem::take(&mut self.stages).into_iter().map(|(node, (mut totals, profiler))| {
             totals.profile = profiler.finish();
+            totals.waited_seconds = totals.waited_seconds.max(0.0); // of rows that end together, the first may take time off the others
             if let Some(ran) = self.ran.get(&node) {
                 totals.ran_on.insert(ran.name().to_owned(), 1);
             }

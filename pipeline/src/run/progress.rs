@@ -9,7 +9,9 @@ use std::time::{Duration, Instant};
 
 use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
 use serde::{Deserialize, Serialize};
+use stages::llm::Llms;
 
+use super::asked::{self, LlmSnapshot, Watch};
 use crate::record::StageTotals;
 use crate::store::Store;
 
@@ -34,6 +36,7 @@ pub struct Progress {
     tasks_reused: AtomicU64,
     tasks_done: AtomicU64,
     device: Option<String>,
+    llms: Watch,
 }
 
 /// Counts of one stage.
@@ -72,6 +75,9 @@ pub struct Snapshot {
     pub device: Option<String>,
     /// The stages in order.
     pub stages: Vec<StageSnapshot>,
+    /// The models that are asked.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub llms: Vec<LlmSnapshot>,
 }
 
 /// The state of one stage at one moment.
@@ -106,10 +112,17 @@ pub struct StageSnapshot {
 }
 
 impl Progress {
-    /// Counts for stages given as (id, type, whether it makes rows of its own), and what their kernels run on.
-    pub fn new(stages: impl Iterator<Item = (String, String, bool)>, device: Option<String>) -> Self {
+    /// Counts for stages given as (id, type, whether it makes rows of its own), what their kernels run on, and the models that they ask.
+    pub fn new(stages: impl Iterator<Item = (String, String, bool)>, device: Option<String>, llms: Llms) -> Self {
         let stages = stages.map(|(id, stage_type, makes)| Counts { id, stage_type, makes, ..Counts::default() }).collect();
-        Self { started: Instant::now(), stages, tasks_reused: AtomicU64::new(0), tasks_done: AtomicU64::new(0), device }
+        Self {
+            started: Instant::now(),
+            stages,
+            tasks_reused: AtomicU64::new(0),
+            tasks_done: AtomicU64::new(0),
+            device,
+            llms: Watch::new(llms),
+        }
     }
 
     /// Counts rows that came into a stage.
@@ -211,6 +224,7 @@ impl Progress {
             tasks_reused: self.tasks_reused.load(Ordering::Relaxed),
             device: self.device.clone(),
             stages: stages.collect(),
+            llms: self.llms.snapshot(seconds),
         }
     }
 }
@@ -264,8 +278,8 @@ impl Drop for Display {
 }
 
 enum View {
-    Bars { _all: MultiProgress, bars: BTreeMap<String, ProgressBar> },
-    Lines { shown: Instant, finished: Vec<bool> },
+    Bars { _all: MultiProgress, bars: BTreeMap<String, ProgressBar>, llms: BTreeMap<String, ProgressBar> },
+    Lines { shown: Instant, finished: Vec<bool>, told: Vec<String> },
     Json { shown: Option<Instant> },
     Nothing,
 }
@@ -276,11 +290,13 @@ impl View {
             Show::Nothing => Self::Nothing,
             Show::Json => Self::Json { shown: None },
             Show::Auto if !std::io::stderr().is_terminal() => {
-                Self::Lines { shown: Instant::now(), finished: vec![false; progress.stages.len()] }
+                Self::Lines { shown: Instant::now(), finished: vec![false; progress.stages.len()], told: Vec::new() }
             }
             Show::Auto => {
                 let all = MultiProgress::new();
-                let width = progress.stages.iter().map(|stage| stage.id.chars().count()).max().unwrap_or(0);
+                let names: Vec<String> = progress.llms.snapshot(0.0).into_iter().map(|llm| llm.name).collect();
+                let ids = progress.stages.iter().map(|stage| &stage.id).chain(&names);
+                let width = ids.map(|id| id.chars().count()).max().unwrap_or(0);
                 let style = ProgressStyle::with_template(&format!("{{prefix:>{width}}} {{bar:24.cyan/dim}} {{msg}}"))
                     .unwrap_or_else(|_| ProgressStyle::default_bar())
                     .progress_chars("━╸─");
@@ -290,7 +306,11 @@ impl View {
                     (counts.id.clone(), bar)
                 };
                 let bars = progress.stages.iter().map(bar).collect();
-                Self::Bars { _all: all, bars }
+                let style =
+                    ProgressStyle::with_template(&format!("{{prefix:>{width}}} {{msg}}")).unwrap_or_else(|_| ProgressStyle::default_bar());
+                let line = |name: String| (name.clone(), all.add(ProgressBar::new(1).with_style(style.clone()).with_prefix(name)));
+                let llms = names.into_iter().map(line).collect();
+                Self::Bars { _all: all, bars, llms }
             }
         }
     }
@@ -305,7 +325,7 @@ impl View {
                     let _ = writeln!(std::io::stdout(), "{event}");
                 }
             }
-            Self::Lines { shown, finished } => {
+            Self::Lines { shown, finished, told } => {
                 let due = shown.elapsed() >= Duration::from_secs(10);
                 for (stage, finished) in snapshot.stages.iter().zip(finished) {
                     let ends = stage.done && !*finished;
@@ -314,11 +334,25 @@ impl View {
                         let _ = writeln!(std::io::stderr(), "{:>7.1}s  {}: {}", snapshot.seconds, stage.id, describe(stage));
                     }
                 }
+                if due || last {
+                    // Of models it is told what is new.
+                    let lines = snapshot.llms.iter().map(|llm| format!("{}: {}", llm.name, asked::describe(llm)));
+                    for line in lines.filter(|line| !told.contains(line)).collect::<Vec<_>>() {
+                        let _ = writeln!(std::io::stderr(), "{:>7.1}s  {line}", snapshot.seconds);
+                        told.push(line);
+                    }
+                    told.drain(..told.len().saturating_sub(snapshot.llms.len()));
+                }
                 if due {
                     *shown = Instant::now();
                 }
             }
-            Self::Bars { bars, .. } => {
+            Self::Bars { bars, llms, .. } => {
+                for llm in &snapshot.llms {
+                    let Some(line) = llms.get(&llm.name) else { continue };
+                    let message = asked::describe(llm);
+                    if last { line.abandon_with_message(message) } else { line.set_message(message) }
+                }
                 for stage in &snapshot.stages {
                     let Some(bar) = bars.get(&stage.id).filter(|bar| !bar.is_finished()) else { continue };
                     bar.set_length(stage.tasks.max(1));

@@ -1,6 +1,7 @@
 //! What a unit of the plan is cut into, and what each task depends on.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -52,6 +53,8 @@ pub(super) enum TaskWork {
         path: Vec<usize>,
         /// The shard.
         file: StoredFile,
+        /// Which of its rows, if not all.
+        some: Option<Range<u64>>,
     },
     /// Does a part of a step of a global stage.
     Step(Box<StepTask>),
@@ -80,7 +83,7 @@ impl Task {
                 SourceSplit::check(files)?;
                 finished
             }
-            TaskWork::Stored { path, file } => run_stored(cx, &self.fingerprint, path, file)?,
+            TaskWork::Stored { path, file, some } => run_stored(cx, &self.fingerprint, path, file, some.as_ref())?,
             TaskWork::Step(step) => {
                 let mark = run_step(cx, &self.fingerprint, self.label.clone(), step)?;
                 self.leave(cx, &mark)?;
@@ -115,16 +118,33 @@ pub(super) fn leg_tasks(cx: &Context, legs: &[Leg], shards: &Shards, inputs: &mu
         match &leg.start {
             Start::Source(source) => {
                 add_node(cx, &mut base, *source);
+                if cx.shard_rows_of(&leg.path) < cx.shard_rows {
+                    base.number(cx.shard_rows_of(&leg.path));
+                }
                 leg.path.iter().for_each(|&node| add_node(cx, &mut base, node));
                 tasks.extend(source_tasks(cx, &base, *source, &leg.path, inputs)?);
             }
             Start::Stored(edge) => {
                 leg.path.iter().for_each(|&node| add_node(cx, &mut base, node));
+                let most = cx.shard_rows_of(&leg.path);
+                if most < cx.shard_rows {
+                    base.number(most);
+                }
                 for (index, file) in shards.get(edge).into_iter().flatten().enumerate() {
-                    let fingerprint = base.clone().add(&file.path).finish();
-                    let label = format!("{} shard {index} to {}", cx.graph.nodes[edge.node].id, end_of(cx, &leg.path));
-                    let work = TaskWork::Stored { path: leg.path.clone(), file: file.clone() };
-                    tasks.push(Task { fingerprint, label, weight: 1, work });
+                    let pieces = if most < cx.shard_rows { file.rows.div_ceil(most).max(1) } else { 1 };
+                    for piece in 0..pieces {
+                        let some = (pieces > 1).then(|| piece * most..file.rows.min((piece + 1) * most));
+                        let mut hasher = base.clone();
+                        hasher.add(&file.path);
+                        let mut label = format!("{} shard {index}", cx.graph.nodes[edge.node].id);
+                        if let Some(some) = &some {
+                            hasher.number(some.start).number(some.end);
+                            label += &format!(" rows {} to {}", some.start, some.end);
+                        }
+                        label += &format!(" to {}", end_of(cx, &leg.path));
+                        let work = TaskWork::Stored { path: leg.path.clone(), file: file.clone(), some };
+                        tasks.push(Task { fingerprint: hasher.finish(), label, weight: 1, work });
+                    }
                 }
             }
         }

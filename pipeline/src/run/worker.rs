@@ -5,6 +5,7 @@
 
 use std::path::{Path, PathBuf};
 
+use super::asking::Asking;
 use super::engine::{Engine, storage_runtime};
 use super::lock::Lock;
 use super::survey::{NamedTask, ready};
@@ -61,8 +62,12 @@ fn done(store: &Store, name: &str) -> Result<Option<NamedTask>, RunError> {
 /// [`RunError::NotReady`] before any task is begun if one of them cannot be done now, [`RunError::Locked`] if a run works on the output, or
 /// what stopped a task.
 pub fn work(graph: Graph, job: &Job, options: &Options, each: impl FnMut(&str, f64)) -> Result<Vec<NamedTask>, RunError> {
-    let (mut engine, threads) = Engine::look(graph, &job.recipe.options(options.clone()), &job.output)?;
-    let result = Lock::share(&engine.cx.store).and_then(|_lock| find_and_do(&mut engine, job, each));
+    let options = job.recipe.options(options.clone());
+    let (mut engine, threads) = Engine::look(graph, &options, &job.output)?;
+    let result = Lock::share(&engine.cx.store).and_then(|_lock| {
+        let _asking = Asking::begin(&engine.cx, &options)?;
+        find_and_do(&mut engine, job, each)
+    });
     engine.cx.pool.close();
     let died = threads.into_iter().map(std::thread::JoinHandle::join).any(|ended| ended.is_err());
     if died { Err(RunError::Internal("a worker thread died".to_owned())) } else { result }

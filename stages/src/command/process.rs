@@ -55,13 +55,13 @@ fn end_group(group: i32) {
 
 /// A program with its arguments and where it runs.
 #[derive(Debug, Clone)]
-pub(super) struct Program {
+pub(crate) struct Program {
     /// As the person wrote it.
-    pub(super) run: Vec<String>,
+    pub(crate) run: Vec<String>,
     /// What is started: `run[0]`, found.
-    pub(super) executable: PathBuf,
-    pub(super) folder: PathBuf,
-    pub(super) env: Vec<(&'static str, String)>,
+    pub(crate) executable: PathBuf,
+    pub(crate) folder: PathBuf,
+    pub(crate) env: Vec<(&'static str, String)>,
 }
 
 impl Program {
@@ -69,7 +69,7 @@ impl Program {
     ///
     /// # Errors
     /// What is wrong with it.
-    pub(super) fn find(run: &[String], folder: &Path, env: Vec<(&'static str, String)>) -> Result<Self, String> {
+    pub(crate) fn find(run: &[String], folder: &Path, env: Vec<(&'static str, String)>) -> Result<Self, String> {
         if let Some(place) = run.iter().position(|argument| argument.contains('\0')) {
             return Err(format!("item {} holds a NUL character, which no program can be given", place + 1));
         }

@@ -8,6 +8,7 @@ use std::sync::{Arc, OnceLock};
 
 use futures::future::BoxFuture;
 
+use super::live::{Live, Store};
 use super::{Answer, Ask, AskError, Asked, LlmFigures, LlmName, LlmSettings, Message, Origin, Role, Usage};
 use crate::{BuildContext, StageError};
 
@@ -41,6 +42,27 @@ impl Llms {
     /// The model called `name`.
     pub fn get(&self, name: &str) -> Option<&Arc<Llm>> {
         self.entries.get(name).or(self.any.as_ref())
+    }
+
+    /// Those of them that are called so; they are shared, not made again.
+    #[must_use]
+    pub fn only(&self, is_wanted: impl Fn(&str) -> bool) -> Self {
+        let wanted = self.entries.iter().filter(|(name, _)| is_wanted(name)).map(|(name, llm)| (name.clone(), Arc::clone(llm)));
+        Self { entries: Arc::new(wanted.collect()), any: self.any.clone() }
+    }
+
+    /// Makes them ready to be asked. Nothing is opened, connected or started before the first is.
+    ///
+    /// # Errors
+    /// What makes the whole run wrong: a key that is not there, say.
+    pub fn open(&self, session: &LlmSession) -> Result<(), StageError> {
+        let store = Store::of(session);
+        self.iter().try_for_each(|(_, llm)| llm.open_with(session, &store))
+    }
+
+    /// Ends what was started for them.
+    pub fn close(&self) {
+        self.iter().for_each(|(_, llm)| llm.close());
     }
 
     /// All of them, by name.
@@ -143,6 +165,21 @@ impl Llm {
     pub fn answer_by(&self, answerer: Box<dyn Answerer>) {
         // Set twice only by a run that is planned again, which wants the same.
         let _ = self.answerer.set(answerer);
+    }
+
+    /// Makes it ready to be asked: as [`Llms::open`], which lets all models share the answers that are stored.
+    ///
+    /// # Errors
+    /// As there.
+    pub fn open(&self, session: &LlmSession) -> Result<(), StageError> {
+        self.open_with(session, &Store::of(session))
+    }
+
+    fn open_with(&self, session: &LlmSession, store: &Arc<Store>) -> Result<(), StageError> {
+        if self.answerer.get().is_none() {
+            self.answer_by(Box::new(Live::new(&self.name, &self.settings, session, Arc::clone(store))?));
+        }
+        Ok(())
     }
 
     /// Asks once.

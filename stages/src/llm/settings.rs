@@ -1,5 +1,7 @@
 //! The entries of `llms` in a pipeline file.
 
+mod check;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::num::{NonZeroU32, NonZeroU64};

@@ -1,6 +1,6 @@
 //! Answers that are JSON objects with declared fields: what the endpoint is told, how an answer is read, and what is wrong with it.
 
-mod dig;
+pub(super) mod dig;
 mod field;
 
 use std::fmt;
@@ -14,7 +14,6 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::dig::without_thoughts;
 pub use self::field::AnswerField;
 
 use super::AnswerSchema;

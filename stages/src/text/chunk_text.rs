@@ -1,6 +1,6 @@
 //! `chunk_text`: cuts documents into chunks that fit a model, at sentences where it can.
 
-mod cut;
+pub(crate) mod cut;
 
 use std::num::NonZeroU32;
 use std::path::PathBuf;

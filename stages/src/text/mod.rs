@@ -21,6 +21,7 @@ pub(crate) mod wide;
 pub(crate) mod words;
 
 pub use chunk_text::ChunkTextConfig;
+pub(crate) use chunk_text::cut;
 pub use count_tokens::CountTokensConfig;
 pub use extract_text::ExtractTextConfig;
 pub use identify_language::IdentifyLanguageConfig;

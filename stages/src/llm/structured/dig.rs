@@ -12,7 +12,7 @@ const MAX_STARTS: usize = 1000;
 /// The fields of the first object in an answer. What a model thought aloud before it answered is passed over.
 ///
 /// An object that begins like one and breaks is the answer, and its error is told: nothing is mended, and no object inside it is taken for it.
-pub(super) fn object(answer: &str) -> Result<Vec<(String, Value)>, String> {
+pub(in crate::llm) fn object(answer: &str) -> Result<Vec<(String, Value)>, String> {
     let text = without_thoughts(answer);
     let mut from = fence(text).unwrap_or(0);
     let mut first_problem = None;
@@ -40,7 +40,7 @@ pub(super) fn object(answer: &str) -> Result<Vec<(String, Value)>, String> {
 }
 
 /// An answer without the thoughts that some models write before it.
-pub(crate) fn without_thoughts(answer: &str) -> &str {
+pub(in crate::llm) fn without_thoughts(answer: &str) -> &str {
     let text = answer.trim_start();
     match text.strip_prefix("<think>") {
         Some(thoughts) => thoughts.split_once("</think>").map_or(text, |(_, answer)| answer),

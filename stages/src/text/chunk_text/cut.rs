@@ -7,7 +7,7 @@ use unicode_segmentation::UnicodeSegmentation;
 use crate::text::tokenizer::TextTokenizer;
 
 /// What is counted.
-pub(super) enum Unit {
+pub(crate) enum Unit {
     Characters,
     Words,
     Sentences,
@@ -16,20 +16,20 @@ pub(super) enum Unit {
 
 /// A part of a text.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) struct Chunk {
-    pub(super) start: usize,
-    pub(super) end: usize,
+pub(crate) struct Chunk {
+    pub(crate) start: usize,
+    pub(crate) end: usize,
     /// In the unit.
-    pub(super) size: u64,
+    pub(crate) size: u64,
 }
 
 /// Cuts texts.
-pub(super) struct Chunker {
-    pub(super) unit: Unit,
+pub(crate) struct Chunker {
+    pub(crate) unit: Unit,
     /// Most units of a chunk.
-    pub(super) max: u64,
+    pub(crate) max: u64,
     /// Most units of it that are of the chunk before; at most half of `max`.
-    pub(super) overlap: u64,
+    pub(crate) overlap: u64,
 }
 
 impl Chunker {
@@ -37,8 +37,17 @@ impl Chunker {
     ///
     /// # Errors
     /// What the tokenizer says.
-    pub(super) fn cut(&self, text: &str) -> Result<Vec<Chunk>, String> {
-        let mut cuts = Cuts::new(text, &self.unit)?;
+    pub(crate) fn cut(&self, text: &str) -> Result<Vec<Chunk>, String> {
+        self.cut_at(text, sentence_ends(text), &[])
+    }
+
+    /// The chunks of a text whose sentences end at `sentences`, the text's end among them. One that does not fit is cut at the last of `clauses`
+    /// that lets a chunk be half full at least, and only then at words.
+    ///
+    /// # Errors
+    /// What the tokenizer says.
+    pub(crate) fn cut_at(&self, text: &str, sentences: Vec<usize>, clauses: &[usize]) -> Result<Vec<Chunk>, String> {
+        let mut cuts = Cuts::new(text, &self.unit, sentences, clauses)?;
         let mut chunks: Vec<Chunk> = Vec::new();
         // Where the next chunk begins, and what it has to go beyond.
         let (mut start, mut reached) = (0, 0);
@@ -86,6 +95,8 @@ struct Cuts<'t> {
     graphemes: Option<Vec<u64>>,
     /// Where sentences end.
     sentences: Vec<usize>,
+    /// Where a sentence that is too long is cut first.
+    clauses: &'t [usize],
     /// The sentence that was last looked into, and where it can be cut.
     inside: (Range<usize>, Inside),
 }
@@ -112,15 +123,14 @@ enum Ruler {
 const STRIDE: usize = 256;
 
 impl<'t> Cuts<'t> {
-    fn new(text: &'t str, unit: &Unit) -> Result<Self, String> {
+    fn new(text: &'t str, unit: &Unit, mut sentences: Vec<usize>, clauses: &'t [usize]) -> Result<Self, String> {
         let graphemes = (!text.is_ascii()).then(|| {
             let mut bits = vec![0_u64; text.len() / 64 + 1];
             text.grapheme_indices(true).for_each(|(at, _)| bits[at / 64] |= 1 << (at % 64));
             bits[text.len() / 64] |= 1 << (text.len() % 64);
             bits
         });
-        let mut cuts = Self { text, ruler: Ruler::Bytes, graphemes, sentences: Vec::new(), inside: (0..0, Inside::default()) };
-        let mut sentences = sentence_ends(text);
+        let mut cuts = Self { text, ruler: Ruler::Bytes, graphemes, sentences: Vec::new(), clauses, inside: (0..0, Inside::default()) };
         sentences.retain(|&at| cuts.is_grapheme(at));
         cuts.ruler = match unit {
             Unit::Characters if cuts.graphemes.is_none() => Ruler::Bytes,
@@ -186,6 +196,9 @@ impl<'t> Cuts<'t> {
             if let Some(end) = self.last_within(&self.sentences, start, reached, most) {
                 return (start, end);
             }
+        }
+        if let Some(end) = self.last_within(self.clauses, reached, reached, most).filter(|&end| self.size(reached..end) * 2 >= most) {
+            return (reached, end);
         }
         // Of sentences that are never cut, one is enough.
         let sentence = self.sentences.partition_point(|&end| end <= reached);
@@ -260,7 +273,7 @@ fn characters(bytes: &[u8]) -> u64 {
 const RUN: usize = 64;
 
 /// Where sentences end, the text's end among them.
-fn sentence_ends(text: &str) -> Vec<usize> {
+pub(crate) fn sentence_ends(text: &str) -> Vec<usize> {
     let mut ends = Vec::new();
     let mut find = |part: Range<usize>| {
         let from = part.start;
@@ -422,7 +435,7 @@ mod tests {
                 _ => Unit::Tokens(Box::new(example())),
             };
             let overlap = half.min(max / 2);
-            let cuts = Cuts::new(&text, &unit()).expect("cuts");
+            let cuts = Cuts::new(&text, &unit(), sentence_ends(&text), &[]).expect("cuts");
             let graphemes: Vec<usize> = text.grapheme_indices(true).map(|(at, _)| at).chain([text.len()]).collect();
             for overlap in [0, overlap] {
                 let chunks = Chunker { unit: unit(), max, overlap }.cut(&text).expect("chunks");
