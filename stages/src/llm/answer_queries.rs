@@ -17,7 +17,7 @@ use serde_json::json;
 
 use super::asking::{self, Asking, Temperature, Tries};
 use super::prompt::NoPrompt;
-use super::structured::without_thoughts;
+use super::structured::dig::without_thoughts;
 use super::{AnswerField, AnswerFields, AnswerSchema, AskError, LlmName, Message, Provenance, Role, count};
 use crate::units::{Chars, ColumnName, Fraction};
 use crate::{BuildContext, Dropped, Emit, Inputs, Kind, Measure, Outputs, Port, RowAsync, Stage, StageConfig, StageError, Verdict};

@@ -14,7 +14,6 @@ use serde::de::{Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::{Map, Value, json};
 
-pub(crate) use self::dig::without_thoughts;
 pub use self::field::AnswerField;
 
 use super::AnswerSchema;

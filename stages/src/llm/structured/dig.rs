@@ -40,7 +40,7 @@ pub(in crate::llm) fn object(answer: &str) -> Result<Vec<(String, Value)>, Strin
 }
 
 /// An answer without the thoughts that some models write before it.
-pub(crate) fn without_thoughts(answer: &str) -> &str {
+pub(in crate::llm) fn without_thoughts(answer: &str) -> &str {
     let text = answer.trim_start();
     match text.strip_prefix("<think>") {
         Some(thoughts) => thoughts.split_once("</think>").map_or(text, |(_, answer)| answer),
@@ -58,14 +58,14 @@ pub(super) fn cut(text: &str, chars: usize) -> String {
 
 /// Where the first code fence begins that holds an object.
 fn fence(text: &str) -> Option<usize> {
-    let mut from = 0;
-    while let Some(fence) = text[from..].find("```").map(|at| from + at + 3) {
-        let line = text[fence..].split('\n').next().unwrap_or_default();
-        let inside = fence + line.find('{').unwrap_or(line.len());
+    for (at, fence) in text.match_indices("```").take(MAX_STARTS) {
+        let inside = at + fence.len();
+        // The name of a language may stand behind the fence; a line is not looked through to its end, which may be far.
+        let word = text[inside..].bytes().take(20).take_while(u8::is_ascii_alphanumeric).count();
+        let inside = inside + word;
         if text[inside..].trim_start().starts_with('{') {
             return Some(inside);
         }
-        from = fence;
     }
     None
 }
