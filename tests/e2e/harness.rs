@@ -191,7 +191,7 @@ fn without_times(mark: &[u8]) -> Vec<u8> {
     let mut value: serde_json::Value = serde_json::from_slice(mark).expect("a mark is JSON");
     for totals in value["totals"].as_object_mut().expect("counts by stage").values_mut() {
         totals["busy_seconds"] = 0.into();
-        totals.as_object_mut().expect("counts").remove("waited_seconds");
+        let _ = totals.as_object_mut().and_then(|totals| totals.remove("waited_seconds"));
     }
     value.to_string().into_bytes()
 }

@@ -16,6 +16,7 @@ mod gates;
 mod graphs;
 mod hostile;
 mod incremental;
+mod llm_runs;
 mod logs;
 mod made;
 mod near_duplicates;

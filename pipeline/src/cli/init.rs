@@ -26,6 +26,8 @@ pub enum Template {
     Text,
     /// Merge two sources and keep one copy of each text
     Dedup,
+    /// Ask a model for questions about texts, and keep those that differ
+    Llm,
 }
 
 impl Template {
@@ -34,6 +36,7 @@ impl Template {
         match self {
             Template::Text => include_str!("templates/text.yaml"),
             Template::Dedup => include_str!("templates/dedup.yaml"),
+            Template::Llm => include_str!("templates/llm.yaml"),
         }
     }
 }

@@ -48,6 +48,7 @@ impl<'n> Models<'n> {
             for (setting, value) in variables(node) {
                 models.hidden.extend(secret_problem(&whose, &setting, value, problems));
             }
+            models.hidden.extend(urls(node).filter(|url| url.as_str().is_some_and(holds_secret)).map(|url| url.place.clone()));
             find_secrets(node, &mut Vec::new(), &mut |path, value| {
                 let problem = Problem::new(format!("{whose}: `{path}` looks like a key, which has no place in a file that others read"));
                 let help = "put it into a variable, and name that: `api_key_env: NAME`, or `headers_env: {HEADER: NAME}`".to_owned();
@@ -140,6 +141,19 @@ fn models_entry(
     }
     warnings.insert(key.name.clone(), settings.warnings());
     settings
+}
+
+/// The URLs of an entry.
+fn urls(node: &Node) -> impl Iterator<Item = &Node> {
+    node.get("endpoint").into_iter().flat_map(|endpoint| std::iter::once(endpoint).chain(endpoint.items()))
+}
+
+/// Whether a URL names a user, a password, or a key among its parameters; that is refused as a setting, and not shown either.
+fn holds_secret(url: &str) -> bool {
+    let (address, parameters) = url.split_once('?').unwrap_or((url, ""));
+    let parameters = parameters.to_ascii_lowercase();
+    let host = address.split_once("://").map_or(address, |(_, rest)| rest).split('/').next().unwrap_or_default();
+    host.contains('@') || ["key", "token", "secret", "password", "sig"].iter().any(|name| parameters.contains(name))
 }
 
 /// The settings of an entry that name variables.

@@ -1,5 +1,6 @@
 //! What is done of a pipeline and what is to do, for people and for those who hand tasks to workers.
 
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use datasets::remote::Address;
@@ -49,15 +50,18 @@ pub struct NamedTask {
 /// An output or an input that cannot be read.
 pub fn survey(graph: Graph, options: &Options) -> Result<Survey, RunError> {
     let output = options.output_of(&graph.output);
-    let existed = Address::of(&output).is_some() || output.exists();
+    // Opening it makes it, and the folders above; looking leaves nothing.
+    let made: Vec<PathBuf> = match Address::of(&output) {
+        Some(_) => Vec::new(),
+        None => output.ancestors().take_while(|folder| !folder.exists()).map(Path::to_owned).collect(),
+    };
     let (mut engine, threads) = Engine::look(graph, options, &output)?;
     engine.cx.pool.close();
     engine.found = FoundMarks::look(&engine.cx.store)?;
     let looked = look(&mut engine);
     threads.into_iter().for_each(|thread| _ = thread.join());
-    if !existed {
-        // Opening it made it; looking leaves nothing.
-        let _ = std::fs::remove_dir(&output);
+    for folder in made {
+        let _ = std::fs::remove_dir(folder);
     }
     looked
 }

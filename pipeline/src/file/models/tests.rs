@@ -224,6 +224,15 @@ fn a_secret_in_the_file_is_refused_and_shown_to_nobody() {
         let told = load(folder.path(), models, &[&format!("llms.local.api_key_env={secret}")], true).err().expect("refused");
         assert!(!told.contains(secret), "{told}");
     }
+    for url in ["https://me:planted@example.com/v1", "https://example.com/v1?api_key=planted"] {
+        for models in [
+            format!("llms: {{local: {{model: a, endpoint: \"{url}\"}}}}\n"),
+            format!("llms:\n  local:\n    modle: a\n    endpoint: [\"{url}\"]\n"),
+        ] {
+            let told = told(&models);
+            assert!(!told.contains("planted") && told.contains("****"), "{told}");
+        }
+    }
     insta::assert_snapshot!(told("llms: {local: {model: a, endpoint: \"http://127.0.0.1:1/v1\", api_key_env: sk-1234567890abcdef}}\n"), @r#"
      × `llms.local`: `api_key_env` wants the name of a variable, and what stands there is none; it is not shown, for it may be a secret
       ╭─[web.yaml:6:74]

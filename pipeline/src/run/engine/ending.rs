@@ -112,7 +112,7 @@ impl Engine {
 
 /// What a stage's rejected and dropped rows are held against: the rows that came in; where a stage makes more of them than came in, those.
 fn rows_judged(stage: &Node, totals: &StageTotals) -> u64 {
-    if !matches!(stage.stage, Stage::Global(_)) {
+    if !matches!(stage.stage, Stage::Global(_) | Stage::RowAsync(_)) {
         return totals.rows_in;
     }
     let made = totals.rows_through("out").saturating_add(totals.dropped_rows()).saturating_add(totals.rejected_rows());

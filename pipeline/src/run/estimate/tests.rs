@@ -84,6 +84,6 @@ fn a_plan_asks_nobody_and_starts_nothing() {
     assert!(listener.accept().is_err_and(|error| error.kind() == std::io::ErrorKind::WouldBlock), "somebody came");
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("started");
-    told(STAGES, &format!("command: [touch, \"{}\"]", file.display()), &options(), 50);
+    told(STAGES, &format!("command: [touch, \"{}\", \"{{port}}\"]", file.display()), &options(), 50);
     assert!(!file.exists());
 }
