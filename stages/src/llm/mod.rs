@@ -21,8 +21,8 @@ mod settings;
 mod split_context;
 mod structured;
 
-pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
 pub use answer_queries::AnswerQueriesConfig;
+pub use answers::{Answers, AnswersError, Receipt, StoredAnswer, Transcript};
 pub use ask::{Answer, AnswerKey, AnswerSchema, Ask, AskError, Asked, Image, Message, Origin, Part, Role, Usage};
 pub use ask_llm::{AskLlmConfig, OnUnusable};
 pub use asking::{Draws, Temperature, Times, Tries};

@@ -40,7 +40,7 @@ pub(in crate::llm) fn object(answer: &str) -> Result<Vec<(String, Value)>, Strin
 }
 
 /// An answer without the thoughts that some models write before it.
-pub(in crate::llm) fn without_thoughts(answer: &str) -> &str {
+pub(crate) fn without_thoughts(answer: &str) -> &str {
     let text = answer.trim_start();
     match text.strip_prefix("<think>") {
         Some(thoughts) => thoughts.split_once("</think>").map_or(text, |(_, answer)| answer),
