@@ -9,6 +9,7 @@ use std::net::{Ipv4Addr, TcpListener};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::PathBuf;
 use std::process::{Child, ChildStdin, Command, ExitStatus, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -83,6 +84,8 @@ pub(super) struct At {
 struct Running {
     at: At,
     group: i32,
+    /// Whether it has answered: until then those who ask wait with the one who started it.
+    ready: AtomicBool,
     /// How it ended, when it has.
     ended: watch::Receiver<Option<ExitStatus>>,
     tail: Arc<Mutex<Vec<u8>>>,
@@ -111,7 +114,7 @@ impl Served {
     /// # Errors
     /// If it cannot be started, or died too often.
     pub(super) async fn at(&self, transport: &Transport) -> Result<At, NotServed> {
-        if let Some(running) = self.running().as_ref().filter(|running| !running.has_ended()) {
+        if let Some(running) = self.running().as_ref().filter(|running| running.ready.load(Ordering::Acquire) && !running.has_ended()) {
             return Ok(running.at.clone());
         }
         // One starts it, the others wait for that.
@@ -155,6 +158,7 @@ impl Served {
         if ready.is_err() {
             self.running().take();
         }
+        running.ready.store(ready.is_ok(), Ordering::Release);
         ready.map(|()| running)
     }
 
@@ -198,7 +202,7 @@ impl Served {
             format!("can't be started: {error}")
         })?;
         let guard = Mutex::new(guard);
-        Ok(Running { at: At { url, start }, group, ended, tail, guard, threads: Mutex::new(threads) })
+        Ok(Running { at: At { url, start }, group, ready: AtomicBool::new(false), ended, tail, guard, threads: Mutex::new(threads) })
     }
 
     fn open_log(&self) -> io::Result<Option<Log>> {
