@@ -16,6 +16,8 @@ mod gates;
 mod graphs;
 mod hostile;
 mod incremental;
+mod llm_example;
+mod llm_faults;
 mod logs;
 mod made;
 mod near_duplicates;
