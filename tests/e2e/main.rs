@@ -17,6 +17,8 @@ mod graphs;
 mod hostile;
 mod incremental;
 mod llm_runs;
+mod llm_example;
+mod llm_faults;
 mod logs;
 mod made;
 mod near_duplicates;

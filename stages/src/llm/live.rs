@@ -641,6 +641,8 @@ impl Inner {
             Some(sender) => sender.budget.spent(),
             None => match self.store.opened.get() {
                 Some(Ok(answers)) => answers.spent(&self.name),
+                // A run that asked nothing still says what its output has cost.
+                None if *self.closed.borrow() => self.store.open().map(|answers| answers.spent(&self.name)).unwrap_or_default(),
                 _ => Spent::default(),
             },
         };

@@ -34,6 +34,6 @@ pub use prompt::{FewShot, NoPrompt, Prompt, Template};
 pub use provenance::{Provenance, extend, kept, with_provenance};
 pub(crate) use rouge::{Lcs, Vocabulary};
 pub use rouge::{RougeL, Tokens, lcs};
-pub use settings::{Endpoints, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
+pub use settings::{Endpoints, LimitField, LlmBudget, LlmName, LlmSettings, Price, StructuredOutput};
 pub use split_context::SplitContextConfig;
 pub use structured::{AnswerField, AnswerFields};

@@ -40,6 +40,9 @@ pub struct LlmSettings {
     /// How the endpoint is told that an answer must be JSON of a certain form.
     #[serde(default)]
     pub structured_output: StructuredOutput,
+    /// What the endpoint calls the most tokens that an answer may have.
+    #[serde(default)]
+    pub limit_field: LimitField,
     /// Requests under way at once, at most, at each URL. When the endpoint says that it is too much, fewer are sent, and then more again.
     #[serde(default = "in_flight_16")]
     pub max_in_flight: NonZeroU32,
@@ -86,6 +89,7 @@ impl LlmSettings {
             extra: Map::new(),
             send_seed: false,
             structured_output: StructuredOutput::default(),
+            limit_field: LimitField::default(),
             max_in_flight: in_flight_16(),
             requests_per_minute: None,
             tokens_per_minute: None,
@@ -137,6 +141,17 @@ pub enum StructuredOutput {
     JsonObject,
     /// Nothing: the prompt alone says it.
     Prompt,
+}
+
+/// What an endpoint calls the most tokens that an answer may have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum LimitField {
+    /// What nearly all know.
+    #[default]
+    MaxTokens,
+    /// What newer models of `OpenAI` want.
+    MaxCompletionTokens,
 }
 
 /// What may be spent. What an output spent counts over all its runs.

@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use crate::llm::answers::StoredAnswer;
-use crate::llm::{Ask, LlmSettings, Message, Part, StructuredOutput, Usage};
+use crate::llm::{Ask, LimitField, LlmSettings, Message, Part, StructuredOutput, Usage};
 
 /// Fields of a request that `extra` may not set: stages do, or answers could not be read or paid for as they are.
 pub(crate) const RESERVED: [&str; 12] = [
@@ -30,7 +30,10 @@ const MOST_TOKENS: u64 = 1 << 32;
 struct Body<'a> {
     model: &'a str,
     messages: Vec<Turn<'a>>,
-    max_tokens: u32,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_tokens: Option<u32>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    max_completion_tokens: Option<u32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     temperature: Option<f64>,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -104,10 +107,12 @@ pub(crate) fn body(settings: &LlmSettings, ask: &Ask, seed: Option<u32>) -> Resu
         StructuredOutput::JsonObject => Some(json!({"type": "json_object"})),
         StructuredOutput::Prompt => None,
     });
+    let limit = |field: LimitField| (settings.limit_field == field).then_some(ask.max_tokens);
     let body = Body {
         model: &settings.model,
         messages: ask.messages.iter().map(Turn::of).collect(),
-        max_tokens: ask.max_tokens,
+        max_tokens: limit(LimitField::MaxTokens),
+        max_completion_tokens: limit(LimitField::MaxCompletionTokens),
         temperature: ask.temperature,
         top_p: ask.top_p,
         stop: &ask.stop,
@@ -261,6 +266,8 @@ mod tests {
     fn a_schema_is_sent_as_the_endpoint_reads_it() {
         let mut ask = Ask::new(vec![Message::text(Role::User, "x")], 9);
         ask.schema = Some(Arc::new(AnswerSchema { name: "split".to_owned(), schema: json!({"type": "object"}) }));
+        let newer = sent(&LlmSettings { limit_field: LimitField::MaxCompletionTokens, ..LlmSettings::of_model("m") }, &ask, None);
+        assert_eq!((&newer["max_completion_tokens"], newer.get("max_tokens")), (&json!(ask.max_tokens), None));
         let format = |structured_output| {
             sent(&LlmSettings { structured_output, ..LlmSettings::of_model("m") }, &ask, None).get("response_format").cloned()
         };

@@ -782,6 +782,21 @@ fn a_program_serves_while_it_is_asked_and_no_longer() {
     assert_eq!(log.matches("serving").count(), 2, "{log}");
 }
 
+#[test]
+fn who_asks_while_it_starts_waits_until_it_answers() {
+    if !has(&["python3", "--version"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().expect("a folder");
+    std::fs::write(folder.path().join("serve.py"), format!("import time\ntime.sleep(0.7)\n{SERVE}")).expect("written");
+    let command = ["python3", "serve.py", "--port", "{port}"].map(str::to_owned).to_vec();
+    let settings = LlmSettings { endpoint: None, command: Some(command), start_timeout_seconds: wide(30), ..of_url("") };
+    let rig = Rig::with(settings, folder, false, Secrets::default());
+    rig.ask_all(3).into_iter().for_each(|answer| assert!(text(answer).starts_with("question")));
+    assert_eq!(rig.figures().retries, 0, "{:?}", rig.figures());
+    rig.llm.close();
+}
+
 /// Whether there is such a program; where tests must all run, there is.
 fn has(command: &[&str]) -> bool {
     let quiet = std::process::Stdio::null;

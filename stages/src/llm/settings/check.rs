@@ -50,6 +50,7 @@ impl LlmSettings {
                     "seed" => "take it out, or take `send_seed` out",
                     "response_format" => "take it out: `structured_output` says how an endpoint is told of JSON",
                     "model" => "name it in `model`",
+                    "max_completion_tokens" => "write `limit_field: max_completion_tokens` instead: the number is the stage's",
                     _ => "take it out: the stages that ask set it",
                 };
                 problems.push(StageError::setting(format!("extra.{name}"), format!("`extra` can't set `{name}`")).with_help(help));
