@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use stages::testing::endpoint::{Endpoint, Options, Reply, Request};
 
 use crate::harness::{Project, Said, differences, said};
@@ -177,6 +177,58 @@ fn who_was_asked_is_not_asked_again() {
     assert_eq!(said.code, Some(0), "{said:#?}");
     assert_eq!(project.table_hash("other/asked"), project.table_hash("out/asked"));
     assert_eq!(endpoint.counts().received, fewest(12));
+}
+
+/// An answer that no other asking gets.
+fn numbered(request: &Request) -> Reply {
+    let wants_split = request.body["response_format"].to_string().contains("split_after");
+    let question = format!("Which question is number {}?", request.number);
+    match (&request.body["response_format"], wants_split) {
+        (Value::Null, _) => Reply::text(format!("answer {}", request.number)),
+        (_, true) => Reply::text(json!({"question": question, "split_after": 1}).to_string()),
+        (_, false) => Reply::text(json!({"question": question}).to_string()),
+    }
+}
+
+#[test]
+fn another_draw_and_another_tree_get_another_answer_and_a_rerun_the_same() {
+    let endpoint = Endpoint::start(numbered);
+    let yaml = |trees: u32, draws: u32| {
+        format!(
+            "
+version: 1
+name: t
+output: out
+answers: answers
+stages:
+  texts: {{use: read_jsonl, path: texts.jsonl}}
+  tree:  {{use: split_context, from: texts, llm: it, max_depth: 1, max_trees: {trees}, chars_per_question: 5}}
+  drawn: {{use: ask_llm, from: texts, llm: it, prompt: \"Say it: {{{{ text }}}}\", draws: {draws}}}
+llms:
+  it: {{endpoint: \"{}\", model: scripted}}
+",
+            endpoint.url()
+        )
+    };
+    let project = Project::with(&yaml(2, 3));
+    let text = "The tower stands on a hill above the town. It was built of red brick in 1874. Its clock has been wrong ever since.";
+    project.write("texts.jsonl", json!({"id": "tower", "text": text}).to_string() + "\n");
+    project.run(&[]);
+    // Two trees of a root and its halves; three draws.
+    assert_eq!((project.count("out/tree"), project.count("out/drawn"), endpoint.counts().received), (6, 3, 9));
+    let answers =
+        |folder: &str, column: &str| project.column(folder, column).into_iter().map(Option::unwrap_or_default).collect::<Vec<_>>();
+    let (questions, draws) = (answers("out/tree", "question"), answers("out/drawn", "answer"));
+    let different: std::collections::BTreeSet<&String> = questions.iter().chain(&draws).collect();
+    assert_eq!(different.len(), 9, "{questions:?} {draws:?}");
+    project.run(&["--fresh"]);
+    assert_eq!((answers("out/tree", "question"), answers("out/drawn", "answer")), (questions.clone(), draws.clone()));
+    assert_eq!(endpoint.counts().received, 9);
+    // One more of each: the others are there.
+    project.write("pipeline.yaml", yaml(3, 4));
+    project.run(&[]);
+    assert_eq!((project.count("out/tree"), project.count("out/drawn"), endpoint.counts().received), (9, 4, 13));
+    assert_eq!((&answers("out/tree", "question")[..6], &answers("out/drawn", "answer")[..3]), (&questions[..], &draws[..]));
 }
 
 #[test]
