@@ -447,7 +447,7 @@ impl RowAsync for AskSlowly {
                 tokio::time::sleep(Duration::from_millis(random % settings.most_ms)).await;
             }
             if settings.hangs_at == Some(n) {
-                tokio::time::sleep(Duration::from_secs(60)).await;
+                tokio::time::sleep(Duration::from_mins(1)).await;
             }
             if let Some(llm) = &self.1 {
                 let text = document::TEXT.of(&row).value(0).to_owned();

@@ -189,7 +189,7 @@ fn an_interrupted_run_keeps_its_answers_and_goes_on() {
     let run = project.start(&[]);
     let began = Instant::now();
     while endpoint.counts().answered < 4 {
-        assert!(began.elapsed() < Duration::from_secs(60), "it asks");
+        assert!(began.elapsed() < Duration::from_mins(1), "it asks");
         std::thread::sleep(Duration::from_millis(5));
     }
     let pid = run.id().to_string();

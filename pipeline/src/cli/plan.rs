@@ -16,6 +16,7 @@ use crate::show_graph::makes_text;
 
 /// Arguments of `pipeline plan`.
 #[derive(Debug, clap::Args)]
+#[expect(clippy::struct_excessive_bools, reason = "each is a flag of its own")]
 pub struct Args {
     #[command(flatten)]
     file: FileArgs,

@@ -35,8 +35,11 @@ pub struct LlmSnapshot {
 pub(super) struct Watch {
     llms: Llms,
     /// Answers and tokens of each model at a few moments, in seconds, the latest last.
-    past: Mutex<VecDeque<(f64, Vec<(u64, u64)>)>>,
+    past: Mutex<VecDeque<Moment>>,
 }
+
+/// Seconds since the beginning, and the answers and tokens of each model by then.
+type Moment = (f64, Vec<(u64, u64)>);
 
 impl Watch {
     /// Watches these.
@@ -147,7 +150,6 @@ mod tests {
     }
 
     #[test]
-    #[expect(clippy::float_cmp, reason = "these are exact")]
     fn speeds_are_those_of_the_last_seconds() {
         let watch = Watch::default();
         assert_eq!(watch.rates(0.0, &[(0, 0)]), [(0.0, 0.0)]);

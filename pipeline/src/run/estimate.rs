@@ -164,7 +164,7 @@ pub fn estimate(graph: &Graph, options: &Options, rows: u64) -> Result<Estimate,
     let models = Models::stand_in(&graph.llms);
     let mut estimator = Estimator { graph, plan: &plan, options, rows, models, edges: BTreeMap::new(), notes: Vec::new() };
     let stages = plan.active.iter().map(|&node| estimator.stage(node)).collect::<Result<Vec<_>, _>>()?;
-    let llms = estimator.models.of_all(stages.iter().flat_map(|stage| &stage.asks));
+    let llms = Models::of_all(stages.iter().flat_map(|stage| &stage.asks));
     let mut notes = estimator.notes;
     notes.extend(estimator.models.passes(&llms));
     let sum = |of: fn(&StageEstimate) -> Amount| stages.iter().map(of).fold(Amount::NOTHING, Amount::plus);

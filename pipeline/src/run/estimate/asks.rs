@@ -143,7 +143,7 @@ impl Models {
     }
 
     /// The same of all stages, by model.
-    pub(super) fn of_all<'a>(&self, stages: impl Iterator<Item = &'a AsksEstimate>) -> Vec<AsksEstimate> {
+    pub(super) fn of_all<'a>(stages: impl Iterator<Item = &'a AsksEstimate>) -> Vec<AsksEstimate> {
         let mut all: BTreeMap<&str, AsksEstimate> = BTreeMap::new();
         for asks in stages {
             match all.get_mut(asks.llm.as_str()) {
@@ -166,13 +166,14 @@ impl Models {
             let Some(budget) = self.budgets.get(&asks.llm) else { continue };
             let tokens = asks.prompt_tokens.plus(asks.completion_tokens);
             let counted = |number: f64| grouped(super::whole(number));
-            let limits: [(&str, Option<f64>, Option<Amount>, &dyn Fn(f64) -> String); 3] = [
-                ("max_requests", budget.max_requests.map(|most| most as f64), Some(asks.calls), &counted),
-                ("max_tokens", budget.max_tokens.map(|most| most as f64), Some(tokens), &counted),
-                ("max_cost", budget.max_cost, asks.cost, &money),
+            let limits = [
+                ("max_requests", budget.max_requests.map(|most| most as f64), Some(asks.calls)),
+                ("max_tokens", budget.max_tokens.map(|most| most as f64), Some(tokens)),
+                ("max_cost", budget.max_cost, asks.cost),
             ];
-            for (name, most, amount, text) in limits {
+            for (name, most, amount) in limits {
                 let (Some(most), Some(amount)) = (most, amount) else { continue };
+                let text = |number: f64| if name == "max_cost" { money(number) } else { counted(number) };
                 let setting = format!("`llms.{}.budget.{name}`, {}", asks.llm, text(most));
                 if let Some(likely) = amount.likely.or((amount.low > most).then_some(amount.low)).filter(|likely| *likely > most) {
                     notes.push(format!("about {} pass {setting}: the run stops there, and goes on when it is raised", text(likely)));

@@ -23,7 +23,6 @@ const STAGES: &str =
     "  made: {use: make_rows, rows: 1000, parts: 1}\n  asked: {use: ask_slowly, from: made, seen: plan, window: 2, llm: local}\n";
 
 #[test]
-#[expect(clippy::float_cmp, reason = "these are exact")]
 fn requests_and_tokens_are_those_of_the_stand_ins() {
     let told = told(STAGES, "endpoint: \"http://127.0.0.1:1/v1\", price: {prompt: 2, completion: 10}", &options(), 5000);
     let asks = &told.stages[1].asks[0];

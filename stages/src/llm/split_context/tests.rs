@@ -537,7 +537,7 @@ fn hostile_texts_take_time_in_proportion() {
         let input = documents(&[&text]);
         let got =
             testing::run::<SplitContextConfig>(settings(json!({"max_depth": 1, "max_trees": 1, "examples": 0})), &[(Port::FROM, input)]);
-        assert!(start.elapsed() < Duration::from_secs(10), "{part:?}: {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_mins(1), "{part:?}: {:?}", start.elapsed());
         assert!(got.rejected.is_empty(), "{part:?}");
         assert_eq!(got.rows().num_rows() == 0, got.dropped().num_rows() == 1, "{part:?}");
         check_spans(&text, &got, 20).expect("spans");
