@@ -161,7 +161,8 @@ struct Tries {
 struct Cleared {
     permit: Permit,
     held: Held,
-    receipt: Receipt,
+    /// None where nothing limits what is spent.
+    receipt: Option<Receipt>,
     url: Url,
     most: Spent,
     prompt_most: u64,
@@ -366,13 +367,43 @@ impl Inner {
         };
         let held = self.unless_ended(sender.budget.hold(most)).await?;
         let held = held.map_err(|short| self.end(Failure::Stopped { problem: short.problem, help: short.help }))?;
-        match answers.reserve(&self.name, most) {
+        match self.reserve(sender, answers, most) {
             Ok(receipt) => Ok(Cleared { permit, held, receipt, url, most, prompt_most }),
-            Err(error) => {
+            Err(failure) => {
                 held.settle(Spent::default());
-                Err(self.end(error.into()))
+                Err(self.end(failure))
             }
         }
+    }
+
+    /// Notes what a request may cost where that is limited: it holds for all processes that work on the output, and for the next run.
+    fn reserve(&self, sender: &Sender, answers: &Answers, most: Spent) -> Result<Option<Receipt>, Failure> {
+        if !sender.budget.limits() {
+            return Ok(None);
+        }
+        match answers.reserve_within(&self.name, most, &|with| sender.budget.short_of(with, most).is_none())? {
+            Some(receipt) => Ok(Some(receipt)),
+            None => {
+                let with = super::budget::plus(answers.spent(&self.name), most);
+                let short = sender.budget.short_of(with, most);
+                // Another process may have given back meanwhile what did not fit: a rerun finds it.
+                let (problem, help) = short.map_or_else(
+                    || (format!("the budget of `{}` is held by other processes", self.name), "run again when they are done".to_owned()),
+                    |short| (short.problem, short.help),
+                );
+                Err(Failure::Stopped { problem, help })
+            }
+        }
+    }
+
+    /// Notes what a request cost that brought no answer.
+    fn settle(&self, answers: &Answers, receipt: Option<Receipt>, spent: Spent) -> Result<(), AnswersError> {
+        let receipt = match receipt {
+            Some(receipt) => receipt,
+            None if spent == Spent::default() => return Ok(()),
+            None => answers.reserve(&self.name, spent)?,
+        };
+        answers.settle(receipt, spent)
     }
 
     /// What a request may cost, and its tokens without those of the answer.
@@ -395,7 +426,7 @@ impl Inner {
             Bill::Request => Spent { requests: 1, ..Spent::default() },
             Bill::Everything => cleared.most,
         };
-        let settled = answers.settle(cleared.receipt, spent);
+        let settled = self.settle(answers, cleared.receipt, spent);
         cleared.held.settle(spent);
         settled.map_err(|error| self.end(error.into()))?;
         Ok(cleared.permit)
@@ -438,7 +469,7 @@ impl Inner {
         stored.usage = said.unwrap_or(guess);
         self.scrub(&mut stored.text);
         stored.model.iter_mut().chain(&mut stored.finish_reason).for_each(|text| self.scrub(text));
-        let kept = answers.put(&self.name, request.key, &stored, &request.kept, Some(receipt), spent).await;
+        let kept = answers.put(&self.name, request.key, &stored, &request.kept, receipt, spent).await;
         held.settle(spent);
         kept.map_err(|error| self.end(error.into()))?;
         self.counts.answers.fetch_add(1, Ordering::Relaxed);
@@ -496,7 +527,7 @@ impl Inner {
                 let usage = usage.unwrap_or(Usage { prompt_tokens: prompt_most, completion_tokens: 1, guessed: true });
                 let spent = self.spent(usage.prompt_tokens, usage.completion_tokens);
                 let Cleared { permit, held, receipt, .. } = cleared;
-                let settled = answers.settle(receipt, spent);
+                let settled = self.settle(answers, receipt, spent);
                 held.settle(spent);
                 permit.answered(spent.tokens);
                 settled.map_err(|error| self.end(error.into()))?;
