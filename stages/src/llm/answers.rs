@@ -22,7 +22,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use self::index::Index;
-use self::own::{Job, Writer};
+use self::own::{New, Writer};
 use super::{AnswerKey, Spent, Usage};
 use crate::StageError;
 
@@ -245,11 +245,10 @@ impl Answers {
         self.inner.index.read(key)
     }
 
-    /// Keeps an answer of the model that `llms` calls `llm`; it is on the disk when this returns. Books what it `spent`, and resolves the
-    /// reservation of `receipt`. Of the request exactly `request` is written, so images must be in it by their hash.
+    /// [`Answers::put_then`] with nothing to do between.
     ///
     /// # Errors
-    /// If it cannot be written; then nothing else can be, either.
+    /// As there.
     pub async fn put(
         &self,
         llm: &str,
@@ -258,6 +257,26 @@ impl Answers {
         request: &Value,
         receipt: Option<Receipt>,
         spent: Spent,
+    ) -> Result<(), AnswersError> {
+        self.put_then(llm, key, answer, request, receipt, spent, || {}).await
+    }
+
+    /// Keeps an answer of the model that `llms` calls `llm`; it is on the disk when this returns. `written` is called before: from then on it outlives
+    /// the process, though not the machine. Books what it `spent`, and resolves the
+    /// reservation of `receipt`. Of the request exactly `request` is written, so images must be in it by their hash.
+    ///
+    /// # Errors
+    /// If it cannot be written; then nothing else can be, either.
+    #[expect(clippy::too_many_arguments, reason = "each is a part of what is kept")]
+    pub async fn put_then(
+        &self,
+        llm: &str,
+        key: AnswerKey,
+        answer: &StoredAnswer,
+        request: &Value,
+        receipt: Option<Receipt>,
+        spent: Spent,
+        written: impl FnOnce(),
     ) -> Result<(), AnswersError> {
         let payload = Payload {
             text: &answer.text,
@@ -280,8 +299,9 @@ impl Answers {
             Some(receipt) => (receipt.number, receipt.names),
             None => (0, self.names(llm)),
         };
-        let (done, kept) = tokio::sync::oneshot::channel();
-        self.inner.writer.send(Job { key: key.0, json, receipt: number, names, spent, done })?;
+        // A disk that is asked to take a few kilobytes takes them into memory: that blocks nobody.
+        let kept = self.inner.writer.write(New { key: key.0, json: &json, receipt: number, names, spent })?;
+        written();
         // The writer answers every job that it takes; it ends only with the store.
         kept.await.unwrap_or_else(|_| Err(own::stopped(folder)))
     }

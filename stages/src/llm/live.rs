@@ -381,19 +381,16 @@ impl Inner {
         if !sender.budget.limits() {
             return Ok(None);
         }
-        match answers.reserve_within(&self.name, most, &|with| sender.budget.short_of(with, most).is_none())? {
-            Some(receipt) => Ok(Some(receipt)),
-            None => {
-                let with = super::budget::plus(answers.spent(&self.name), most);
-                let short = sender.budget.short_of(with, most);
-                // Another process may have given back meanwhile what did not fit: a rerun finds it.
-                let (problem, help) = short.map_or_else(
-                    || (format!("the budget of `{}` is held by other processes", self.name), "run again when they are done".to_owned()),
-                    |short| (short.problem, short.help),
-                );
-                Err(Failure::Stopped { problem, help })
-            }
+        if let Some(receipt) = answers.reserve_within(&self.name, most, &|with| sender.budget.short_of(with, most).is_none())? {
+            return Ok(Some(receipt));
         }
+        let with = super::budget::plus(answers.spent(&self.name), most);
+        // Another process may have given back meanwhile what did not fit: a rerun finds it.
+        let (problem, help) = sender.budget.short_of(with, most).map_or_else(
+            || (format!("the budget of `{}` is held by other processes", self.name), "run again when they are done".to_owned()),
+            |short| (short.problem, short.help),
+        );
+        Err(Failure::Stopped { problem, help })
     }
 
     /// Notes what a request cost that brought no answer.
@@ -444,7 +441,6 @@ impl Inner {
     ) -> Result<Answer, Failure> {
         let Cleared { permit, held, receipt, prompt_most, .. } = cleared;
         let said_tokens = said.map(|usage| usage.prompt_tokens + usage.completion_tokens);
-        permit.answered(said_tokens.unwrap_or(prompt_most + request.max_tokens));
         let spent = match said {
             Some(usage) => {
                 // An endpoint that counts otherwise, or does not end where it should, is held to what it does.
@@ -469,7 +465,9 @@ impl Inner {
         stored.usage = said.unwrap_or(guess);
         self.scrub(&mut stored.text);
         stored.model.iter_mut().chain(&mut stored.finish_reason).for_each(|text| self.scrub(text));
-        let kept = answers.put(&self.name, request.key, &stored, &request.kept, receipt, spent).await;
+        // Its place is free for the next one when it is written: a kill loses no more than have a place.
+        let written = || permit.answered(said_tokens.unwrap_or(prompt_most + request.max_tokens));
+        let kept = answers.put_then(&self.name, request.key, &stored, &request.kept, receipt, spent, written).await;
         held.settle(spent);
         kept.map_err(|error| self.end(error.into()))?;
         self.counts.answers.fetch_add(1, Ordering::Relaxed);

@@ -1,5 +1,6 @@
 //! The segment that this process writes, made when there is something to write, and the thread that puts answers on the disk.
 
+use std::cell::RefCell;
 use std::collections::hash_map::RandomState;
 use std::fs::{self, File, OpenOptions};
 use std::hash::{BuildHasher, Hasher};
@@ -20,9 +21,6 @@ use super::ledger::Books;
 use super::record::{self, Booking, Kind, PREAMBLE};
 use super::{AnswersError, now_ms};
 
-/// Bytes of JSON that are written at once.
-const BATCH_BYTES: usize = 32 << 20;
-
 /// From one waiting for the disk to the next. It takes a core 0.2 ms: at 1,280 answers a second, each at once took 75 µs of a core an answer,
 /// and with this pause 50.
 const PAUSE: Duration = Duration::from_millis(10);
@@ -36,15 +34,31 @@ const TURNS: &str = ".turn.lock";
 /// As good as higher levels on texts of this length, in half the time.
 const LEVEL: i32 = 1;
 
-/// An answer that waits to be kept.
-pub(super) struct Job {
+thread_local! {
+    static COMPRESSOR: RefCell<io::Result<zstd::bulk::Compressor<'static>>> = RefCell::new(zstd::bulk::Compressor::new(LEVEL));
+}
+
+/// An answer to keep.
+pub(super) struct New<'j> {
     pub(super) key: [u8; 16],
-    pub(super) json: Vec<u8>,
+    pub(super) json: &'j [u8],
     /// The reservation it resolves; 0 for none.
     pub(super) receipt: u64,
     pub(super) names: Arc<[u8]>,
     pub(super) spent: Spent,
-    pub(super) done: oneshot::Sender<Result<(), AnswersError>>,
+}
+
+/// What is told when an answer is on the disk.
+type Kept = oneshot::Receiver<Result<(), AnswersError>>;
+
+/// An answer that is written and waits for the disk.
+struct Job {
+    key: [u8; 16],
+    receipt: u64,
+    names: Arc<[u8]>,
+    spent: Spent,
+    written: Written,
+    done: oneshot::Sender<Result<(), AnswersError>>,
 }
 
 impl Job {
@@ -75,6 +89,8 @@ struct Own {
     books: Mutex<Books>,
     /// The file by which processes take turns at reserving, once it is needed.
     turns: Mutex<Option<File>>,
+    /// Held while the disk is waited for.
+    syncing: Mutex<()>,
     /// Reservations made so far.
     receipts: AtomicU64,
     /// Answers handed in, and times that the disk was waited for.
@@ -115,6 +131,7 @@ impl Writer {
             segment: Mutex::new(Segment::None),
             books: Mutex::default(),
             turns: Mutex::default(),
+            syncing: Mutex::default(),
             receipts: AtomicU64::new(0),
             sent: AtomicU64::new(0),
             syncs: AtomicU64::new(0),
@@ -122,8 +139,27 @@ impl Writer {
         Self { own: Arc::new(own), thread: Mutex::default() }
     }
 
-    /// Has an answer kept.
-    pub(super) fn send(&self, job: Job) -> Result<(), AnswersError> {
+    /// Writes an answer, which outlives the process then; what it gives tells when it outlives the machine.
+    pub(super) fn write(&self, new: New<'_>) -> Result<Kept, AnswersError> {
+        let failed = |error| AnswersError::io("write", self.own.index.folder(), error);
+        let body = COMPRESSOR.with_borrow_mut(|compressor| match compressor {
+            Ok(compressor) => compressor.compress(new.json),
+            Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
+        });
+        let body = body.map_err(failed)?;
+        if body.len() > record::MAX_BODY {
+            return Err(AnswersError::TooLarge { bytes: body.len() });
+        }
+        let New { key, json, receipt, names, spent } = new;
+        let mut bytes = Vec::with_capacity(body.len() + 256);
+        record::push(&mut bytes, Kind::Answer, key, &Booking { receipt, spent, names: &names }.to_meta(), &body, json.len());
+        let written = self.own.append(&bytes)?;
+        let (done, kept) = oneshot::channel();
+        self.send(Job { key, receipt, names, spent, written, done })?;
+        Ok(kept)
+    }
+
+    fn send(&self, job: Job) -> Result<(), AnswersError> {
         let mut thread = self.thread.lock().unwrap_or_else(PoisonError::into_inner);
         if thread.is_none() {
             let (sender, jobs) = mpsc::channel();
@@ -183,10 +219,10 @@ impl Writer {
         self.own.syncs.load(Ordering::Relaxed)
     }
 
-    /// Holds up all writing until what it gives is dropped.
+    /// Holds up all waiting for the disk until what it gives is dropped.
     #[cfg(test)]
     pub(super) fn hold(&self) -> impl Sized {
-        self.own.segment()
+        self.own.syncing.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Has all that is written from now on go to `file`.
@@ -262,6 +298,7 @@ impl Own {
 
     /// Waits until what was written is on the disk.
     fn sync(&self, written: &Written) -> Result<(), AnswersError> {
+        let _syncing = self.syncing.lock().unwrap_or_else(PoisonError::into_inner);
         self.syncs.fetch_add(1, Ordering::Relaxed);
         let failed = match written.file.sync_data().and_then(|()| written.file.metadata()) {
             Ok(metadata) if metadata.nlink() > 0 => return Ok(()),
@@ -273,9 +310,8 @@ impl Own {
         Err(failed)
     }
 
-    /// Keeps answers as long as there are any to come.
+    /// Waits for the disk as long as there are answers to come, once for all that wait by then, and tells them.
     fn run(&self, jobs: &Receiver<Job>) {
-        let mut compressor = zstd::bulk::Compressor::new(LEVEL);
         let mut last: Option<Instant> = None;
         while let Ok(first) = jobs.recv() {
             // A lone answer goes at once; of many, those that come meanwhile go along.
@@ -283,55 +319,25 @@ impl Own {
                 std::thread::sleep(left);
             }
             last = Some(Instant::now());
-            let mut bytes = first.json.len();
             let mut batch = vec![first];
-            while bytes < BATCH_BYTES
-                && let Ok(job) = jobs.try_recv()
-            {
-                bytes += job.json.len();
-                batch.push(job);
-            }
-            let compress = |json: &[u8]| match &mut compressor {
-                Ok(compressor) => compressor.compress(json),
-                Err(error) => Err(io::Error::new(error.kind(), error.to_string())),
-            };
-            self.keep(batch, compress);
+            batch.extend(jobs.try_iter());
+            self.keep(batch);
         }
     }
 
-    /// Writes answers, waits for the disk once, and tells all who wait.
-    fn keep(&self, batch: Vec<Job>, mut compress: impl FnMut(&[u8]) -> io::Result<Vec<u8>>) {
-        let mut bytes = Vec::new();
-        let mut places = Vec::with_capacity(batch.len());
-        let mut waiting = Vec::with_capacity(batch.len());
-        for job in batch {
-            let body = match compress(&job.json) {
-                Ok(body) if body.len() <= record::MAX_BODY => body,
-                Ok(body) => {
-                    let _ = job.done.send(Err(AnswersError::TooLarge { bytes: body.len() }));
-                    continue;
-                }
-                Err(error) => {
-                    let _ = job.done.send(Err(AnswersError::io("write", self.index.folder(), error)));
-                    continue;
-                }
-            };
-            places.push((job.key, bytes.len() as u64));
-            record::push(&mut bytes, Kind::Answer, job.key, &job.booking().to_meta(), &body, job.json.len());
-            waiting.push(job);
-        }
-        if waiting.is_empty() {
-            return;
-        }
-        let written = self.append(&bytes).and_then(|written| self.sync(&written).map(|()| written));
-        if let Ok(written) = &written {
+    /// Waits for the disk, and tells all who wait.
+    fn keep(&self, batch: Vec<Job>) {
+        // A process has one segment.
+        let Some(Job { written, .. }) = batch.last() else { return };
+        let synced = self.sync(written);
+        if synced.is_ok() {
             let mut books = self.books();
-            waiting.iter().for_each(|job| books.book(Kind::Answer, job.booking()));
-            self.index.insert(written.number, places.into_iter().map(|(key, place)| (key, written.start + place)));
+            batch.iter().for_each(|job| books.book(Kind::Answer, job.booking()));
+            self.index.insert(written.number, batch.iter().map(|job| (job.key, job.written.start)));
         }
-        for job in waiting {
+        for job in batch {
             // Whoever waited may have been ended meanwhile.
-            let _ = job.done.send(written.as_ref().map(|_| ()).map_err(Clone::clone));
+            let _ = job.done.send(synced.clone());
         }
     }
 }
