@@ -22,6 +22,8 @@ use super::{Message, Role};
 use crate::StageError;
 use crate::command::lasting;
 
+mod names;
+
 /// Most steps that filling a template may take: a loop over a long list stays far below, one that does not end gets there in a blink.
 const FUEL: u64 = 5_000_000;
 
@@ -94,13 +96,18 @@ impl Template {
             StageError::setting(setting, format!("wanted a template, found an error{line}: {what}"))
                 .with_help("`{{ column }}` stands for the text of a column; braces that are to stay are written `{{ '{{' }}`")
         })?;
-        let used = environment.get_template(NAME).map(|template| template.undeclared_variables(false)).unwrap_or_default();
+        let code = names::read(source);
+        let unsliced = environment.template_from_str(&code.unsliced).or_else(|_| environment.get_template(NAME));
+        let used = unsliced.map(|template| template.undeclared_variables(false)).unwrap_or_default();
         let globals: BTreeSet<String> = environment.globals().map(|(name, _)| name.to_owned()).collect();
-        let mut names: Vec<String> = used.into_iter().filter(|name| known.contains(&name.as_str()) || !globals.contains(name)).collect();
-        names.sort();
-        if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-            return Err(unknown_name(setting, unknown, known));
+        let words = code.words.into_iter().filter(|word| known.contains(&word.as_str()));
+        let used = used.into_iter().filter(|name| known.contains(&name.as_str()) || !globals.contains(name));
+        let names: BTreeSet<String> = used.chain(words).collect();
+        let unknown: Vec<&str> = names.iter().map(String::as_str).filter(|name| !known.contains(name)).collect();
+        if !unknown.is_empty() {
+            return Err(unknown_names(setting, &unknown, known));
         }
+        let names: Vec<String> = names.into_iter().collect();
         let template = Self { environment, source, names };
         template.check_filters(setting)?;
         Ok(template)
@@ -185,13 +192,17 @@ impl io::Write for Bounded {
     }
 }
 
-fn unknown_name(setting: &str, unknown: &str, known: &[&str]) -> StageError {
-    let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let error = StageError::setting(setting, format!("the template uses `{unknown}`, which is no column; there are {list}"));
-    match nearest(unknown, known.iter().copied()) {
-        Some(near) => error.with_help(format!("did you mean `{near}`?")),
-        None => error,
-    }
+fn unknown_names(setting: &str, unknown: &[&str], known: &[&str]) -> StageError {
+    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let are = if unknown.len() == 1 { "which is no column" } else { "which are no columns" };
+    let error = StageError::setting(setting, format!("the template uses {}, {are}; there are {}", list(unknown), list(known)));
+    meant(error, unknown.iter().filter_map(|name| nearest(name, known.iter().copied())))
+}
+
+/// An error with the names that may have been meant.
+fn meant<'k>(error: StageError, nearest: impl Iterator<Item = &'k str>) -> StageError {
+    let nearest: Vec<String> = nearest.map(|name| format!("`{name}`")).collect();
+    if nearest.is_empty() { error } else { error.with_help(format!("did you mean {}?", nearest.join(", "))) }
 }
 
 /// The one of `known` that `name` may have been meant to be.
@@ -442,6 +453,8 @@ mod tests {
             ("{% for tag in tags if tag %}{{ loop.index }}={{ tag }}{% endfor %}", "1=1"),
             ("{% set x = n + 1 %}{{ x }} {{ range(2) | list }}", "43 [0, 1]"),
             ("a\n{% if flag %}\nb\n  {% endif %}\nc", "a\nb\nc"),
+            ("{{ kind[:2] }} {{ kind[1:3] }} {{ kind[::-1] }} {{ tags[:1] }} {{ meta.title[n - 40:][:3] }}", "bl lo golb [1] tit"),
+            ("{% for c in kind[:2] %}<{{ c }}>{% endfor %}{% set kind = kind | upper %}{{ kind[:1] }}", "<b><l>B"),
         ] {
             assert_eq!(filled(source).as_deref(), Ok(text), "{source}");
         }
@@ -457,6 +470,13 @@ mod tests {
         let (problem, help) = refusal("{{ n }} {{ txet }}");
         assert!(problem.starts_with("prompt: the template uses `txet`, which is no column; there are `first`, `text`, `n`"), "{problem}");
         assert_eq!(help.as_deref(), Some("did you mean `text`?"));
+        let (problem, help) = refusal("{{ knid[:2] }}{% if flag %}{{ nn }}{% else %}{{ zzzzzzzz[n:txet] }}{% endif %}");
+        assert!(
+            problem.starts_with("prompt: the template uses `knid`, `nn`, `txet`, `zzzzzzzz`, which are no columns; there are `first`"),
+            "{problem}"
+        );
+        assert_eq!(help.as_deref(), Some("did you mean `kind`, `n`, `text`?"));
+        assert_eq!(refusal("{{ bytes[:2] }}").0, "prompt: the template uses `bytes: Binary`, which is bytes and no text");
         assert_eq!(refusal("{{ bytes }}").0, "prompt: the template uses `bytes: Binary`, which is bytes and no text");
         assert!(refusal("a\n{{ n").0.starts_with("prompt: wanted a template, found an error in line 2: "), "{:?}", refusal("a\n{{ n"));
         assert!(refusal("{{ n | nofilter }}").0.contains("nofilter"), "{:?}", refusal("{{ n | nofilter }}"));
