@@ -40,30 +40,22 @@ pub(super) fn scan(file: &File, from: u64, each: Each<'_>) -> io::Result<Scanned
     let mut at = scanned.end;
     loop {
         let Some(head) = Head::parse(window.at(at, HEAD)?) else {
-            match next_head(&mut window, at + 1)? {
-                Some(found) => {
-                    scanned.gaps += 1;
-                    at = found;
-                    continue;
-                }
-                None => {
-                    // What a writer leaves that is stopped begins with a head, or with a part of one.
-                    scanned.gaps += u64::from(window.end.saturating_sub(at) >= HEAD as u64);
-                    return Ok(scanned);
-                }
+            if let Some(found) = next_head(&mut window, at + 1)? {
+                scanned.gaps += 1;
+                at = found;
+                continue;
             }
+            // What a writer leaves that is stopped begins with a head, or with a part of one.
+            scanned.gaps += u64::from(window.end.saturating_sub(at) >= HEAD as u64);
+            return Ok(scanned);
         };
         // A whole head whose record is not there to its end: the writer was stopped, or is writing. Or a piece was cut out.
         if at.saturating_add(head.len()) > window.end {
             scanned.end = at;
-            match next_head(&mut window, at + 1)? {
-                Some(found) => {
-                    scanned.gaps += 1;
-                    at = found;
-                    continue;
-                }
-                None => return Ok(scanned),
-            }
+            let Some(found) = next_head(&mut window, at + 1)? else { return Ok(scanned) };
+            scanned.gaps += 1;
+            at = found;
+            continue;
         }
         let bytes = window.at(at, HEAD + head.meta_len)?;
         let meta = bytes.get(HEAD..HEAD + head.meta_len).filter(|meta| head.is_meta(meta));
