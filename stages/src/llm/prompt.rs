@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -23,6 +24,7 @@ use crate::StageError;
 use crate::command::lasting;
 
 mod names;
+mod sample;
 
 /// Most steps that filling a template may take: a loop over a long list stays far below, one that does not end gets there in a blink.
 const FUEL: u64 = 5_000_000;
@@ -66,6 +68,8 @@ pub struct Template {
     environment: Environment<'static>,
     source: &'static str,
     names: Vec<String>,
+    /// Fields of names that it uses, as `name.field`.
+    paths: Vec<String>,
 }
 
 impl Template {
@@ -98,7 +102,9 @@ impl Template {
         })?;
         let code = names::read(source);
         let unsliced = environment.template_from_str(&code.unsliced).or_else(|_| environment.get_template(NAME));
-        let used = unsliced.map(|template| template.undeclared_variables(false)).unwrap_or_default();
+        let undeclared = |nested| unsliced.as_ref().map(|template| template.undeclared_variables(nested)).unwrap_or_default();
+        let (used, mut paths) = (undeclared(false), undeclared(true).into_iter().filter(|path| path.contains('.')).collect::<Vec<_>>());
+        paths.sort();
         let globals: BTreeSet<String> = environment.globals().map(|(name, _)| name.to_owned()).collect();
         let words = code.words.into_iter().filter(|word| known.contains(&word.as_str()));
         let used = used.into_iter().filter(|name| known.contains(&name.as_str()) || !globals.contains(name));
@@ -108,7 +114,7 @@ impl Template {
             return Err(unknown_names(setting, &unknown, known));
         }
         let names: Vec<String> = names.into_iter().collect();
-        let template = Self { environment, source, names };
+        let template = Self { environment, source, names, paths };
         template.check_filters(setting)?;
         Ok(template)
     }
@@ -129,6 +135,36 @@ impl Template {
         }
     }
 
+    /// Tries it with values of these types for its names, and refuses what no row could fill.
+    fn check_types(&self, setting: &str, types: &[(&str, &DataType)]) -> Result<(), StageError> {
+        let data_type = |name: &str| types.iter().find(|(known, _)| *known == name).map(|(_, data_type)| *data_type);
+        let missing: BTreeSet<sample::NoField> =
+            self.paths.iter().filter_map(|path| sample::missing(path, data_type(path.split('.').next()?)?)).collect();
+        if let Some(error) = sample::error(setting, missing.iter()) {
+            return Err(error);
+        }
+        let unknown = sample::Unknown::default();
+        let values: BTreeMap<&str, Value> =
+            types.iter().map(|(name, data_type)| (*name, sample::value(name, data_type, &unknown))).collect();
+        let Err(error) = self.fill(&values) else { return Ok(()) };
+        match error.kind() {
+            ErrorKind::UndefinedError => {
+                let unknown = unknown.lock().unwrap_or_else(PoisonError::into_inner);
+                sample::error(setting, unknown.iter()).map_or(Ok(()), Err)
+            }
+            ErrorKind::UnknownMethod
+            | ErrorKind::UnknownFilter
+            | ErrorKind::UnknownTest
+            | ErrorKind::UnknownFunction
+            | ErrorKind::MissingArgument
+            | ErrorKind::TooManyArguments => {
+                Err(StageError::setting(setting, format!("no row can fill the template: {}", self.problem(&error).detail)))
+            }
+            // Other values may do.
+            _ => Ok(()),
+        }
+    }
+
     /// The names that it uses, sorted.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -144,13 +180,15 @@ impl Template {
     /// # Errors
     /// [`NoPrompt`] if these values can't fill it.
     pub fn render(&self, values: &BTreeMap<&str, Value>) -> Result<String, NoPrompt> {
-        let template = self.environment.get_template(NAME).map_err(|error| self.problem(&error))?;
+        let text = self.fill(values).map_err(|error| self.problem(&error))?;
+        String::from_utf8(text).map_err(|error| NoPrompt::new("prompt_failed", error.to_string()))
+    }
+
+    fn fill(&self, values: &BTreeMap<&str, Value>) -> Result<Vec<u8>, Error> {
         let context: Value = values.iter().map(|(name, value)| (*name, value.clone())).collect();
         let mut text = Bounded(Vec::new());
-        if let Err(error) = template.render_captured_to(context, &mut text) {
-            return Err(self.problem(&error));
-        }
-        String::from_utf8(text.0).map_err(|error| NoPrompt::new("prompt_failed", error.to_string()))
+        self.environment.get_template(NAME)?.render_captured_to(context, &mut text)?;
+        Ok(text.0)
     }
 
     fn problem(&self, error: &Error) -> NoPrompt {
@@ -236,6 +274,9 @@ impl Prompt {
     ) -> Result<Self, StageError> {
         let columns = input.fields().iter().map(|field| field.name().as_str());
         let known: Vec<&str> = given.iter().copied().chain(columns.filter(|column| !given.contains(column))).collect();
+        if user.trim().is_empty() {
+            return Err(StageError::setting(setting, "wanted a template, found nothing but white space"));
+        }
         let user = Template::new(setting, user, &known)?;
         let system =
             system.map(|(setting, source)| Template::new(setting, source, &known).map(|template| (setting, template))).transpose()?;
@@ -252,6 +293,11 @@ impl Prompt {
                     columns.push((name.clone(), column));
                 }
             }
+            let types = template.names().iter().map(|name| match input.field_with_name(name) {
+                Ok(field) if !given.contains(&name.as_str()) => (name.as_str(), field.data_type()),
+                _ => (name.as_str(), &DataType::Utf8),
+            });
+            template.check_types(setting, &types.collect::<Vec<_>>())?;
         }
         Ok(Self { system: system.map(|(_, template)| template), user, examples: examples.to_vec(), columns })
     }
@@ -484,11 +530,48 @@ mod tests {
     }
 
     #[test]
+    fn what_no_row_could_fill_is_refused_before_any_comes() {
+        let (problem, help) = refusal("{% if n == 3 %}{{ meta.titel }}{% endif %}{{ meta.zzzzzzzz[:3] }}");
+        let expected = "prompt: the template uses `meta.titel`, but `meta` has only `title`; `meta.zzzzzzzz`, but `meta` has only `title`";
+        assert_eq!((problem.as_str(), help.as_deref()), (expected, Some("did you mean `meta.title`?")));
+        let (problem, help) = refusal("{{ text.upper() }}");
+        assert_eq!(problem, "prompt: the template uses `text.upper`, but `text` is Utf8 and has no fields");
+        assert_eq!(help.as_deref(), Some("values have no methods; filters are written `{{ text | upper }}`"));
+        assert_eq!(refusal("{{ meta['titel'] }}").0, "prompt: the template uses `meta.titel`, but `meta` has only `title`");
+        assert!(refusal("{{ (text ~ 'x').upper() }}").0.starts_with("prompt: no row can fill the template: "));
+        assert!(refusal("{{ text | replace('a') }}").0.starts_with("prompt: no row can fill the template: "));
+        for blank in ["", " \n\t"] {
+            assert_eq!(refusal(blank).0, "prompt: wanted a template, found nothing but white space");
+        }
+        for depends in [
+            "{{ tags[5] }}",
+            "{{ text | int }}",
+            "{{ 1 / n }}",
+            "{{ meta['titel'] | default('') }}",
+            "{{ meta | tojson }}{{ meta | items }}",
+        ] {
+            assert!(prompt(depends).is_ok(), "{depends}");
+        }
+    }
+
+    #[test]
+    fn fields_are_known_in_lists_and_dictionaries() {
+        let meta = row().schema().field_with_name("meta").expect("a column").data_type().clone();
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let schema = Schema::new(vec![Field::new("pages", DataType::new_list(meta, true), true), Field::new("kind", dictionary, true)]);
+        let new = |source: &str| Prompt::new(None, ("prompt", source), &[], &schema, &[]).map(drop).map_err(|error| error.to_string());
+        assert!(new("{% for page in pages %}{{ page.title[:3] }}{% endfor %}{{ kind[:2] }}").is_ok());
+        let problem = new("{% for page in pages %}{{ page.titel }}{% endfor %}").expect_err("a typo");
+        assert!(problem.contains("`pages[0].titel`, but `pages[0]` has only `title`"), "{problem}");
+        assert!(new("{{ kind.x }}").expect_err("no field").contains("`kind` is Utf8"));
+    }
+
+    #[test]
     fn a_row_that_can_not_fill_the_template_says_why() {
         let reason = |source: &str| filled(source).map_err(|no| (no.reason, no.detail)).expect_err("no prompt");
         let null = "`nothing`, line 2 is null; the template can ask: `{% if … %}`, or `{{ … or \"\" }}`".to_owned();
         assert_eq!(reason("a\n{{ nothing }}"), ("null_in_prompt", null));
-        assert_eq!(reason("{{ meta.titel }}").0, "prompt_failed");
+        assert_eq!(reason("{{ tags[5] }}").0, "prompt_failed");
         assert_eq!(reason("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}").0, "prompt_failed");
         assert_eq!(reason("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}").0, "prompt_too_long");
         assert_eq!(
