@@ -23,6 +23,7 @@ use super::{Message, Role};
 use crate::StageError;
 use crate::command::lasting;
 
+mod filters;
 mod names;
 mod sample;
 
@@ -88,6 +89,7 @@ impl Template {
         // Errors then know which part of the template they are about.
         environment.set_debug(true);
         environment.remove_global("debug");
+        filters::bound(&mut environment);
         environment.set_formatter(|out, state, value| match value.kind() {
             ValueKind::None => Err(Error::new(ErrorKind::InvalidOperation, NULL)),
             ValueKind::Bytes => Err(Error::new(ErrorKind::InvalidOperation, "it is bytes and no text")),
@@ -197,6 +199,9 @@ impl Template {
         let line = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
         match (error.kind(), error.detail()) {
             (ErrorKind::WriteFailure, _) => NoPrompt::new("prompt_too_long", format!("the prompt has more than {MAX_BYTES} bytes")),
+            (ErrorKind::InvalidOperation, Some(filters::TOO_LONG)) => {
+                NoPrompt::new("prompt_too_long", format!("{part}{line} makes a text of more than {MAX_BYTES} bytes"))
+            }
             (ErrorKind::OutOfFuel, _) => {
                 NoPrompt::new("prompt_failed", format!("the template takes more than {FUEL} steps for this row{line}"))
             }
@@ -578,6 +583,43 @@ mod tests {
             reason("{% if not flag %}x{% endif %} "),
             ("empty_prompt", "the template leaves nothing but white space for this row".to_owned())
         );
+    }
+
+    #[test]
+    fn filters_make_no_more_than_a_prompt_may_have() {
+        let big = "{% set big = text * 1000 %}";
+        for long in [
+            "{{ big | replace('', big) | replace('', big) }}",
+            "{{ ([big] * 9999) | join }}",
+            "{{ ['', ''] | join(big * 999) }}",
+            "{{ ([big] * 9999) | string | length }}",
+            "{{ ([big] * 9999) | tojson | length }}",
+            "{{ ([big] * 9999) | pprint | length }}",
+            "{{ ('a\n' * 9999) | indent(9999) | length }}",
+            "{{ ('a\n' * 9999) | indent(width=9999) | length }}",
+            "{{ '%099999999d' | format(1) | length }}",
+            "{{ '%*d' | format(99999999, 1) | length }}",
+            // Each is short enough, and all together are not.
+            "{{ (range(1000) | list) | map('replace', '', big * 10) | list | length }}",
+        ] {
+            assert_eq!(filled(&format!("{big}{long}")).expect_err("too long").reason, "prompt_too_long", "{long}");
+        }
+        assert_eq!(filled("{{ tags | batch(99999999999999) }}").expect_err("too many").reason, "prompt_failed");
+        for (source, text) in [
+            ("{{ kind | replace('o', '00') }} {{ kind | replace('', '-') }}", "bl00g -b-l-o-g-"),
+            ("{{ tags | join(', ') }} {{ kind | join('-') }} {{ [n, meta] | join }}", "1, None b-l-o-g 42{\"title\": \"A title\"}"),
+            ("{{ 'a\nb' | indent }} {{ 'a\nb' | indent(width=1, first=true) }}", "a\n    b  a\n b"),
+            ("{{ '%s %05d' | format(kind, 3) }} {{ n | string }}", "blog 00003 42"),
+            (
+                "{{ meta | tojson(indent=1) }} {{ [1, 2, 3] | batch(2) }} {{ [1, 2, 3] | slice(2) }}",
+                "{\n \"title\": \"A title\"\n} [[1, 2], [3]] [[1, 2], [3]]",
+            ),
+        ] {
+            assert_eq!(filled(source).as_deref(), Ok(text), "{source}");
+        }
+        let most = "{{ ('x' * 1048576) | replace('x', '0123456789abcdef') }}";
+        assert_eq!(filled(most).map(|text| text.len()), Ok(MAX_BYTES));
+        assert!(filled(&most.replace("abcdef", "abcdefg")).is_err());
     }
 
     #[test]
