@@ -25,7 +25,7 @@ use crate::{BuildContext, Emit, Inputs, Kind, Outputs, Port, Rejection, RowAsync
 /// Asks a language model about each row, and adds what it answers as columns.
 ///
 /// `prompt` is a minijinja template over the row's columns: `{{ text }}` is the text of a column, `{{ meta.title }}` a field of a struct,
-/// `{% for tag in tags %}…{% endfor %}` goes over a list. A name that is no column is an error before anything is asked. What a cell holds is never read as
+/// `{{ text[:1000] }}` its first characters, `{% for tag in tags %}…{% endfor %}` goes over a list. A name that is no column, or no field of its struct, is an error before anything is asked. What a cell holds is never read as
 /// a template. A null that would be printed rejects its row (`null_in_prompt`), since a model takes the word for an answer: the template can
 /// ask `{% if source %}`, or write `{{ source or "" }}`.
 ///

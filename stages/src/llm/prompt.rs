@@ -5,6 +5,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::PoisonError;
 
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
 use arrow::compute::cast;
@@ -21,6 +22,10 @@ use serde::{Deserialize, Serialize};
 use super::{Message, Role};
 use crate::StageError;
 use crate::command::lasting;
+
+mod filters;
+mod names;
+mod sample;
 
 /// Most steps that filling a template may take: a loop over a long list stays far below, one that does not end gets there in a blink.
 const FUEL: u64 = 5_000_000;
@@ -64,6 +69,8 @@ pub struct Template {
     environment: Environment<'static>,
     source: &'static str,
     names: Vec<String>,
+    /// Fields of names that it uses, as `name.field`.
+    paths: Vec<String>,
 }
 
 impl Template {
@@ -82,6 +89,7 @@ impl Template {
         // Errors then know which part of the template they are about.
         environment.set_debug(true);
         environment.remove_global("debug");
+        filters::bound(&mut environment);
         environment.set_formatter(|out, state, value| match value.kind() {
             ValueKind::None => Err(Error::new(ErrorKind::InvalidOperation, NULL)),
             ValueKind::Bytes => Err(Error::new(ErrorKind::InvalidOperation, "it is bytes and no text")),
@@ -94,14 +102,21 @@ impl Template {
             StageError::setting(setting, format!("wanted a template, found an error{line}: {what}"))
                 .with_help("`{{ column }}` stands for the text of a column; braces that are to stay are written `{{ '{{' }}`")
         })?;
-        let used = environment.get_template(NAME).map(|template| template.undeclared_variables(false)).unwrap_or_default();
+        let code = names::read(source);
+        let unsliced = environment.template_from_str(&code.unsliced).or_else(|_| environment.get_template(NAME));
+        let undeclared = |nested| unsliced.as_ref().map(|template| template.undeclared_variables(nested)).unwrap_or_default();
+        let (used, mut paths) = (undeclared(false), undeclared(true).into_iter().filter(|path| path.contains('.')).collect::<Vec<_>>());
+        paths.sort();
         let globals: BTreeSet<String> = environment.globals().map(|(name, _)| name.to_owned()).collect();
-        let mut names: Vec<String> = used.into_iter().filter(|name| known.contains(&name.as_str()) || !globals.contains(name)).collect();
-        names.sort();
-        if let Some(unknown) = names.iter().find(|name| !known.contains(&name.as_str())) {
-            return Err(unknown_name(setting, unknown, known));
+        let words = code.words.into_iter().filter(|word| known.contains(&word.as_str()));
+        let used = used.into_iter().filter(|name| known.contains(&name.as_str()) || !globals.contains(name));
+        let names: BTreeSet<String> = used.chain(words).collect();
+        let unknown: Vec<&str> = names.iter().map(String::as_str).filter(|name| !known.contains(name)).collect();
+        if !unknown.is_empty() {
+            return Err(unknown_names(setting, &unknown, known));
         }
-        let template = Self { environment, source, names };
+        let names: Vec<String> = names.into_iter().collect();
+        let template = Self { environment, source, names, paths };
         template.check_filters(setting)?;
         Ok(template)
     }
@@ -122,6 +137,36 @@ impl Template {
         }
     }
 
+    /// Tries it with values of these types for its names, and refuses what no row could fill.
+    fn check_types(&self, setting: &str, types: &[(&str, &DataType)]) -> Result<(), StageError> {
+        let data_type = |name: &str| types.iter().find(|(known, _)| *known == name).map(|(_, data_type)| *data_type);
+        let missing: BTreeSet<sample::NoField> =
+            self.paths.iter().filter_map(|path| sample::missing(path, data_type(path.split('.').next()?)?)).collect();
+        if let Some(error) = sample::error(setting, missing.iter()) {
+            return Err(error);
+        }
+        let unknown = sample::Unknown::default();
+        let values: BTreeMap<&str, Value> =
+            types.iter().map(|(name, data_type)| (*name, sample::value(name, data_type, &unknown))).collect();
+        let Err(error) = self.fill(&values) else { return Ok(()) };
+        match error.kind() {
+            ErrorKind::UndefinedError => {
+                let unknown = unknown.lock().unwrap_or_else(PoisonError::into_inner);
+                sample::error(setting, unknown.iter()).map_or(Ok(()), Err)
+            }
+            ErrorKind::UnknownMethod
+            | ErrorKind::UnknownFilter
+            | ErrorKind::UnknownTest
+            | ErrorKind::UnknownFunction
+            | ErrorKind::MissingArgument
+            | ErrorKind::TooManyArguments => {
+                Err(StageError::setting(setting, format!("no row can fill the template: {}", self.problem(&error).detail)))
+            }
+            // Other values may do.
+            _ => Ok(()),
+        }
+    }
+
     /// The names that it uses, sorted.
     pub fn names(&self) -> &[String] {
         &self.names
@@ -137,13 +182,15 @@ impl Template {
     /// # Errors
     /// [`NoPrompt`] if these values can't fill it.
     pub fn render(&self, values: &BTreeMap<&str, Value>) -> Result<String, NoPrompt> {
-        let template = self.environment.get_template(NAME).map_err(|error| self.problem(&error))?;
+        let text = self.fill(values).map_err(|error| self.problem(&error))?;
+        String::from_utf8(text).map_err(|error| NoPrompt::new("prompt_failed", error.to_string()))
+    }
+
+    fn fill(&self, values: &BTreeMap<&str, Value>) -> Result<Vec<u8>, Error> {
         let context: Value = values.iter().map(|(name, value)| (*name, value.clone())).collect();
         let mut text = Bounded(Vec::new());
-        if let Err(error) = template.render_captured_to(context, &mut text) {
-            return Err(self.problem(&error));
-        }
-        String::from_utf8(text.0).map_err(|error| NoPrompt::new("prompt_failed", error.to_string()))
+        self.environment.get_template(NAME)?.render_captured_to(context, &mut text)?;
+        Ok(text.0)
     }
 
     fn problem(&self, error: &Error) -> NoPrompt {
@@ -152,6 +199,9 @@ impl Template {
         let line = error.line().map(|line| format!(", line {line}")).unwrap_or_default();
         match (error.kind(), error.detail()) {
             (ErrorKind::WriteFailure, _) => NoPrompt::new("prompt_too_long", format!("the prompt has more than {MAX_BYTES} bytes")),
+            (ErrorKind::InvalidOperation, Some(filters::TOO_LONG)) => {
+                NoPrompt::new("prompt_too_long", format!("{part}{line} makes a text of more than {MAX_BYTES} bytes"))
+            }
             (ErrorKind::OutOfFuel, _) => {
                 NoPrompt::new("prompt_failed", format!("the template takes more than {FUEL} steps for this row{line}"))
             }
@@ -185,13 +235,17 @@ impl io::Write for Bounded {
     }
 }
 
-fn unknown_name(setting: &str, unknown: &str, known: &[&str]) -> StageError {
-    let list = known.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
-    let error = StageError::setting(setting, format!("the template uses `{unknown}`, which is no column; there are {list}"));
-    match nearest(unknown, known.iter().copied()) {
-        Some(near) => error.with_help(format!("did you mean `{near}`?")),
-        None => error,
-    }
+fn unknown_names(setting: &str, unknown: &[&str], known: &[&str]) -> StageError {
+    let list = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let are = if unknown.len() == 1 { "which is no column" } else { "which are no columns" };
+    let error = StageError::setting(setting, format!("the template uses {}, {are}; there are {}", list(unknown), list(known)));
+    meant(error, unknown.iter().filter_map(|name| nearest(name, known.iter().copied())))
+}
+
+/// An error with the names that may have been meant.
+fn meant<'k>(error: StageError, nearest: impl Iterator<Item = &'k str>) -> StageError {
+    let nearest: Vec<String> = nearest.map(|name| format!("`{name}`")).collect();
+    if nearest.is_empty() { error } else { error.with_help(format!("did you mean {}?", nearest.join(", "))) }
 }
 
 /// The one of `known` that `name` may have been meant to be.
@@ -225,6 +279,9 @@ impl Prompt {
     ) -> Result<Self, StageError> {
         let columns = input.fields().iter().map(|field| field.name().as_str());
         let known: Vec<&str> = given.iter().copied().chain(columns.filter(|column| !given.contains(column))).collect();
+        if user.trim().is_empty() {
+            return Err(StageError::setting(setting, "wanted a template, found nothing but white space"));
+        }
         let user = Template::new(setting, user, &known)?;
         let system =
             system.map(|(setting, source)| Template::new(setting, source, &known).map(|template| (setting, template))).transpose()?;
@@ -241,6 +298,11 @@ impl Prompt {
                     columns.push((name.clone(), column));
                 }
             }
+            let types = template.names().iter().map(|name| match input.field_with_name(name) {
+                Ok(field) if !given.contains(&name.as_str()) => (name.as_str(), field.data_type()),
+                _ => (name.as_str(), &DataType::Utf8),
+            });
+            template.check_types(setting, &types.collect::<Vec<_>>())?;
         }
         Ok(Self { system: system.map(|(_, template)| template), user, examples: examples.to_vec(), columns })
     }
@@ -442,6 +504,8 @@ mod tests {
             ("{% for tag in tags if tag %}{{ loop.index }}={{ tag }}{% endfor %}", "1=1"),
             ("{% set x = n + 1 %}{{ x }} {{ range(2) | list }}", "43 [0, 1]"),
             ("a\n{% if flag %}\nb\n  {% endif %}\nc", "a\nb\nc"),
+            ("{{ kind[:2] }} {{ kind[1:3] }} {{ kind[::-1] }} {{ tags[:1] }} {{ meta.title[n - 40:][:3] }}", "bl lo golb [1] tit"),
+            ("{% for c in kind[:2] %}<{{ c }}>{% endfor %}{% set kind = kind | upper %}{{ kind[:1] }}", "<b><l>B"),
         ] {
             assert_eq!(filled(source).as_deref(), Ok(text), "{source}");
         }
@@ -457,6 +521,13 @@ mod tests {
         let (problem, help) = refusal("{{ n }} {{ txet }}");
         assert!(problem.starts_with("prompt: the template uses `txet`, which is no column; there are `first`, `text`, `n`"), "{problem}");
         assert_eq!(help.as_deref(), Some("did you mean `text`?"));
+        let (problem, help) = refusal("{{ knid[:2] }}{% if flag %}{{ nn }}{% else %}{{ zzzzzzzz[n:txet] }}{% endif %}");
+        assert!(
+            problem.starts_with("prompt: the template uses `knid`, `nn`, `txet`, `zzzzzzzz`, which are no columns; there are `first`"),
+            "{problem}"
+        );
+        assert_eq!(help.as_deref(), Some("did you mean `kind`, `n`, `text`?"));
+        assert_eq!(refusal("{{ bytes[:2] }}").0, "prompt: the template uses `bytes: Binary`, which is bytes and no text");
         assert_eq!(refusal("{{ bytes }}").0, "prompt: the template uses `bytes: Binary`, which is bytes and no text");
         assert!(refusal("a\n{{ n").0.starts_with("prompt: wanted a template, found an error in line 2: "), "{:?}", refusal("a\n{{ n"));
         assert!(refusal("{{ n | nofilter }}").0.contains("nofilter"), "{:?}", refusal("{{ n | nofilter }}"));
@@ -464,17 +535,91 @@ mod tests {
     }
 
     #[test]
+    fn what_no_row_could_fill_is_refused_before_any_comes() {
+        let (problem, help) = refusal("{% if n == 3 %}{{ meta.titel }}{% endif %}{{ meta.zzzzzzzz[:3] }}");
+        let expected = "prompt: the template uses `meta.titel`, but `meta` has only `title`; `meta.zzzzzzzz`, but `meta` has only `title`";
+        assert_eq!((problem.as_str(), help.as_deref()), (expected, Some("did you mean `meta.title`?")));
+        let (problem, help) = refusal("{{ text.upper() }}");
+        assert_eq!(problem, "prompt: the template uses `text.upper`, but `text` is Utf8 and has no fields");
+        assert_eq!(help.as_deref(), Some("values have no methods; filters are written `{{ text | upper }}`"));
+        assert_eq!(refusal("{{ meta['titel'] }}").0, "prompt: the template uses `meta.titel`, but `meta` has only `title`");
+        assert!(refusal("{{ (text ~ 'x').upper() }}").0.starts_with("prompt: no row can fill the template: "));
+        assert!(refusal("{{ text | replace('a') }}").0.starts_with("prompt: no row can fill the template: "));
+        for blank in ["", " \n\t"] {
+            assert_eq!(refusal(blank).0, "prompt: wanted a template, found nothing but white space");
+        }
+        for depends in [
+            "{{ tags[5] }}",
+            "{{ text | int }}",
+            "{{ 1 / n }}",
+            "{{ meta['titel'] | default('') }}",
+            "{{ meta | tojson }}{{ meta | items }}",
+        ] {
+            assert!(prompt(depends).is_ok(), "{depends}");
+        }
+    }
+
+    #[test]
+    fn fields_are_known_in_lists_and_dictionaries() {
+        let meta = row().schema().field_with_name("meta").expect("a column").data_type().clone();
+        let dictionary = DataType::Dictionary(Box::new(DataType::Int32), Box::new(DataType::Utf8));
+        let schema = Schema::new(vec![Field::new("pages", DataType::new_list(meta, true), true), Field::new("kind", dictionary, true)]);
+        let new = |source: &str| Prompt::new(None, ("prompt", source), &[], &schema, &[]).map(drop).map_err(|error| error.to_string());
+        assert!(new("{% for page in pages %}{{ page.title[:3] }}{% endfor %}{{ kind[:2] }}").is_ok());
+        let problem = new("{% for page in pages %}{{ page.titel }}{% endfor %}").expect_err("a typo");
+        assert!(problem.contains("`pages[0].titel`, but `pages[0]` has only `title`"), "{problem}");
+        assert!(new("{{ kind.x }}").expect_err("no field").contains("`kind` is Utf8"));
+    }
+
+    #[test]
     fn a_row_that_can_not_fill_the_template_says_why() {
         let reason = |source: &str| filled(source).map_err(|no| (no.reason, no.detail)).expect_err("no prompt");
         let null = "`nothing`, line 2 is null; the template can ask: `{% if … %}`, or `{{ … or \"\" }}`".to_owned();
         assert_eq!(reason("a\n{{ nothing }}"), ("null_in_prompt", null));
-        assert_eq!(reason("{{ meta.titel }}").0, "prompt_failed");
+        assert_eq!(reason("{{ tags[5] }}").0, "prompt_failed");
         assert_eq!(reason("{% for a in range(9999) %}{% for b in range(9999) %}{% endfor %}{% endfor %}").0, "prompt_failed");
         assert_eq!(reason("{% for a in range(9999) %}{{ 'x' * 9999 }}{% endfor %}").0, "prompt_too_long");
         assert_eq!(
             reason("{% if not flag %}x{% endif %} "),
             ("empty_prompt", "the template leaves nothing but white space for this row".to_owned())
         );
+    }
+
+    #[test]
+    fn filters_make_no_more_than_a_prompt_may_have() {
+        let big = "{% set big = text * 1000 %}";
+        for long in [
+            "{{ big | replace('', big) | replace('', big) }}",
+            "{{ ([big] * 9999) | join }}",
+            "{{ ['', ''] | join(big * 999) }}",
+            "{{ ([big] * 9999) | string | length }}",
+            "{{ ([big] * 9999) | tojson | length }}",
+            "{{ ([big] * 9999) | pprint | length }}",
+            "{{ ('a\n' * 9999) | indent(9999) | length }}",
+            "{{ ('a\n' * 9999) | indent(width=9999) | length }}",
+            "{{ '%099999999d' | format(1) | length }}",
+            "{{ '%*d' | format(99999999, 1) | length }}",
+            // Each is short enough, and all together are not.
+            "{{ (range(1000) | list) | map('replace', '', big * 10) | list | length }}",
+        ] {
+            assert_eq!(filled(&format!("{big}{long}")).expect_err("too long").reason, "prompt_too_long", "{long}");
+        }
+        assert_eq!(filled("{{ tags | batch(99999999999999) }}").expect_err("too many").reason, "prompt_failed");
+        for (source, text) in [
+            ("{{ kind | replace('o', '00') }} {{ kind | replace('', '-') }}", "bl00g -b-l-o-g-"),
+            ("{{ tags | join(', ') }} {{ kind | join('-') }} {{ [n, meta] | join }}", "1, None b-l-o-g 42{\"title\": \"A title\"}"),
+            ("{{ 'a\nb' | indent }} {{ 'a\nb' | indent(width=1, first=true) }}", "a\n    b  a\n b"),
+            ("{{ '%s %05d' | format(kind, 3) }} {{ n | string }}", "blog 00003 42"),
+            (
+                "{{ meta | tojson(indent=1) }} {{ [1, 2, 3] | batch(2) }} {{ [1, 2, 3] | slice(2) }}",
+                "{\n \"title\": \"A title\"\n} [[1, 2], [3]] [[1, 2], [3]]",
+            ),
+        ] {
+            assert_eq!(filled(source).as_deref(), Ok(text), "{source}");
+        }
+        let most = "{{ ('x' * 1048576) | replace('x', '0123456789abcdef') }}";
+        assert_eq!(filled(most).map(|text| text.len()), Ok(MAX_BYTES));
+        assert!(filled(&most.replace("abcdef", "abcdefg")).is_err());
     }
 
     #[test]

@@ -72,6 +72,8 @@ pub(super) struct Segment {
     is_own: bool,
     /// Whether its writer had ended before it was read: it grows no more.
     pub(super) is_done: bool,
+    /// Whether damage was found in it, and said.
+    is_damaged: bool,
     /// Bytes that were read.
     pub(super) scanned: u64,
     pub(super) books: Books,
@@ -237,7 +239,8 @@ impl Index {
     /// Takes up the segment that this process writes; gives its number.
     pub(super) fn add_own(&self, name: String, file: Arc<File>) -> usize {
         let mut state = self.state_mut();
-        let segment = Segment { name, file: Some(file), is_own: true, is_done: false, scanned: 0, books: Books::default() };
+        let segment =
+            Segment { name, file: Some(file), is_own: true, is_done: false, is_damaged: false, scanned: 0, books: Books::default() };
         state.segments.push(Some(segment));
         state.segments.len() - 1
     }
@@ -324,6 +327,9 @@ impl Index {
                 segment.books = books;
                 segment.scanned = news.scanned.end;
                 segment.is_done = is_done;
+                if news.scanned.gaps > 0 && !std::mem::replace(&mut segment.is_damaged, true) {
+                    warn_of_damage(&path);
+                }
             }
             state.places.extend(news.places.into_iter().map(|(key, offset)| (key, place(number, offset))));
         }
@@ -342,14 +348,15 @@ impl Index {
         let is_done = has_ended(&file);
         let mut books = Books::default();
         let news = news(&file, 0, &mut books).map_err(failed)?;
-        if news.scanned.gaps > 0 {
-            tracing::warn!("{} is damaged; what can be read of it is used", path.display());
+        let is_damaged = news.scanned.gaps > 0;
+        if is_damaged {
+            warn_of_damage(&path);
         }
         let mut state = self.state_mut();
         let number = state.segments.len();
         let file = (state.segments.iter().flatten().filter(|segment| segment.file.is_some()).count() < MAX_OPEN).then(|| Arc::new(file));
         state.known.insert(name.clone());
-        state.segments.push(Some(Segment { name, file, is_own: false, is_done, scanned: news.scanned.end, books }));
+        state.segments.push(Some(Segment { name, file, is_own: false, is_done, is_damaged, scanned: news.scanned.end, books }));
         state.places.reserve(news.places.len());
         state.places.extend(news.places.into_iter().map(|(key, offset)| (key, place(number, offset))));
         for name in news.replaces {
@@ -409,6 +416,13 @@ impl Index {
         let (file, _) = self.file(segment)?;
         read_record(&file, offset, key).ok()
     }
+}
+
+fn warn_of_damage(path: &Path) {
+    tracing::warn!(
+        "{} is damaged: what can be read of it is used, and other answers that it had may be asked for, and paid for, again",
+        path.display()
+    );
 }
 
 fn damaged() -> io::Error {

@@ -18,7 +18,7 @@ pub(super) type Each<'e> = &'e mut dyn FnMut(u64, &Head, Option<&[u8]>);
 pub(super) struct Scanned {
     /// Where to go on when it has grown.
     pub(super) end: u64,
-    /// Stretches that are no records, with records behind them.
+    /// Stretches that are no records, and can't be what a writer left that was stopped in the middle of one.
     pub(super) gaps: u64,
 }
 
@@ -30,25 +30,32 @@ pub(super) fn scan(file: &File, from: u64, each: Each<'_>) -> io::Result<Scanned
     let mut window = Window { file, end: file.metadata()?.len(), start: 0, bytes: Vec::new() };
     let mut scanned = Scanned { end: from, ..Scanned::default() };
     // The first bytes are for people: where they are damaged, what follows may be whole.
-    if from == 0 && window.at(0, PREAMBLE.len())?.starts_with(PREAMBLE) {
-        scanned.end = PREAMBLE.len() as u64;
+    if from == 0 {
+        if window.at(0, PREAMBLE.len())?.starts_with(PREAMBLE) {
+            scanned.end = PREAMBLE.len() as u64;
+        } else {
+            scanned.gaps += 1;
+        }
     }
     let mut at = scanned.end;
     loop {
         let Some(head) = Head::parse(window.at(at, HEAD)?) else {
-            match next_head(&mut window, at + 1)? {
-                Some(found) => {
-                    scanned.gaps += 1;
-                    at = found;
-                    continue;
-                }
-                None => return Ok(scanned),
+            if let Some(found) = next_head(&mut window, at + 1)? {
+                scanned.gaps += 1;
+                at = found;
+                continue;
             }
+            // What a writer leaves that is stopped begins with a head, or with a part of one.
+            scanned.gaps += u64::from(window.end.saturating_sub(at) >= HEAD as u64);
+            return Ok(scanned);
         };
-        // A whole head whose record is not there to its end: the writer was stopped, or is writing.
+        // A whole head whose record is not there to its end: the writer was stopped, or is writing. Or a piece was cut out.
         if at.saturating_add(head.len()) > window.end {
             scanned.end = at;
-            return Ok(scanned);
+            let Some(found) = next_head(&mut window, at + 1)? else { return Ok(scanned) };
+            scanned.gaps += 1;
+            at = found;
+            continue;
         }
         let bytes = window.at(at, HEAD + head.meta_len)?;
         let meta = bytes.get(HEAD..HEAD + head.meta_len).filter(|meta| head.is_meta(meta));

@@ -186,6 +186,45 @@ fn stretches_that_were_never_written_are_passed_over() {
 }
 
 #[test]
+fn damage_is_told_from_what_a_writer_leaves_that_is_stopped() {
+    let folder = tempfile::tempdir().unwrap();
+    let answers = open(&folder);
+    put(&answers, 0, None, Spent::default());
+    drop(answers);
+    let first = fs::read(folder.path().join(&segments(&folder)[0])).unwrap().len();
+    let folder = tempfile::tempdir().unwrap();
+    let answers = open(&folder);
+    for n in 0..4 {
+        put(&answers, n, None, Spent::default());
+    }
+    drop(answers);
+    let whole = fs::read(folder.path().join(&segments(&folder)[0])).unwrap();
+    let gaps = |bytes: &[u8]| {
+        let path = folder.path().join("tried");
+        fs::write(&path, bytes).unwrap();
+        scan::scan(&fs::File::open(&path).unwrap(), 0, &mut |_, _, _| {}).unwrap().gaps
+    };
+    for end in record::PREAMBLE.len()..=whole.len() {
+        assert_eq!(gaps(&whole[..end]), 0, "{end}");
+    }
+    assert_eq!(gaps(b""), 1);
+    assert_eq!(gaps(&whole[record::PREAMBLE.len()..]), 1);
+    let noise: Vec<u8> = whole.iter().enumerate().map(|(at, byte)| byte ^ blake3::hash(&at.to_le_bytes()).as_bytes()[0]).collect();
+    assert_eq!(gaps(&noise), 2, "it neither begins nor goes on as a segment");
+    assert_eq!(gaps(&[&whole[..first], &noise[first..]].concat()), 1);
+    assert_eq!(gaps(&[&whole, &[0; record::HEAD - 1][..]].concat()), 0);
+    assert_eq!(gaps(&[&whole, &[0; record::HEAD][..]].concat()), 1);
+    // A piece is missing in the middle of the first record, and of the last but one.
+    assert_eq!(gaps(&[&whole[..first - 9], &whole[first..]].concat()), 1);
+    let body = whole.len() - (whole.len() - first) / 3 - 9;
+    assert_eq!(gaps(&[&whole[..body], &whole[body + 9..]].concat()), 1);
+    // One byte of a head is another.
+    let mut changed = whole.clone();
+    changed[first + 20] ^= 1;
+    assert_eq!(gaps(&changed), 1);
+}
+
+#[test]
 fn answers_that_come_together_wait_for_the_disk_together() {
     let folder = tempfile::tempdir().unwrap();
     let answers = open(&folder);
