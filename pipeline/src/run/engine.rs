@@ -385,10 +385,16 @@ impl Engine {
             self.tasks.done += 1;
         }
         self.cx.progress.task_done(nodes.into_iter(), reused);
+        let asks = |id: &String| self.cx.graph.nodes.iter().any(|node| node.id == *id && !node.models.is_empty());
+        let unasked = mark.totals.iter().any(|(id, totals)| totals.unasked_rows() > 0 && asks(id));
         let state = &mut self.units[unit];
+        let of_earlier_steps = state.all_tasks.len() - state.tasks.len();
+        let fingerprint = &state.all_tasks[of_earlier_steps + task];
+        if unasked {
+            state.unasked.push(fingerprint.clone());
+        }
         if !reused {
-            let of_earlier_steps = state.all_tasks.len() - state.tasks.len();
-            state.made.push(state.all_tasks[of_earlier_steps + task].clone());
+            state.made.push(fingerprint.clone());
         }
         // Of a hundred thousand marks only what is still needed is kept: counts and the rows that are shown add up in any order.
         for (id, totals) in std::mem::take(&mut mark.totals) {
