@@ -351,7 +351,20 @@ impl StageRecord {
     }
 }
 
+/// Why rows are rejected where a model could not be asked, which may be otherwise another time.
+const UNASKED: [&str; 2] = ["request_refused", "request_failed"];
+
+/// Whether rows are rejected for this where a model could not be asked.
+pub(crate) fn is_unasked(reason: &str) -> bool {
+    UNASKED.contains(&reason)
+}
+
 impl StageTotals {
+    /// Rows that were rejected because the endpoint of a model failed or refused, in a stage that asks one.
+    pub fn unasked_rows(&self) -> u64 {
+        UNASKED.iter().filter_map(|reason| self.rejected.get(*reason)).sum()
+    }
+
     /// Adds the totals of other tasks; of the peaks the largest stays.
     pub fn merge(&mut self, other: StageTotals) {
         add(&mut self.rows_in, other.rows_in);

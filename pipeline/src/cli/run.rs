@@ -136,7 +136,7 @@ pub fn execute(args: Args) -> miette::Result<Exit> {
     match result {
         Ok(()) => {
             if let Some(record) = record {
-                let _ = writeln!(std::io::stderr(), "{}", summary(&record, &output));
+                let _ = writeln!(std::io::stderr(), "{}", summary(&record, &output, &args.file.file));
             }
             Ok(Exit::Done)
         }
@@ -164,7 +164,7 @@ pub(super) fn end_tidily() -> miette::Result<Arc<AtomicBool>> {
     Ok(interrupted)
 }
 
-fn summary(record: &RunRecord, output: &Path) -> String {
+fn summary(record: &RunRecord, output: &Path, file: &Path) -> String {
     let mut lines = Vec::new();
     let tasks = match (record.tasks.done, record.tasks.reused) {
         (0, reused) => format!("nothing to do, all {} tasks were done before", grouped(reused)),
@@ -199,6 +199,17 @@ fn summary(record: &RunRecord, output: &Path) -> String {
                     _ => format!("  {}: {what} `{name}` in {} rows", stage.id, grouped(*times)),
                 });
             }
+        }
+    }
+    for stage in record.stages.iter().filter(|_| !record.llms.is_empty()) {
+        let rows = stage.totals.unasked_rows();
+        if rows > 0 {
+            let (rows, were) = if rows == 1 { ("1 row".to_owned(), "was") } else { (format!("{} rows", grouped(rows)), "were") };
+            lines.push(format!(
+                "  {rows} of `{}` {were} rejected because the endpoint failed or refused; `pipeline run {} --fresh` asks for them again, and for nothing that was answered",
+                stage.id,
+                file.display()
+            ));
         }
     }
     for (name, llm) in &record.llms {
@@ -242,6 +253,9 @@ impl RunFailure {
         let file = file.display();
         let help = match &error {
             RunError::Interrupted => Some(format!("`pipeline run {file}` goes on where this stopped")),
+            RunError::TooManyRejected { stage, reason, .. } if crate::record::is_unasked(reason) => Some(format!(
+                "nothing of `{stage}` or after it was published; `rejected/{stage}` in the output says what and why; mend the endpoint or the requests, or raise `max_rejected`; `pipeline run {file}` asks again for what was not answered"
+            )),
             RunError::TooManyRejected { stage, .. } => Some(format!(
                 "nothing of `{stage}` or after it was published; `rejected/{stage}` in the output says what and why; mend the input, or raise `max_rejected` and run again: what is done stays done"
             )),

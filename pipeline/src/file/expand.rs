@@ -1,17 +1,20 @@
 //! `${NAME}` and `${NAME:-default}` in the scalars of a tree.
 
+use std::collections::BTreeSet;
+
 use super::node::{Node, Value, plain_scalar};
 use super::problem::{Place, Problem, Sources};
 
 /// Where the values of variables come from.
 pub(crate) type Lookup<'a> = &'a dyn Fn(&str) -> Option<String>;
 
-/// Expands the variables of every text in the tree. A text that can't be expanded becomes [`Value::Broken`].
-pub(crate) fn expand(node: &mut Node, env: Lookup<'_>, sources: &Sources, problems: &mut Vec<Problem>) {
+/// Expands the variables of every text in the tree, but for the secret ones, which are refused: what is expanded is written down in many places.
+/// A text that can't be expanded becomes [`Value::Broken`].
+pub(crate) fn expand(node: &mut Node, env: Lookup<'_>, secret: &BTreeSet<String>, sources: &Sources, problems: &mut Vec<Problem>) {
     match &mut node.value {
-        Value::List(items) => items.iter_mut().for_each(|item| expand(item, env, sources, problems)),
-        Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| expand(value, env, sources, problems)),
-        Value::String(text) if text.contains("${") => match expand_text(text, env) {
+        Value::List(items) => items.iter_mut().for_each(|item| expand(item, env, secret, sources, problems)),
+        Value::Map(entries) => entries.iter_mut().for_each(|(_, value)| expand(value, env, secret, sources, problems)),
+        Value::String(text) if text.contains("${") => match expand_text(text, env, secret) {
             Ok(Expanded { text, whole }) => node.value = if whole && node.plain { plain_scalar(&text) } else { Value::String(text) },
             Err(wrong) => {
                 problems.push(wrong.problem(&node.place, sources));
@@ -48,7 +51,12 @@ impl Wrong {
     }
 }
 
-fn expand_text(text: &str, env: Lookup<'_>) -> Result<Expanded, Wrong> {
+/// A text with its variables expanded, where it can be.
+pub(crate) fn expanded(text: &str, env: Lookup<'_>) -> Option<String> {
+    expand_text(text, env, &BTreeSet::new()).ok().map(|expanded| expanded.text)
+}
+
+fn expand_text(text: &str, env: Lookup<'_>, secret: &BTreeSet<String>) -> Result<Expanded, Wrong> {
     let mut expanded = String::with_capacity(text.len());
     let mut rest = text;
     let mut whole = false;
@@ -74,6 +82,13 @@ fn expand_text(text: &str, env: Lookup<'_>) -> Result<Expanded, Wrong> {
             None => (&inside[..end], None),
         };
         let part = &rest[at..=at + 2 + end];
+        if secret.contains(name) {
+            return Err(Wrong {
+                part: part.to_owned(),
+                message: format!("the variable `{name}` holds a key of `llms`, and would be written down with what it is put into"),
+                help: "a key is only named, in `api_key_env` or `headers_env`; take another variable here".to_owned(),
+            });
+        }
         let value = lookup(part, name, default, env)?;
         expanded.push_str(&value);
         whole = part.len() == text.len();
@@ -116,7 +131,7 @@ mod tests {
             "EMPTY" => Some(String::new()),
             _ => None,
         };
-        expand_text(text, &env).map(|expanded| expanded.text).map_err(|wrong| wrong.message)
+        expand_text(text, &env, &BTreeSet::new()).map(|expanded| expanded.text).map_err(|wrong| wrong.message)
     }
 
     #[test]
@@ -141,7 +156,7 @@ mod tests {
     #[test]
     fn a_value_is_not_expanded_again() {
         let env = |_: &str| Some("${N}".to_owned());
-        assert_eq!(expand_text("${A}", &env).map(|expanded| expanded.text).ok().as_deref(), Some("${N}"));
+        assert_eq!(expand_text("${A}", &env, &BTreeSet::new()).map(|expanded| expanded.text).ok().as_deref(), Some("${N}"));
     }
 
     #[test]

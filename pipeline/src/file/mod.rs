@@ -105,7 +105,10 @@ pub(crate) fn load_with(path: &Path, text: &str, options: &LoadOptions, table: &
     let graph = file.graph(&mut problems);
     match graph {
         Some(graph) if problems.is_empty() => Ok(graph),
-        _ => Err(Problems::new(path, &Arc::new(sources.without(&file.hidden.take())), problems)),
+        _ => {
+            let problems = problems.into_iter().map(|problem| problem.without(models::secrets_in)).collect();
+            Err(Problems::new(path, &Arc::new(sources.without(&file.hidden.take(), models::secrets_in)), problems))
+        }
     }
 }
 
@@ -176,7 +179,7 @@ impl File<'_> {
         let dropped = root.get("dropped").and_then(|mode| serde_json::from_value(mode.to_json()).ok()).unwrap_or_default();
         let sources = self.sources;
         let models = Models::read(&root, problems);
-        self.hidden.replace(models.hidden.clone());
+        self.hidden.replace(models.hidden.iter().cloned().chain(models::named_secrets(&root)).collect());
         let (device, limit) = (LazyDevice::new(&self.options.device), self.options.limit);
         let output_path = output.as_deref();
         let builder = Builder {
@@ -225,7 +228,8 @@ impl File<'_> {
             self.variables.borrow_mut().insert(name.to_owned(), value.clone());
             Some(value)
         };
-        expand::expand(&mut root, &look_up, self.sources, problems);
+        let secret = models::secret_variables(&root, &*self.options.env);
+        expand::expand(&mut root, &look_up, &secret, self.sources, problems);
         Some(root)
     }
 }

@@ -1,6 +1,7 @@
 //! The entries of `llms`, and the folder where answers are kept.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::path::{Path, PathBuf};
 
 use datasets::remote::Address;
@@ -9,6 +10,7 @@ use stages::StageError;
 use stages::llm::{LlmSettings, Llms};
 
 use super::Env;
+use super::expand::expanded;
 use super::node::{Key, Node, Value};
 use super::output::{clean, real, write_problem};
 use super::problem::{Place, Problem};
@@ -148,12 +150,64 @@ fn urls(node: &Node) -> impl Iterator<Item = &Node> {
     node.get("endpoint").into_iter().flat_map(|endpoint| std::iter::once(endpoint).chain(endpoint.items()))
 }
 
-/// Whether a URL names a user, a password, or a key among its parameters; that is refused as a setting, and not shown either.
+/// Whether a URL names a user or a password, or has parameters, any of which may be a key; it is not shown then.
 fn holds_secret(url: &str) -> bool {
     let (address, parameters) = url.split_once('?').unwrap_or((url, ""));
-    let parameters = parameters.to_ascii_lowercase();
     let host = address.split_once("://").map_or(address, |(_, rest)| rest).split('/').next().unwrap_or_default();
-    host.contains('@') || ["key", "token", "secret", "password", "sig"].iter().any(|name| parameters.contains(name))
+    host.contains('@') || parameters.contains('=')
+}
+
+/// The variables that hold keys of models, by the file before its variables are expanded. Their names may be told, their values nowhere.
+pub(crate) fn secret_variables(root: &Node, env: &dyn Fn(&str) -> Option<String>) -> BTreeSet<String> {
+    let entries = root.get("llms").map(Node::entries).unwrap_or_default();
+    let named = entries.iter().flat_map(|(_, entry)| variables(entry)).filter_map(|(_, value)| value.as_str());
+    named.filter_map(|text| expanded(text, env)).collect()
+}
+
+/// Where values stand that are secrets by what they are called, wherever somebody wrote them.
+pub(crate) fn named_secrets(root: &Node) -> Vec<Place> {
+    fn find(node: &Node, found: &mut Vec<Place>) {
+        for (key, value) in node.entries() {
+            match &value.value {
+                Value::Map(_) | Value::List(_) => find(value, found),
+                Value::Null | Value::Bool(_) | Value::Broken => {}
+                _ if is_named_secret(&key.name) => found.push(value.place.clone()),
+                _ => {}
+            }
+        }
+        node.items().iter().for_each(|item| find(item, found));
+    }
+    let mut found = Vec::new();
+    find(root, &mut found);
+    found
+}
+
+/// Whether what is called so is a secret, and not the name of a variable that holds one.
+fn is_named_secret(name: &str) -> bool {
+    let name = name.to_ascii_lowercase().replace('-', "_");
+    !name.ends_with("_env") && ["api_key", "apikey", "authorization", "password", "secret"].iter().any(|wanted| name.contains(wanted))
+}
+
+/// Where in any text there is something that looks like a key, or the user and password of a URL.
+pub(crate) fn secrets_in(text: &str) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    for (at, _) in text.match_indices("://") {
+        let start = at + 3;
+        let host = &text[start..];
+        let host = &host[..host.find(|c: char| c.is_whitespace() || matches!(c, '/' | '?' | '#' | '"' | '\'')).unwrap_or(host.len())];
+        found.extend(host.rfind('@').map(|end| start..start + end));
+    }
+    let is_of_key = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
+    let mut at = 0;
+    for word in text.split(|c: char| !is_of_key(c)) {
+        let looks_random = word.contains(|c: char| c.is_ascii_digit() || c.is_ascii_uppercase());
+        if word.len() >= 12 && looks_random && BEGIN.iter().any(|begin| word.starts_with(begin)) {
+            found.push(at..at + word.len());
+        }
+        at += word.len();
+        at += text[at..].chars().next().map_or(0, char::len_utf8);
+    }
+    found
 }
 
 /// The settings of an entry that name variables.
@@ -204,10 +258,8 @@ fn find_secrets<'n>(node: &'n Node, path: &mut Vec<String>, tell: &mut dyn FnMut
             continue;
         }
         path.push(key.name.clone());
-        let name = key.name.to_ascii_lowercase().replace('-', "_");
-        let is_named_so = ["api_key", "apikey", "authorization", "password", "secret"].iter().any(|wanted| name.contains(wanted));
         match value.as_str() {
-            Some(text) if is_secret(text) || (is_named_so && !text.is_empty() && !name.ends_with("_env")) => tell(path.join("."), value),
+            Some(text) if is_secret(text) || (is_named_secret(&key.name) && !text.is_empty()) => tell(path.join("."), value),
             _ => find_secrets(value, path, tell),
         }
         path.pop();

@@ -65,6 +65,18 @@ impl Problem {
         self
     }
 
+    /// The same with asterisks in its own words, where `find` finds a secret.
+    #[must_use]
+    pub(crate) fn without(mut self, find: impl Fn(&str) -> Vec<Range<usize>>) -> Self {
+        let Parts { message, label, also, help, .. } = &mut *self.0;
+        for text in [message, label].into_iter().chain(also.iter_mut().map(|(_, label)| label)).chain(help) {
+            for span in find(text) {
+                star_out(text, span);
+            }
+        }
+        self
+    }
+
     /// What is wrong, in one line.
     pub fn message(&self) -> &str {
         &self.0.message
@@ -97,16 +109,17 @@ impl Sources {
         Self { texts: std::iter::once(file).chain(sets).collect() }
     }
 
-    /// The same with asterisks where a secret may stand.
-    pub(crate) fn without(&self, secrets: &[Place]) -> Self {
+    /// The same with asterisks where a secret may stand: at these places, and where `find` finds one.
+    pub(crate) fn without(&self, secrets: &[Place], find: impl Fn(&str) -> Vec<Range<usize>>) -> Self {
         let mut hidden = self.clone();
+        for (_, text) in &mut hidden.texts {
+            for span in find(text) {
+                star_out(text, span);
+            }
+        }
         for place in secrets {
-            if let Some((_, text)) = hidden.texts.get_mut(place.source)
-                && text.get(place.span.clone()).is_some()
-            {
-                // As many bytes, so that all places are what they were; a secret of several lines keeps them.
-                let stars: String = text[place.span.clone()].bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
-                text.replace_range(place.span.clone(), &stars);
+            if let Some((_, text)) = hidden.texts.get_mut(place.source) {
+                star_out(text, place.span.clone());
             }
         }
         hidden
@@ -136,6 +149,14 @@ impl Sources {
         let line = before.matches('\n').count() + 1;
         let column = before.rsplit('\n').next().unwrap_or_default().chars().count() + 1;
         format!("{line}:{column}")
+    }
+}
+
+/// Puts asterisks there; as many bytes, so that all places are what they were, and what has several lines keeps them.
+fn star_out(text: &mut String, span: Range<usize>) {
+    if let Some(secret) = text.get(span.clone()) {
+        let stars: String = secret.bytes().map(|byte| if byte == b'\n' { '\n' } else { '*' }).collect();
+        text.replace_range(span, &stars);
     }
 }
 

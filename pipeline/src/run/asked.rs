@@ -4,12 +4,16 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use stages::llm::{LlmBudget, LlmFigures, Llms, Spent};
+use stages::llm::{LlmBudget, LlmFigures, LlmSettings, Llms, Spent};
 
 use super::progress::grouped;
+use crate::show::{cut, visible_line};
 
 /// Speeds are those of the last so many seconds.
 const SECONDS: f64 = 10.0;
+
+/// Characters of what went wrong that are shown.
+const TROUBLE_CHARS: usize = 150;
 
 /// A model at one moment of a run.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -25,6 +29,9 @@ pub struct LlmSnapshot {
     /// Share of the budget that is left, of the part of it of which the least is; none without one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub budget_left: Option<f64>,
+    /// What went wrong with the last request, if none was answered since.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub trouble: Option<String>,
     /// What the requests of this run came to, and what the output has spent in all its runs.
     #[serde(flatten)]
     pub figures: LlmFigures,
@@ -49,7 +56,8 @@ impl Watch {
 
     /// How they stand so many seconds after the beginning.
     pub(super) fn snapshot(&self, seconds: f64) -> Vec<LlmSnapshot> {
-        let all: Vec<_> = self.llms.iter().map(|(name, llm)| (name, llm.settings(), llm.figures())).collect();
+        let trouble = |llm: &stages::llm::Llm| llm.trouble().map(|text| cut(&visible_line(&text), TROUBLE_CHARS));
+        let all: Vec<_> = self.llms.iter().map(|(name, llm)| (name, llm.settings(), trouble(llm), llm.figures())).collect();
         if all.is_empty() {
             return Vec::new();
         }
@@ -57,13 +65,16 @@ impl Watch {
             all.iter().map(|(.., figures)| (figures.answers, figures.prompt_tokens.saturating_add(figures.completion_tokens))).collect();
         let rates = self.rates(seconds, &now);
         let snapshot =
-            |((name, settings, figures), (answers, tokens)): ((&str, &stages::llm::LlmSettings, LlmFigures), (f64, f64))| LlmSnapshot {
-                name: name.to_owned(),
-                answers_per_second: answers,
-                tokens_per_second: tokens,
-                has_price: settings.price.is_some(),
-                budget_left: budget_left(&settings.budget, &figures.spent),
-                figures,
+            |((name, settings, trouble, figures), (answers, tokens)): ((&str, &LlmSettings, Option<String>, LlmFigures), (f64, f64))| {
+                LlmSnapshot {
+                    name: name.to_owned(),
+                    answers_per_second: answers,
+                    tokens_per_second: tokens,
+                    has_price: settings.price.is_some(),
+                    budget_left: budget_left(&settings.budget, &figures.spent),
+                    trouble,
+                    figures,
+                }
             };
         all.into_iter().zip(rates).map(snapshot).collect()
     }
@@ -126,6 +137,10 @@ pub(crate) fn describe(llm: &LlmSnapshot) -> String {
     if let Some(left) = llm.budget_left {
         parts.push(format!("{:.0} % of the budget left", (left * 100.0).floor()));
     }
+    if let Some(trouble) = &llm.trouble {
+        // Once more: a snapshot may be read from a file.
+        parts.push(format!("last failure: {}", cut(&visible_line(trouble), TROUBLE_CHARS)));
+    }
     parts.join(" · ")
 }
 
@@ -136,6 +151,11 @@ fn rate(rate: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use futures::future::BoxFuture;
+    use stages::llm::{Answer, Answerer, Ask, AskError, Llm};
+
     use super::*;
 
     #[test]
@@ -168,6 +188,7 @@ mod tests {
             tokens_per_second: 0.0,
             has_price: false,
             budget_left: None,
+            trouble: None,
             figures: LlmFigures::default(),
         };
         assert_eq!(describe(&llm), "0 answers");
@@ -175,5 +196,36 @@ mod tests {
         llm.figures = LlmFigures { answers: 1203, stored: 200, in_flight: 16, retries: 3, throttled: 2, cost: 0.7, spent, ..llm.figures };
         (llm.answers_per_second, llm.tokens_per_second, llm.has_price, llm.budget_left) = (12.34, 1840.4, true, Some(0.769));
         insta::assert_snapshot!(describe(&llm), @"1,403 answers · 200 from store · 12/s · 1,840 tokens/s · 16 in flight · 3 sent again · 2 throttled · cost 1.20 · 76 % of the budget left");
+        llm = LlmSnapshot { figures: LlmFigures { retries: 7, ..LlmFigures::default() }, has_price: false, budget_left: None, ..llm };
+        (llm.answers_per_second, llm.tokens_per_second) = (0.0, 0.0);
+        llm.trouble = Some(format!("http://h/v1: \u{1b}[2Jrefused\n{}", "x".repeat(500)));
+        let told = describe(&llm);
+        assert!(told.starts_with("0 answers · 7 sent again · last failure: http://h/v1: ␛[2Jrefused⏎xxx"), "{told}");
+        assert!(told.chars().count() < 200, "{told}");
+    }
+
+    #[test]
+    fn what_goes_wrong_is_told_until_there_is_an_answer() {
+        struct Fails(Arc<Mutex<Option<String>>>);
+        impl Answerer for Fails {
+            fn answer<'a>(&'a self, _: &'a Llm, _: &'a Ask) -> BoxFuture<'a, Result<Answer, AskError>> {
+                Box::pin(async { Err(AskError::refused("request_failed", "never")) })
+            }
+            fn figures(&self) -> LlmFigures {
+                LlmFigures::default()
+            }
+            fn trouble(&self) -> Option<String> {
+                self.0.lock().unwrap().clone()
+            }
+        }
+        let says = Arc::new(Mutex::new(Some("http://h/v1: status 500".to_owned())));
+        let llms = Llms::new([("l".to_owned(), LlmSettings::of_model("m"))]);
+        llms.get("l").unwrap().answer_by(Box::new(Fails(Arc::clone(&says))));
+        let watch = Watch::new(llms);
+        assert_eq!(watch.snapshot(1.0)[0].trouble.as_deref(), Some("http://h/v1: status 500"));
+        *says.lock().unwrap() = None;
+        let well = watch.snapshot(2.0);
+        assert_eq!(well[0].trouble, None);
+        assert!(!serde_json::to_string(&well).unwrap().contains("trouble"));
     }
 }

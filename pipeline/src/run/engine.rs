@@ -13,14 +13,15 @@ use stages::{Port, Stage};
 use time::OffsetDateTime;
 
 use super::again::ReadAgain;
+use super::asked::LlmSnapshot;
 use super::asking::Asking;
 use super::cache::ShardCache;
 use super::context::Context;
 use super::finish::{conclude, sweep};
 use super::lock::Lock;
-use super::log::{About, Level};
+use super::log::{About, Level, RunLog};
 use super::pool::Pool;
-use super::progress::{Display, Progress};
+use super::progress::{Display, Progress, Snapshot};
 use super::tasks::{ProgramState, Shards, Task, leg_tasks};
 use super::{BASE_BYTES, Options, RunError, TASK_BYTES, publish};
 use crate::fingerprint::Fingerprint;
@@ -43,7 +44,13 @@ pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box
         Err(error) => return (Err(error), None),
     };
     let log = Arc::clone(&engine.cx.log);
-    let display = Display::start(Arc::clone(&engine.cx.progress), engine.cx.store.clone(), options.show, move || log.flush());
+    let display = Display::start(Arc::clone(&engine.cx.progress), engine.cx.store.clone(), options.show, {
+        let mut told = BTreeMap::new();
+        move |snapshot: &Snapshot| {
+            log_troubles(&log, &snapshot.llms, &mut told);
+            log.flush();
+        }
+    });
     // Dropped in whatever way this ends, which ends what serves models.
     let (mut result, asking) = match Asking::begin(&engine.cx, options) {
         Ok(asking) => (engine.work(), Some(asking)),
@@ -60,6 +67,17 @@ pub fn run(graph: Graph, options: &Options) -> (Result<(), RunError>, Option<Box
     let (result, record) = conclude(&engine, result, options, started);
     drop(lock);
     (result, Some(Box::new(record)))
+}
+
+/// Logs what goes wrong with models, when it first does and when it is something else.
+fn log_troubles(log: &RunLog, llms: &[LlmSnapshot], told: &mut BTreeMap<String, String>) {
+    for llm in llms {
+        let Some(trouble) = &llm.trouble else { continue };
+        if told.get(&llm.name) != Some(trouble) {
+            log.line(Level::Warn, About::RUN, format!("model `{}`: last failure: {trouble}", llm.name));
+            told.insert(llm.name.clone(), trouble.clone());
+        }
+    }
 }
 
 /// Tasks of a unit that wait for each slot: enough for no slot to wait for the coordinator.
@@ -116,6 +134,8 @@ pub(super) struct UnitState {
     n_redone: usize,
     /// Those that this run did.
     made: Vec<Fingerprint>,
+    /// Those with rows that were rejected because a model could not be asked: another time it may be.
+    unasked: Vec<Fingerprint>,
     /// The marks of all its steps that gave rows, in order.
     pub outputs: Vec<DoneMark>,
     /// Counts of its stages.
@@ -365,10 +385,16 @@ impl Engine {
             self.tasks.done += 1;
         }
         self.cx.progress.task_done(nodes.into_iter(), reused);
+        let asks = |id: &String| self.cx.graph.nodes.iter().any(|node| node.id == *id && !node.models.is_empty());
+        let unasked = mark.totals.iter().any(|(id, totals)| totals.unasked_rows() > 0 && asks(id));
         let state = &mut self.units[unit];
+        let of_earlier_steps = state.all_tasks.len() - state.tasks.len();
+        let fingerprint = &state.all_tasks[of_earlier_steps + task];
+        if unasked {
+            state.unasked.push(fingerprint.clone());
+        }
         if !reused {
-            let of_earlier_steps = state.all_tasks.len() - state.tasks.len();
-            state.made.push(state.all_tasks[of_earlier_steps + task].clone());
+            state.made.push(fingerprint.clone());
         }
         // Of a hundred thousand marks only what is still needed is kept: counts and the rows that are shown add up in any order.
         for (id, totals) in std::mem::take(&mut mark.totals) {

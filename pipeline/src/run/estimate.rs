@@ -26,6 +26,7 @@ pub use asks::AsksEstimate;
 use self::asks::{Asked, Models};
 use super::amount::{Amount, LEAST_SPREAD, spread_of_mean, spread_of_times};
 use super::exchange::encode_table;
+use super::progress::grouped;
 use super::publish::PIECE_BYTES;
 use super::{BASE_BYTES, Options, RunError, SHARD_ROWS, TASK_BYTES, usage};
 use crate::fingerprint::Fingerprint;
@@ -45,6 +46,9 @@ const SAMPLE_BYTES: u64 = 8 << 20;
 
 /// How far the bytes may be off that a stage expects by its settings.
 const SPREAD_OF_SETTINGS: f64 = 0.5;
+
+/// Characters of why a row was rejected that are shown.
+const DETAIL_CHARS: usize = 200;
 
 /// What is told of a stage.
 #[derive(Debug, Clone, Serialize)]
@@ -357,6 +361,7 @@ impl Estimator<'_> {
         stage.outputs.iter().for_each(|(port, _)| _ = given.insert(port.clone(), Vec::new()));
         let mut emit = Emit::new(stage.outputs.clone());
         let mut asked = vec![Asked::default(); stage.models.len()];
+        let (mut rows, mut rejected) = (0, BTreeMap::<&str, (u64, String)>::new());
         let mut weights = input.groups.iter().map(|(weight, _)| *weight);
         let (seconds, _) = input.measure(|batches| {
             let before = self.models.now(stage);
@@ -379,7 +384,10 @@ impl Estimator<'_> {
                         group.push(batch);
                     }
                 }
-                emit.take_rejections();
+                rows += batch.num_rows() as u64;
+                for Rejection { reason, detail, .. } in emit.take_rejections() {
+                    rejected.entry(reason).or_insert_with(|| (0, detail)).0 += 1;
+                }
             }
             let weight = weights.next().unwrap_or_default();
             for ((asked, before), now) in asked.iter_mut().zip(before).zip(self.models.now(stage)) {
@@ -387,6 +395,19 @@ impl Estimator<'_> {
             }
             Ok::<u64, RunError>(0)
         })?;
+        // Nobody is asked about these, so that the figures say less than the person expects.
+        let most = rejected.iter().max_by_key(|(_, (rows, _))| *rows).filter(|_| !stage.models.is_empty());
+        if let Some((reason, (count, detail))) = most {
+            let all: u64 = rejected.values().map(|(rows, _)| rows).sum();
+            let detail = show::cut(&show::visible_line(detail), DETAIL_CHARS);
+            self.notes.push(format!(
+                "`{}` rejected {} of {} sampled rows, {} of them as `{reason}`: {detail}",
+                stage.id,
+                grouped(all),
+                grouped(rows),
+                grouped(*count)
+            ));
+        }
         for (port, groups) in given {
             let weights = input.groups.iter().map(|(weight, _)| *weight);
             self.edges.insert(Edge { node, port }, input.with(weights.zip(groups).collect()));

@@ -236,8 +236,9 @@ pub struct Display {
 }
 
 impl Display {
-    /// Starts showing; does `each_second`, too.
-    pub fn start(progress: Arc<Progress>, store: Store, show: Show, each_second: impl Fn() + Send + 'static) -> Self {
+    /// Starts showing; does `each_second`, too, with the state then.
+    pub fn start(progress: Arc<Progress>, store: Store, show: Show, each_second: impl FnMut(&Snapshot) + Send + 'static) -> Self {
+        let mut each_second = each_second;
         let stop = Arc::new((Mutex::new(false), Condvar::new()));
         let stopped = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
@@ -253,7 +254,7 @@ impl Display {
                 view.show(&snapshot, ends);
                 if ends || saved.elapsed() >= every {
                     saved = Instant::now();
-                    each_second();
+                    each_second(&snapshot);
                     // It only informs: a full disk is reported by the writes that matter.
                     let _ = serde_json::to_vec(&snapshot).map(|bytes| store.put_volatile(FILE, &bytes));
                 }

@@ -115,6 +115,10 @@ pub trait Answerer: Send + Sync {
     fn answer<'a>(&'a self, llm: &'a Llm, ask: &'a Ask) -> BoxFuture<'a, Result<Answer, AskError>>;
     /// What the requests came to.
     fn figures(&self) -> LlmFigures;
+    /// What went wrong with the last request, if none was answered since; nothing of it is secret.
+    fn trouble(&self) -> Option<String> {
+        None
+    }
     /// Ends what was started for it; called once, after the last answer.
     fn close(&self) {}
 }
@@ -239,6 +243,11 @@ impl Llm {
     /// What was asked so far.
     pub fn figures(&self) -> LlmFigures {
         self.answerer.get().map(|answerer| answerer.figures()).unwrap_or_default()
+    }
+
+    /// What went wrong with the last request, if none was answered since.
+    pub fn trouble(&self) -> Option<String> {
+        self.answerer.get()?.trouble()
     }
 
     /// Ends what was started for it.

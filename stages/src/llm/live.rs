@@ -106,6 +106,8 @@ struct Inner {
     /// Whether nobody waits for answers any more.
     closed: watch::Sender<bool>,
     counts: Counts,
+    /// What went wrong with the last request; nothing once one is answered.
+    trouble: Mutex<Option<String>>,
 }
 
 type Flight = Shared<oneshot::Receiver<Result<Answer, Failure>>>;
@@ -199,6 +201,7 @@ impl Live {
             ended: watch::Sender::new(None),
             closed: watch::Sender::new(false),
             counts: Counts::default(),
+            trouble: Mutex::default(),
         };
         Self { inner: Arc::new(inner) }
     }
@@ -211,6 +214,10 @@ impl Answerer for Live {
 
     fn figures(&self) -> LlmFigures {
         self.inner.figures()
+    }
+
+    fn trouble(&self) -> Option<String> {
+        self.inner.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn close(&self) {
@@ -334,6 +341,7 @@ impl Inner {
                     return Err(self.end(self.dead(&url, &dead)));
                 }
                 Reply::Throttled { wait, said } => {
+                    self.tell_trouble(Some((&url, &said)));
                     let standing = self.book(answers, cleared, Bill::Request)?.throttled(wait);
                     self.counts.throttled.fetch_add(1, Ordering::Relaxed);
                     if let Some(silent) = standing.dead_for {
@@ -342,6 +350,7 @@ impl Inner {
                     tries.is_again = true;
                 }
                 Reply::Failed { said, wait, bill, overloaded } => {
+                    self.tell_trouble(Some((&url, &said)));
                     tries.avoid = Some(cleared.permit.url());
                     let standing = self.book(answers, cleared, bill)?.failed(wait, overloaded);
                     self.failed(sender, answers, &mut tries, standing, &url, &self.clean(&said)).await?;
@@ -439,6 +448,7 @@ impl Inner {
         mut stored: StoredAnswer,
         said: Option<Usage>,
     ) -> Result<Answer, Failure> {
+        self.tell_trouble(None);
         let Cleared { permit, held, receipt, prompt_most, .. } = cleared;
         let said_tokens = said.map(|usage| usage.prompt_tokens + usage.completion_tokens);
         let spent = match said {
@@ -609,6 +619,12 @@ impl Inner {
         if let Cow::Owned(clean) = self.secrets.scrub(text) {
             *text = clean;
         }
+    }
+
+    /// Remembers what went wrong with a request, or that one was answered.
+    fn tell_trouble(&self, trouble: Option<(&Url, &str)>) {
+        let trouble = trouble.map(|(url, said)| self.clean(&format!("{url}: {said}")));
+        *self.trouble.lock().unwrap_or_else(PoisonError::into_inner) = trouble;
     }
 
     fn clean(&self, text: &str) -> String {

@@ -309,3 +309,50 @@ fn the_fingerprint_knows_the_model_and_not_how_it_is_reached() {
         assert_ne!(of(&format!("llms: {{local: {{{other}, endpoint: \"http://127.0.0.1:1/v1\"}}}}\n")), one, "{other}");
     }
 }
+
+#[test]
+fn the_variable_of_a_key_is_not_expanded_anywhere() {
+    let keyed = |setting: &str| format!("llms: {{local: {{model: m, endpoint: \"http://127.0.0.1:1/v1\", {setting}}}}}\n");
+    for setting in ["api_key_env: SET", "headers_env: {X-Key: SET}", "api_key_env: \"${KEY_NAME}\""] {
+        for place in ["name: \"x ${SET}\"", "name: \"${SET:-none}\"", "name: [\"${SET}\"]"] {
+            let folder = tempfile::tempdir().expect("a folder");
+            let text = file(&keyed(setting)).replace("name: web", place);
+            let env: Env = Box::new(|name| match name {
+                "SET" => Some("hunter2".to_owned()),
+                "KEY_NAME" => Some("SET".to_owned()),
+                _ => None,
+            });
+            let options = LoadOptions { env, ..LoadOptions::default() };
+            let problems = load_with(&folder.path().join("web.yaml"), &text, &options, MAKERS).err().expect("refused");
+            let told = render(&problems);
+            assert!(told.contains("the variable `SET` holds a key of `llms`") && !told.contains("hunter2"), "{told}");
+            assert!(problems.lines()[0].contains("web.yaml:2:"), "at the place of use: {:?}", problems.lines());
+        }
+    }
+}
+
+#[test]
+fn secrets_are_not_shown_wherever_they_stand() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let here = "llms: {local: {model: m, endpoint: \"http://127.0.0.1:1/v1\"}}\n";
+    let told = |models: &str, sets: &[&str]| load(folder.path(), models, sets, true).err().expect("refused");
+    let url = "http://user:hunter2@h/v1?sv=hunter3";
+    let in_file = [
+        format!("llms: {{local: {{model: m, endpoint: \"{url}\"}}}}\n"),
+        format!("llms: {{local: {{model: m, endpoint: [\"http://127.0.0.1:1/v1\", \"{url}\"]}}}}\n"),
+        format!("{here}answer: \"{url}\" # http://u:hunter2@h\n").replace("?sv=hunter3", ""),
+    ];
+    let sets = [
+        format!("llms.local.endpoint={url}"),
+        "stages.asked.api_key=hunter2".to_owned(),
+        "stages.asked.window=sk-hunter2-0123456789".to_owned(),
+        "stages.asked.max_rejected=sk-hunter2-0123456789".to_owned(),
+        "llms.local.max_in_flight=sk-hunter2-0123456789".to_owned(),
+    ];
+    let all = in_file.iter().map(|models| told(models, &[])).chain(sets.iter().map(|set| told(here, &[set.as_str()])));
+    for told in all {
+        assert!(!told.contains("hunter") && told.contains("***"), "{told}");
+    }
+    assert_eq!(secrets_in("see https://h/a@b, sk-learn or hf_hub; `stages.b`, 3"), [0..0; 0]);
+    assert_eq!(secrets_in("é://u@h AIzaSyA1234567"), [5..6, 9..23]);
+}

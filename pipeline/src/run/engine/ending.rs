@@ -45,6 +45,12 @@ impl Engine {
             let wanted: &[Port] =
                 if matches!(error, RunError::Unexpected { .. }) { &[Port::REJECTED, Port::DROPPED] } else { &[Port::REJECTED] };
             publish_unit(&self.cx, plan_unit, &self.units[unit].outputs, |port| wanted.contains(port))?;
+            if matches!(error, RunError::TooManyRejected { .. }) {
+                // Whoever could not be asked may be there when the person runs it again; what was answered is kept.
+                for task in &self.units[unit].unasked {
+                    self.cx.store.delete(&marks::path_of(task))?;
+                }
+            }
             return Err(error);
         }
         match self.publish_program(unit) {

@@ -86,3 +86,17 @@ fn a_plan_asks_nobody_and_starts_nothing() {
     told(STAGES, &format!("command: [touch, \"{}\", \"{{port}}\"]", file.display()), &options(), 50);
     assert!(!file.exists());
 }
+
+#[test]
+fn sampled_rows_that_a_stage_rejects_are_told_of() {
+    let rejects = |every: &str| {
+        let stages = format!("{},{every} llm: local}}\n", STAGES.trim_end().trim_end_matches(" llm: local}").trim_end_matches(','));
+        told(&stages, "endpoint: \"http://127.0.0.1:1/v1\"", &options(), 5000).notes
+    };
+    let notes = rejects(" rejects: 1,");
+    assert!(
+        notes.iter().any(|note| note.starts_with("`asked` rejected 1,000 of 1,000 sampled rows, 1,000 of them as `refused`: row ")),
+        "{notes:?}"
+    );
+    assert!(rejects("").iter().all(|note| !note.contains("rejected")));
+}

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Instant;
 
 use arrow::array::AsArray;
@@ -191,4 +191,59 @@ fn shards_are_cut_small_for_it_wherever_they_come_from() {
     assert_eq!(record.tasks.done, 1 + 3, "the part that makes them, and rows 0 to 4096, 8192 and 9000");
     // Nothing of it is done again.
     assert_eq!(go(folder.path(), (9000, 1), "seen: cut, window: 10", &options).1.tasks.done, 0);
+}
+
+/// Answers, or refuses every second request; counts both.
+struct Every2nd {
+    refuses: bool,
+    asked: Arc<std::sync::atomic::AtomicU64>,
+}
+
+impl stages::llm::Answerer for Every2nd {
+    fn answer<'a>(
+        &'a self,
+        llm: &'a stages::llm::Llm,
+        ask: &'a stages::llm::Ask,
+    ) -> futures::future::BoxFuture<'a, Result<stages::llm::Answer, stages::llm::AskError>> {
+        Box::pin(async move {
+            let n = self.asked.fetch_add(1, Ordering::Relaxed);
+            if self.refuses && n.is_multiple_of(2) {
+                return Err(stages::llm::AskError::refused("request_failed", "it was down"));
+            }
+            let usage = stages::llm::Usage { prompt_tokens: 1, completion_tokens: 1, guessed: true };
+            let key = ask.key(llm.identity());
+            Ok(stages::llm::Answer { text: "x".to_owned(), cut: false, usage, key, origin: stages::llm::Origin::Endpoint })
+        })
+    }
+
+    fn figures(&self) -> stages::llm::LlmFigures {
+        stages::llm::LlmFigures::default()
+    }
+}
+
+#[test]
+fn rows_about_which_nobody_could_be_asked_are_asked_about_again_after_a_stop() {
+    let folder = folder();
+    let go = |refuses: bool| {
+        let text = "version: 1\nname: t\noutput: out\nmax_rejected: 0.1\nstages:\n  made: {use: make_rows, rows: 300, parts: 1}\n  asked: {use: ask_slowly, from: made, seen: unasked, window: 8, llm: local}\nllms: {local: {model: m, endpoint: \"http://127.0.0.1:1/v1\"}}\n";
+        let graph = load_with(&folder.path().join("p.yaml"), text, &LoadOptions::default(), MAKERS)
+            .unwrap_or_else(|problems| panic!("{:?}", problems.lines()));
+        let asked = Arc::default();
+        graph.llms.get("local").expect("it is there").answer_by(Box::new(Every2nd { refuses, asked: Arc::clone(&asked) }));
+        let (result, record) = run(graph, &options(2));
+        (result, *record.expect("the run began"), asked.load(Ordering::Relaxed))
+    };
+    // Each time, as what was refused is nobody's last word.
+    for _ in 0..2 {
+        let (result, record, asked) = go(true);
+        assert!(matches!(result, Err(RunError::TooManyRejected { rejected: 150, .. })), "{result:?}");
+        assert_eq!((asked, record.stages[1].totals.unasked_rows()), (300, 150));
+        assert!(folder.path().join("out/rejected/asked").exists());
+    }
+    let (result, record, asked) = go(false);
+    assert!(result.is_ok(), "{result:?}");
+    assert_eq!((asked, record.stages[1].totals.rejected_rows()), (300, 0));
+    assert_eq!(numbers(&folder.path().join("out")).len(), 300);
+    // What is done stays done.
+    assert_eq!(go(false).2, 0);
 }

@@ -402,10 +402,13 @@ fn a_server_that_dies_is_waited_for() {
     endpoint.stop();
     let waiting: Vec<_> = (0..8).map(|i| rig.start(&format!("after {i}"))).collect();
     until("it is missed", || rig.figures().retries >= 5);
+    let trouble = rig.llm.trouble().expect("it is told");
+    assert!(trouble.starts_with(&endpoint.url()) && trouble.contains("can't connect"), "{trouble}");
     endpoint.start_again();
     for (i, answer) in waiting.into_iter().enumerate() {
         assert_eq!(text(RUNTIME.block_on(answer).expect("no panic")), format!("after {i}"));
     }
+    assert_eq!(rig.llm.trouble(), None);
     let figures = rig.figures();
     assert_eq!((endpoint.counts().received, figures.spent.requests), (9, 9), "who can't connect sent nothing");
 }
@@ -641,6 +644,19 @@ fn a_budget_of_tokens_is_never_passed() {
     let rig = rig.again(limited(1_000_000));
     assert!(rig.ask_all(200).into_iter().all(|answer| answer.is_ok()));
     assert!(answered > 20 && endpoint.counts().received - before < 400);
+}
+
+#[test]
+fn a_run_that_asks_nothing_still_says_what_was_spent() {
+    let endpoint = Endpoint::start(|_| Says::text("x"));
+    let rig = Rig::new(settings(&endpoint));
+    text(rig.ask("a"));
+    let spent = rig.figures().spent;
+    assert_eq!(spent.requests, 1);
+    let rig = rig.again(settings(&endpoint));
+    rig.llm.close();
+    let figures = rig.figures();
+    assert_eq!((figures.requests, figures.spent), (0, spent));
 }
 
 #[test]
