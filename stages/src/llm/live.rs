@@ -390,19 +390,17 @@ impl Inner {
         if !sender.budget.limits() {
             return Ok(None);
         }
-        match answers.reserve_within(&self.name, most, &|with| sender.budget.short_of(with, most).is_none())? {
-            Some(receipt) => Ok(Some(receipt)),
-            None => {
-                let with = super::budget::plus(answers.spent(&self.name), most);
-                let short = sender.budget.short_of(with, most);
-                // Another process may have given back meanwhile what did not fit: a rerun finds it.
-                let (problem, help) = short.map_or_else(
-                    || (format!("the budget of `{}` is held by other processes", self.name), "run again when they are done".to_owned()),
-                    |short| (short.problem, short.help),
-                );
-                Err(Failure::Stopped { problem, help })
-            }
+        if let Some(receipt) = answers.reserve_within(&self.name, most, &|with| sender.budget.short_of(with, most).is_none())? {
+            return Ok(Some(receipt));
         }
+        let with = super::budget::plus(answers.spent(&self.name), most);
+        let short = sender.budget.short_of(with, most);
+        // Another process may have given back meanwhile what did not fit: a rerun finds it.
+        let (problem, help) = short.map_or_else(
+            || (format!("the budget of `{}` is held by other processes", self.name), "run again when they are done".to_owned()),
+            |short| (short.problem, short.help),
+        );
+        Err(Failure::Stopped { problem, help })
     }
 
     /// Notes what a request cost that brought no answer.
