@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 use std::sync::{Mutex, PoisonError};
 
 use serde::{Deserialize, Serialize};
-use stages::llm::{LlmBudget, LlmFigures, LlmSettings, Llms, Spent};
+use stages::llm::{LlmBudget, LlmFigures, Llms, Spent};
 
 use super::progress::grouped;
 use crate::show::{cut, visible_line};
@@ -64,19 +64,17 @@ impl Watch {
         let now: Vec<(u64, u64)> =
             all.iter().map(|(.., figures)| (figures.answers, figures.prompt_tokens.saturating_add(figures.completion_tokens))).collect();
         let rates = self.rates(seconds, &now);
-        let snapshot =
-            |((name, settings, trouble, figures), (answers, tokens)): ((&str, &LlmSettings, Option<String>, LlmFigures), (f64, f64))| {
-                LlmSnapshot {
-                    name: name.to_owned(),
-                    answers_per_second: answers,
-                    tokens_per_second: tokens,
-                    has_price: settings.price.is_some(),
-                    budget_left: budget_left(&settings.budget, &figures.spent),
-                    trouble,
-                    figures,
-                }
-            };
-        all.into_iter().zip(rates).map(snapshot).collect()
+        let both = all.into_iter().zip(rates);
+        let snapshots = both.map(|((name, settings, trouble, figures), (answers, tokens))| LlmSnapshot {
+            name: name.to_owned(),
+            answers_per_second: answers,
+            tokens_per_second: tokens,
+            has_price: settings.price.is_some(),
+            budget_left: budget_left(&settings.budget, &figures.spent),
+            trouble,
+            figures,
+        });
+        snapshots.collect()
     }
 
     fn rates(&self, seconds: f64, now: &[(u64, u64)]) -> Vec<(f64, f64)> {
@@ -154,7 +152,7 @@ mod tests {
     use std::sync::Arc;
 
     use futures::future::BoxFuture;
-    use stages::llm::{Answer, Answerer, Ask, AskError, Llm};
+    use stages::llm::{Answer, Answerer, Ask, AskError, Llm, LlmSettings};
 
     use super::*;
 
