@@ -6,11 +6,12 @@ use std::ops::ControlFlow;
 use std::path::{Path, PathBuf};
 
 use miette::{IntoDiagnostic, WrapErr, miette};
+use schemas::llm::ANSWER_KEYS;
 use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 use crate::cells::Cell;
 use crate::cli::Exit;
-use crate::cli::transcript::{ANSWER_KEYS, Lookup, Shown};
+use crate::cli::transcript::{Lookup, Shown};
 use crate::gallery;
 use crate::rows::{self, ColumnInfo, Query, Row, Table};
 use crate::rows_page::Page;

@@ -7,6 +7,7 @@ use arrow::array::{Array, AsArray};
 use arrow::datatypes::DataType;
 use datasets::remote::Address;
 use miette::{IntoDiagnostic, WrapErr, miette};
+use schemas::llm::ANSWER_KEYS;
 use serde::Deserialize;
 use serde_json::{Value, json};
 use stages::llm::{AnswerKey, Answers, Transcript};
@@ -18,9 +19,6 @@ use crate::cells::Cell;
 use crate::rows::{FromValue, Row};
 use crate::rows_page::{Fold, Folded};
 use crate::show::{self, count};
-
-/// The column that holds the keys of a row's answers, the used one last.
-pub(super) const ANSWER_KEYS: &str = "answer_keys";
 
 /// Where answers are kept beside an output, if the pipeline does not say.
 const FOLDER: &str = ".answers";

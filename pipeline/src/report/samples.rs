@@ -472,7 +472,7 @@ pub(crate) fn trees() -> RunRecord {
         figures,
     };
     record.llms = BTreeMap::from([("local".to_owned(), local)]);
-    record.answers = Some("/work/out/.answers".to_owned());
+    record.answers = Some("/data/out/.answers".to_owned());
     record
 }
 

@@ -310,7 +310,7 @@ impl Answers {
     pub fn spent(&self, llm: &str) -> Spent {
         let names = self.names(llm);
         self.inner.index.refresh_if_due();
-        ledger::plus(self.inner.index.total(&names), self.inner.writer.total(&names))
+        self.inner.index.total(&names).plus(self.inner.writer.total(&names))
     }
 
     /// Notes what a request may cost at most, before it is sent. What is noted outlives the process, not the machine.
@@ -332,8 +332,8 @@ impl Answers {
         let names = self.names(llm);
         let _turn = self.inner.writer.turn()?;
         self.inner.index.refresh_now()?;
-        let spent = ledger::plus(self.inner.index.total(&names), self.inner.writer.total(&names));
-        if !fits(ledger::plus(spent, most)) {
+        let spent = self.inner.index.total(&names).plus(self.inner.writer.total(&names));
+        if !fits(spent.plus(most)) {
             return Ok(None);
         }
         let number = self.inner.writer.reserve(&names, most)?;

@@ -78,7 +78,7 @@ impl Budget {
     pub(super) async fn hold(self: &Arc<Self>, most: Spent) -> Result<Held, Short> {
         if !self.limits() {
             let mut state = self.state();
-            state.held = plus(state.held, most);
+            state.held = state.held.plus(most);
             state.holders += 1;
             return Ok(Held { budget: Arc::clone(self), most, is_settled: false });
         }
@@ -102,9 +102,9 @@ impl Budget {
                     state.line.pop_front();
                     continue;
                 }
-                let verdict = match self.short(plus(state.spent, state.held), most) {
+                let verdict = match self.short(state.spent.plus(state.held), most) {
                     None => {
-                        state.held = plus(state.held, most);
+                        state.held = state.held.plus(most);
                         state.holders += 1;
                         Ok(Held { budget: Arc::clone(self), most, is_settled: false })
                     }
@@ -166,7 +166,7 @@ impl Held {
             let mut state = self.budget.state();
             state.held = minus(state.held, self.most);
             state.holders -= 1;
-            state.spent = plus(state.spent, spent);
+            state.spent = state.spent.plus(spent);
         }
         self.budget.let_in();
     }
@@ -178,10 +178,6 @@ impl Drop for Held {
             self.book(self.most);
         }
     }
-}
-
-pub(super) fn plus(a: Spent, b: Spent) -> Spent {
-    Spent { requests: a.requests.saturating_add(b.requests), tokens: a.tokens.saturating_add(b.tokens), cost: a.cost + b.cost }
 }
 
 fn minus(a: Spent, b: Spent) -> Spent {

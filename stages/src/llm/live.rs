@@ -1,5 +1,10 @@
 //! Whoever answers in a run: the store, and where it has nothing, the endpoint.
 
+mod again;
+mod failure;
+#[cfg(test)]
+mod tests;
+
 use std::borrow::Cow;
 use std::collections::HashMap;
 use std::path::PathBuf;
@@ -15,11 +20,12 @@ use tokio::runtime::Handle;
 use tokio::sync::{oneshot, watch};
 use url::Url;
 
+use self::failure::{Failure, not_served};
 use super::answers::{Answers, AnswersError, Receipt, StoredAnswer};
 use super::budget::{Budget, Held};
-use super::http::{Bill, Dead, Gate, Permit, Reply, Secrets, Standing, Transport, below, body};
-use super::served::{NotServed, Served};
-use super::{Answer, AnswerKey, Answerer, Ask, AskError, Llm, LlmFigures, LlmSession, LlmSettings, Message, Origin, Role, Spent, Usage};
+use super::http::{Bill, Dead, Gate, Permit, Reply, Secrets, Transport, below, body};
+use super::served::Served;
+use super::{Answer, AnswerKey, Answerer, Ask, AskError, Llm, LlmFigures, LlmSession, LlmSettings, Origin, Spent, Usage};
 use crate::StageError;
 
 /// Tokens that a message may take besides its text, at most: its role, and the marks around it.
@@ -49,36 +55,6 @@ impl Store {
 
     fn open(&self) -> Result<&Answers, Failure> {
         self.opened.get_or_init(|| Answers::open(&self.folder, &self.account)).as_ref().map_err(|error| error.clone().into())
-    }
-}
-
-/// Why there is no answer, for all who wait for it.
-#[derive(Debug, Clone)]
-enum Failure {
-    Refused { reason: &'static str, detail: String },
-    Stopped { problem: String, help: String },
-    Endpoint { problem: String, help: String },
-    Program { run: String, problem: String },
-    Interrupted,
-    Internal(String),
-}
-
-impl From<Failure> for AskError {
-    fn from(failure: Failure) -> Self {
-        Self::Stop(match failure {
-            Failure::Refused { reason, detail } => return Self::refused(reason, detail),
-            Failure::Stopped { problem, help } => StageError::Stopped { problem, help },
-            Failure::Endpoint { problem, help } => StageError::Endpoint { problem, help },
-            Failure::Program { run, problem } => StageError::Program { run, problem },
-            Failure::Interrupted => StageError::Interrupted,
-            Failure::Internal(what) => StageError::Internal(what),
-        })
-    }
-}
-
-impl From<AnswersError> for Failure {
-    fn from(error: AnswersError) -> Self {
-        Self::Stopped { problem: error.to_string(), help: error.help().to_owned() }
     }
 }
 
@@ -393,7 +369,7 @@ impl Inner {
         if let Some(receipt) = answers.reserve_within(&self.name, most, &|with| sender.budget.short_of(with, most).is_none())? {
             return Ok(Some(receipt));
         }
-        let with = super::budget::plus(answers.spent(&self.name), most);
+        let with = answers.spent(&self.name).plus(most);
         // Another process may have given back meanwhile what did not fit: a rerun finds it.
         let (problem, help) = sender.budget.short_of(with, most).map_or_else(
             || (format!("the budget of `{}` is held by other processes", self.name), "run again when they are done".to_owned()),
@@ -486,76 +462,6 @@ impl Inner {
         Ok(Answer { text: stored.text, cut: stored.cut, usage: stored.usage, key: request.key, origin: Origin::Endpoint })
     }
 
-    /// After a failure: waits before the next attempt, or gives up the request or the endpoint.
-    async fn failed(
-        self: &Arc<Self>,
-        sender: &Sender,
-        answers: &Answers,
-        tries: &mut Tries,
-        standing: Standing,
-        url: &Url,
-        said: &str,
-    ) -> Result<(), Failure> {
-        tries.failures += 1;
-        tries.is_again = true;
-        let mut successes = standing.successes;
-        if successes <= tries.seen && (tries.failures >= DOUBTS || standing.dead_for.is_some()) {
-            // One is enough for all who doubt. Who is about to give up waits for it, and asks itself if it brought nothing.
-            let probing = match standing.dead_for {
-                Some(_) => Some(self.unless_ended(sender.probing.lock()).await?),
-                None => sender.probing.try_lock().ok(),
-            };
-            if probing.is_some() && sender.gate.successes() <= tries.seen {
-                self.unless_ended(self.probe(sender, answers)).await??;
-            }
-            successes = sender.gate.successes();
-        }
-        if successes > tries.seen {
-            tries.seen = successes;
-            tries.counted += 1;
-        } else if let Some(silent) = standing.dead_for {
-            return Err(self.end(self.gone(url, said, silent, "give_up_after_seconds")));
-        }
-        if tries.counted >= self.settings.max_attempts.get() {
-            let detail = format!("sent {} times while others were answered; the last time: {said}", tries.failures);
-            return Err(Failure::Refused { reason: "request_failed", detail });
-        }
-        self.unless_ended(tokio::time::sleep(sender.gate.backoff(tries.failures))).await
-    }
-
-    /// Sends a small request. If it is answered, the endpoint is well, and requests that fail are at fault themselves.
-    async fn probe(self: &Arc<Self>, sender: &Sender, answers: &Answers) -> Result<(), Failure> {
-        let ask = Ask::new(vec![Message::text(Role::User, "Hello")], 1);
-        let request = self.prepare(ask.key(&self.identity), &ask)?;
-        let tries = Tries { counted: 0, failures: 0, seen: 0, avoid: None, is_again: true };
-        let cleared = self.clear(sender, answers, &request, &tries).await?;
-        let (url, prompt_most) = (cleared.url.clone(), cleared.prompt_most);
-        match sender.transport.send(&url, request.body, PROBE).await {
-            Reply::Answer(_, usage) => {
-                let usage = usage.unwrap_or(Usage { prompt_tokens: prompt_most, completion_tokens: 1, guessed: true });
-                let spent = self.spent(usage.prompt_tokens, usage.completion_tokens);
-                let Cleared { permit, held, receipt, .. } = cleared;
-                let settled = self.settle(answers, receipt, spent);
-                held.settle(spent);
-                permit.answered(spent.tokens);
-                settled.map_err(|error| self.end(error.into()))?;
-            }
-            Reply::Refused(_) => self.book(answers, cleared, Bill::Request)?.refused(),
-            Reply::Throttled { wait, .. } => {
-                self.book(answers, cleared, Bill::Request)?.throttled(wait);
-            }
-            Reply::Failed { wait, bill, overloaded, .. } => {
-                self.book(answers, cleared, bill)?.failed(wait, overloaded);
-            }
-            Reply::Dead(dead) => {
-                drop(self.book(answers, cleared, Bill::Request)?);
-                return Err(self.end(self.dead(&url, &dead)));
-            }
-        }
-        self.counts.requests.fetch_add(1, Ordering::Relaxed);
-        Ok(())
-    }
-
     /// What requests are sent with; made when the first is.
     fn sender(self: &Arc<Self>) -> Result<&Sender, Failure> {
         self.sender.get_or_init(|| self.make_sender()).as_ref().map_err(|failure| self.end(failure.clone()))
@@ -631,53 +537,6 @@ impl Inner {
         self.secrets.scrub(text).into_owned()
     }
 
-    /// What is said of an endpoint that was silent for so long.
-    fn gone(&self, url: &Url, said: &str, silent: Duration, setting: &str) -> Failure {
-        let name = &self.name;
-        let problem = format!("`{name}` gave no answer for {} s: {url}: {said}", silent.as_secs());
-        let see = match &self.served {
-            Some(served) => format!("see in its log what ails the program of `{}`", served.name()),
-            None => "see whether the endpoint is up".to_owned(),
-        };
-        Failure::Stopped { problem, help: format!("{see}, or wait longer with `llms.{name}.{setting}`") }
-    }
-
-    /// What is said of an endpoint that answers nobody.
-    fn dead(&self, url: &Url, dead: &Dead) -> Failure {
-        let name = &self.name;
-        let problem = |said: &str| format!("`{name}` at {url}: {}", self.clean(said));
-        match dead {
-            Dead::Unauthorized(said) => {
-                let mut variables: Vec<String> = self.settings.api_key_env.iter().map(|name| format!("`{name}`")).collect();
-                variables.extend(self.settings.headers_env.values().map(|name| format!("`{name}`")));
-                let help = if variables.is_empty() {
-                    format!("name the environment variable that holds the key: `llms.{name}.api_key_env`")
-                } else {
-                    format!("see whether the environment variable {} holds a key that is right for this endpoint", variables.join(" or "))
-                };
-                Failure::Endpoint { problem: problem(said), help }
-            }
-            Dead::NoQuota(said) => Failure::Stopped {
-                problem: problem(said),
-                help: "there is no money left with whoever runs the endpoint: add some and run again".to_owned(),
-            },
-            Dead::NotFound(said) => Failure::Endpoint {
-                problem: problem(said),
-                help: format!(
-                    "see whether `llms.{name}.endpoint` ends where the API begins, mostly in `/v1`, and `model` is one that it has"
-                ),
-            },
-            Dead::Moved(said) => {
-                Failure::Endpoint { problem: problem(said), help: format!("name the URL that answers in `llms.{name}.endpoint`") }
-            }
-            Dead::Untrusted(said) => Failure::Endpoint {
-                problem: problem(said),
-                help: "the endpoint can't prove who it is; its certificate must be signed by an authority that this machine trusts"
-                    .to_owned(),
-            },
-        }
-    }
-
     fn figures(&self) -> LlmFigures {
         let count = |count: &AtomicU64| count.load(Ordering::Relaxed);
         let sender = self.sender.get().and_then(|sender| sender.as_ref().ok());
@@ -706,13 +565,6 @@ impl Inner {
     }
 }
 
-fn not_served(NotServed { run, problem, died }: NotServed) -> Failure {
-    if died {
-        return Failure::Stopped { problem: format!("`{run}` {problem}"), help: "mend what ended it, and run again".to_owned() };
-    }
-    Failure::Program { run, problem }
-}
-
 async fn is_true(flag: &mut watch::Receiver<bool>) {
     if flag.wait_for(|flag| *flag).await.is_err() {
         // Whoever could set it is gone, and nobody waits.
@@ -735,6 +587,3 @@ async fn watch(inner: std::sync::Weak<Inner>) {
         }
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -293,8 +293,8 @@ fn answers_lie_beside_the_output_unless_the_file_says_otherwise() {
 fn an_output_on_object_storage_has_its_answers_beside_the_file() {
     let root = crate::file::node::parse("name: a", 0, 0).expect("YAML");
     let output = PathBuf::from("s3://bucket/prefix");
-    let folder = answers_folder(&root, Path::new("/work"), Some(&output), false, &mut Vec::new());
-    assert_eq!(folder, Path::new("/work/.answers"));
+    let folder = answers_folder(&root, Path::new("/data"), Some(&output), false, &mut Vec::new());
+    assert_eq!(folder, Path::new("/data/.answers"));
 }
 
 #[test]

@@ -21,7 +21,7 @@ struct Book {
 
 impl Book {
     fn total(&self) -> Spent {
-        self.open.values().fold(self.settled, |sum, most| plus(sum, *most))
+        self.open.values().fold(self.settled, |sum, most| sum.plus(*most))
     }
 }
 
@@ -38,7 +38,7 @@ impl Books {
             }
             Kind::Answer | Kind::Settlement | Kind::Total => {
                 book.open.remove(&booking.receipt);
-                book.settled = plus(book.settled, booking.spent);
+                book.settled = book.settled.plus(booking.spent);
             }
             Kind::Replaces => {}
         }
@@ -53,16 +53,7 @@ impl Books {
     pub(super) fn add_to(&self, totals: &mut Totals) {
         for (names, book) in &self.0 {
             let sum = totals.entry(names.clone()).or_default();
-            *sum = plus(*sum, book.total());
+            *sum = (*sum).plus(book.total());
         }
-    }
-}
-
-/// The sum of two.
-pub(super) fn plus(one: Spent, other: Spent) -> Spent {
-    Spent {
-        requests: one.requests.saturating_add(other.requests),
-        tokens: one.tokens.saturating_add(other.tokens),
-        cost: one.cost + other.cost,
     }
 }

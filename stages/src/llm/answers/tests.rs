@@ -397,33 +397,33 @@ proptest! {
                 1 if !receipts.is_empty() => {
                     let (who, _, receipt) = receipts.swap_remove(usize::try_from(n).unwrap() % receipts.len());
                     writers[who].settle(receipt, cost).unwrap();
-                    model.settled = ledger::plus(model.settled, cost);
+                    model.settled = model.settled.plus(cost);
                 }
                 2 if !receipts.is_empty() => {
                     let (who, _, receipt) = receipts.swap_remove(usize::try_from(n).unwrap() % receipts.len());
                     put(&writers[who], n, Some(receipt), cost);
-                    model.settled = ledger::plus(model.settled, cost);
+                    model.settled = model.settled.plus(cost);
                     model.answers.insert(n, n);
                 }
                 3 => {
                     put(&writers[who], n, None, cost);
-                    model.settled = ledger::plus(model.settled, cost);
+                    model.settled = model.settled.plus(cost);
                     model.answers.insert(n, n);
                 }
                 4 => {
                     // A process that ends takes its receipts along.
                     let (gone, stay): (Vec<_>, Vec<_>) = receipts.into_iter().partition(|(of, _, _)| *of == who);
-                    lost = gone.iter().fold(lost, |sum, (_, most, _)| ledger::plus(sum, *most));
+                    lost = gone.iter().fold(lost, |sum, (_, most, _)| sum.plus(*most));
                     receipts = stay;
                     drop(std::mem::replace(&mut writers[who], Answers::view(folder.path()).unwrap()));
                     writers[who] = open(&folder);
                 }
                 _ => {}
             }
-            let expected = receipts.iter().fold(ledger::plus(model.settled, lost), |sum, (_, most, _)| ledger::plus(sum, *most));
+            let expected = receipts.iter().fold(model.settled.plus(lost), |sum, (_, most, _)| sum.plus(*most));
             prop_assert_eq!(look(&writers[who]).spent(LLM), expected);
         }
-        let expected = receipts.iter().fold(ledger::plus(model.settled, lost), |sum, (_, most, _)| ledger::plus(sum, *most));
+        let expected = receipts.iter().fold(model.settled.plus(lost), |sum, (_, most, _)| sum.plus(*most));
         let fresh = open(&folder);
         prop_assert_eq!(fresh.spent(LLM), expected);
         prop_assert_eq!(fresh.len(), model.answers.len());

@@ -12,6 +12,7 @@ use serde_json::json;
 
 use super::*;
 use crate::llm::{Endpoints, LlmBudget, Price, Transcript};
+use crate::llm::{Message, Role};
 use crate::testing::endpoint::{Counts as ServerCounts, Endpoint, Options, Reply as Says, Request as Got};
 
 /// One for all tests: they wait more than they work.
