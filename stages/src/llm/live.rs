@@ -522,7 +522,7 @@ impl Inner {
     }
 
     fn scrub(&self, text: &mut String) {
-        if let Cow::Owned(clean) = self.secrets.scrub(text) {
+        if let Cow::Owned(clean) = self.secrets.scrub_answer(text) {
             *text = clean;
         }
     }

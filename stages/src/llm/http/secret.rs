@@ -13,6 +13,9 @@ const HIDDEN: &str = "***";
 /// Shorter values are no secrets, and stand in half of all texts.
 const SHORTEST: usize = 4;
 
+/// Shorter values stay in what models answer: `none`, `test` and `EMPTY` stand for a key where none is needed, and are words besides.
+const SHORTEST_IN_ANSWERS: usize = 12;
+
 /// A value that nobody sees. There is no way to print it: it is sent, and compared with.
 struct Secret(String);
 
@@ -72,8 +75,17 @@ impl Secrets {
 
     /// The text without the secrets.
     pub(crate) fn scrub<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.without(text, SHORTEST)
+    }
+
+    /// An answer without the secrets that can't be there by chance: an answer is data.
+    pub(crate) fn scrub_answer<'a>(&self, text: &'a str) -> Cow<'a, str> {
+        self.without(text, SHORTEST_IN_ANSWERS)
+    }
+
+    fn without<'a>(&self, text: &'a str, shortest: usize) -> Cow<'a, str> {
         let mut text = Cow::Borrowed(text);
-        for Secret(secret) in &self.hidden {
+        for Secret(secret) in self.hidden.iter().filter(|secret| secret.0.len() >= shortest) {
             if memchr::memmem::find(text.as_bytes(), secret.as_bytes()).is_some() {
                 text = Cow::Owned(text.replace(secret.as_str(), HIDDEN));
             }
@@ -126,6 +138,16 @@ mod tests {
         let text = "no key sk-planted-1, sk-planted-1x nor cGxhbnRlZA== of Basic cGxhbnRlZA==";
         assert_eq!(secrets.scrub(text), "no key ***, ***x nor *** of ***");
         assert!(matches!(secrets.scrub("nothing"), Cow::Borrowed(_)));
+        assert_eq!(secrets.scrub_answer(text), secrets.scrub(text));
+    }
+
+    #[test]
+    fn a_word_that_stands_for_a_key_stays_in_answers() {
+        let secrets =
+            Secrets::read(&LlmSettings { api_key_env: Some("KEY".to_owned()), ..LlmSettings::of_model("m") }, |_| Some("test".to_owned()));
+        let secrets = secrets.expect("it is there");
+        assert_eq!(secrets.scrub_answer("This is a test."), "This is a test.");
+        assert_eq!(secrets.scrub("it said: test"), "it said: ***");
     }
 
     #[test]
